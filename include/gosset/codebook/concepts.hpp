@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <string>
+
+// A codebook says which values a number may take, in units of a scale that is fitted elsewhere (scale/). It is a struct
+// of static members, without data and without a base class; it knows nothing of matrices.
+namespace gosset {
+
+/// How the scale of a codebook is found when nothing else is asked for: the rule that it was published with.
+enum class ScaleRule {
+  kAbsMax,         ///< the largest magnitude lands on the largest level
+  kMinMax,         ///< the least value lands on the first level, the greatest on the last
+  kMeanMagnitude,  ///< the scale is mean |x|
+  kRootMeanSquare  ///< the scale is sqrt(mean x^2) * kGaussianScale
+};
+
+/// What all codebooks have:
+///   Code            an unsigned integer that holds a code
+///   kDim            numbers that one code stands for
+///   kBits           bits of a code, codes are 0 .. 2^kBits - 1 (fewer for odd sizes such as Ternary)
+///   kRule           the published rule for the scale
+///   kGaussianScale  the scale with the least mean squared error on N(0,1), to 3 digits or better
+///   name()          the name as it is written in C++ without namespace, stable: files carry it
+template <class C>
+concept CodebookBase = requires {
+  requires std::unsigned_integral<typename C::Code>;
+  requires C::kDim >= 1;
+  requires C::kBits >= 1 && C::kBits <= 32;
+  { C::kRule } -> std::convertible_to<ScaleRule>;
+  { C::kGaussianScale } -> std::convertible_to<float>;
+  { C::name() } -> std::convertible_to<std::string>;
+};
+
+/// One number a code. Levels rise with the code; value = scale * (level - zero), zero being 0 unless kHasZero.
+///   kLevels    how many codes there are
+///   level(q)   the level of code q
+///   encode(x)  the code of the nearest level, ties to the even code; x beyond the ends gives the end codes
+template <class C>
+concept ScalarCodebook = CodebookBase<C> && requires(float x, typename C::Code q) {
+  requires C::kDim == 1;
+  requires C::kLevels >= 2;
+  { C::kHasZero } -> std::convertible_to<bool>;
+  { C::encode(x) } -> std::same_as<typename C::Code>;
+  { C::level(q) } -> std::same_as<float>;
+};
+
+/// kDim numbers a code: value = scale * point.
+///   encode(x)     the code of the nearest point; x: kDim numbers
+///   decode(q, y)  y[0 .. kDim) becomes the point of code q
+/// and, where it is faster than one by one, encodeBlocks(x, count, codes) for count * kDim contiguous numbers.
+template <class C>
+concept VectorCodebook = CodebookBase<C> && requires(const float* x, float* y, typename C::Code q) {
+  requires C::kDim > 1;
+  { C::encode(x) } -> std::same_as<typename C::Code>;
+  { C::decode(q, y) } -> std::same_as<void>;
+};
+
+template <class C>
+concept Codebook = ScalarCodebook<C> || VectorCodebook<C>;
+
+}  // namespace gosset
