@@ -22,17 +22,20 @@ enum class ScaleRule {
 ///   kDim            numbers that one code stands for
 ///   kBits           bits of a code, codes are 0 .. 2^kBits - 1 (fewer for odd sizes such as Ternary)
 ///   kRule           the published rule for the scale
-///   kGaussianScale  the scale with the least mean squared error on N(0,1), to 3 digits or better
 ///   name()          the name as it is written in C++ without namespace, stable: files carry it
+/// and, where kRule is kRootMeanSquare,
+///   kGaussianScale  the scale with the least mean squared error on N(0,1)
 template <class C>
 concept CodebookBase = requires {
   requires std::unsigned_integral<typename C::Code>;
   requires C::kDim >= 1;
   requires C::kBits >= 1 && C::kBits <= 32;
   { C::kRule } -> std::convertible_to<ScaleRule>;
-  { C::kGaussianScale } -> std::convertible_to<float>;
   { C::name() } -> std::convertible_to<std::string>;
-};
+}
+&&(C::kRule != ScaleRule::kRootMeanSquare || requires {
+  { C::kGaussianScale } -> std::convertible_to<float>;
+});
 
 /// One number a code. Levels rise with the code; value = scale * (level - zero), zero being 0 unless kHasZero.
 ///   kLevels    how many codes there are
@@ -53,7 +56,8 @@ concept ScalarCodebook = CodebookBase<C> && requires(float x, typename C::Code q
 /// and, where it is faster than one by one, encodeBlocks(x, count, codes) for count * kDim contiguous numbers.
 template <class C>
 concept VectorCodebook = CodebookBase<C> && requires(const float* x, float* y, typename C::Code q) {
-  requires C::kDim > 1;
+  requires C::kDim >
+  1;
   { C::encode(x) } -> std::same_as<typename C::Code>;
   { C::decode(q, y) } -> std::same_as<void>;
 };

@@ -20,8 +20,8 @@ using RowMatrixXf = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::
 
 /// The number types that gosset takes and stores.
 template <class T>
-concept RealScalar = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, Float16> ||
-                     std::same_as<T, BFloat16>;
+concept RealScalar =
+    std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, Float16> || std::same_as<T, BFloat16>;
 
 /// The types in which scales and other side data may be stored.
 template <class T>
@@ -29,9 +29,11 @@ concept StorageScalar = std::same_as<T, float> || std::same_as<T, Float16> || st
 
 /// Any dense Eigen expression, Map or matrix of a real scalar, row- or column-major.
 template <class T>
-concept DenseExpression = requires { typename std::remove_cvref_t<T>::Scalar; } &&
-                          std::derived_from<std::remove_cvref_t<T>, Eigen::DenseBase<std::remove_cvref_t<T>>> &&
-                          RealScalar<typename std::remove_cvref_t<T>::Scalar>;
+concept DenseExpression = requires {
+  typename std::remove_cvref_t<T>::Scalar;
+}
+&&std::derived_from<std::remove_cvref_t<T>, Eigen::DenseBase<std::remove_cvref_t<T>>>&&
+    RealScalar<typename std::remove_cvref_t<T>::Scalar>;
 
 /// ceil(a / b) for a >= 0, b > 0.
 constexpr Index ceilDiv(Index a, Index b) { return a / b + (a % b != 0 ? 1 : 0); }

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/codebook/asymmetric.hpp>
+#include <gosset/codebook/binary.hpp>
+#include <gosset/codebook/concepts.hpp>
+#include <gosset/codebook/level_table.hpp>
+#include <gosset/codebook/lloyd_max.hpp>
+#include <gosset/codebook/normal_float4.hpp>
+#include <gosset/codebook/symmetric.hpp>
+#include <gosset/codebook/ternary.hpp>

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/types.hpp>
+
+#include <concepts>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+namespace gosset {
+
+/// A matrix as a format keeps it, one specialization a format, each beside the format's definition:
+///   quantize(w, rounding, options)  makes one of a finite m x n matrix (static)
+///   shaped(rows, cols)              one whose arrays have the sizes for that shape, all zero (static; for reading
+///   files) formatName()                    the format as it is written in C++ without namespace (static) rows() cols()
+///   visitFields(visit)              calls visit(name, span) for each stored array: all that is kept, and nothing else
+///   decodeRows or dequantize        back to floats
+///   multiply(x, y)                  y = matrix * x, x: n x t, y: m x t
+template <class Format>
+class Packed;
+
+template <class P>
+concept PackedObject = requires(const P p, Index n, Eigen::Ref<Eigen::MatrixXf> y) {
+  { P::shaped(n, n) } -> std::same_as<P>;
+  { P::formatName() } -> std::convertible_to<std::string>;
+  { p.rows() } -> std::convertible_to<Index>;
+  { p.cols() } -> std::convertible_to<Index>;
+  p.visitFields([](std::string_view, auto) {});
+  { p.dequantized() } -> std::same_as<RowMatrixXf>;
+  p.multiply(std::declval<const Eigen::Ref<const Eigen::MatrixXf>&>(), y);
+};
+
+/// A type that says how numbers are stored.
+template <class F>
+concept Format = PackedObject<Packed<F>>;
+
+/// Bytes that a packed matrix keeps: every stored array, padding included.
+template <PackedObject P>
+Index storedBytes(const P& packed) {
+  Index bytes = 0;
+  packed.visitFields([&](std::string_view, auto values) { bytes += static_cast<Index>(values.size_bytes()); });
+  return bytes;
+}
+
+}  // namespace gosset

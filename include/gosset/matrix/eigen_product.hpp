@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/types.hpp>
+
+// How Eigen learns to multiply a QuantizedMatrix: everything that touches Eigen's internals stands in this one file.
+// The product is a DefaultProduct, so that Eigen evaluates it into a temporary wherever the target might alias an
+// operand (y = q * y) and writes straight through noalias().
+namespace gosset {
+
+template <class Format>
+class QuantizedMatrix;
+
+struct PackedStorage {};  ///< Eigen's StorageKind for quantized matrices
+struct PackedShape {};    ///< and its Shape
+
+}  // namespace gosset
+
+namespace Eigen::internal {
+
+template <class Format>
+struct traits<gosset::QuantizedMatrix<Format>> {
+  using Scalar = float;
+  using StorageIndex = int;
+  using StorageKind = gosset::PackedStorage;
+  using XprKind = MatrixXpr;
+  enum {
+    RowsAtCompileTime = Dynamic,
+    ColsAtCompileTime = Dynamic,
+    MaxRowsAtCompileTime = Dynamic,
+    MaxColsAtCompileTime = Dynamic,
+    Flags = NestByRefBit
+  };
+};
+
+template <class Format>
+struct evaluator_traits<gosset::QuantizedMatrix<Format>> {
+  using Kind = IndexBased;
+  using Shape = gosset::PackedShape;
+};
+
+template <int kProductTag>
+struct product_promote_storage_type<gosset::PackedStorage, Dense, kProductTag> {
+  using ret = Dense;
+};
+
+template <class Format, class Rhs, int kProductTag>
+struct generic_product_impl<gosset::QuantizedMatrix<Format>, Rhs, gosset::PackedShape, DenseShape, kProductTag>
+    : generic_product_impl_base<
+          gosset::QuantizedMatrix<Format>, Rhs,
+          generic_product_impl<gosset::QuantizedMatrix<Format>, Rhs, gosset::PackedShape, DenseShape, kProductTag>> {
+  using Scalar = float;
+
+  template <class Target>
+  static void scaleAndAddTo(Target& target, const gosset::QuantizedMatrix<Format>& q, const Rhs& rhs, float alpha) {
+    const Ref<const MatrixXf> x(rhs);  // binds to plain column-major operands, evaluates all others once
+    MatrixXf y(q.rows(), x.cols());
+    q.packed().multiply(x, y);
+    target += alpha * y;
+  }
+};
+
+}  // namespace Eigen::internal

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/error.hpp>
+#include <gosset/matrix/quantized_matrix.hpp>
+#include <gosset/rounding/nearest.hpp>
+#include <gosset/scale/options.hpp>
+
+#include <cmath>
+
+namespace gosset {
+
+namespace detail {
+
+/// W in float, row-major. Errors: std::invalid_argument where W is empty or holds anything but finite floats.
+template <class Derived>
+RowMatrixXf finiteFloats(const char* function, const Eigen::DenseBase<Derived>& w) {
+  require(w.size() > 0, function, ": the matrix is empty (", w.rows(), " x ", w.cols(), ")");
+  RowMatrixXf result(w.rows(), w.cols());
+  result = w.derived().matrix().template cast<float>();
+  for (Index row = 0; row < result.rows(); ++row) {
+    for (Index col = 0; col < result.cols(); ++col) {
+      require(std::isfinite(result(row, col)), function, ": expected numbers that are finite in float, got ",
+              result(row, col), " at (", row, ", ", col, ") of ", result.rows(), " x ", result.cols());
+    }
+  }
+  return result;
+}
+
+}  // namespace detail
+
+/// Quantizes W (m x n, out x in; any dense expression of float, double, half or bfloat16, in either order).
+///
+///   quantize<Grouped<Asymmetric<4>, 64>>(W)
+///   quantize<PerChannel<Symmetric<8>>>(W, Stochastic{.seed = 7}, {.fit = LeastSquares{}})
+///
+/// The rounding says how the codes are chosen and leaves no trace in the type of the result.
+/// Errors: std::invalid_argument where W is empty, or holds NaN, an infinity or a number that float cannot hold; what
+/// the rounding and the options refuse.
+template <class Format, class Derived, class Rounding = Nearest>
+[[nodiscard]] QuantizedMatrix<Format> quantize(const Eigen::DenseBase<Derived>& w, const Rounding& rounding = {},
+                                               const QuantizeOptions& options = {}) {
+  static_assert(
+      gosset::Format<Format>,
+      "quantize<Format>: Format is a codebook, a codebook in PerTensor, PerChannel or Grouped, a wrapper such as "
+      "Incoherent around one of these, or a float type");
+  static_assert(DenseExpression<Derived>,
+                "quantize<Format>(W): W must hold float, double, Eigen::half or Eigen::bfloat16");
+  validate(options.fit);
+  return QuantizedMatrix<Format>(Packed<Format>::quantize(detail::finiteFloats("quantize", w), rounding, options));
+}
+
+}  // namespace gosset

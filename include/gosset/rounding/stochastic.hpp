@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/parallel.hpp>
+#include <gosset/core/random.hpp>
+#include <gosset/scale/grid.hpp>
+
+#include <cstdint>
+
+namespace gosset {
+
+/// Up or down at random, so that the expected value over seeds is the number itself wherever that lies between the
+/// codebook's ends: with neighbours a <= x <= b, P(b) = (x - a) / (b - a). For scalar codebooks.
+/// Source: Gupta et al., "Deep Learning with Limited Numerical Precision", ICML 2015, section 3.
+struct Stochastic {
+  std::uint64_t seed = 0;
+
+  template <ScaledFormat F>
+  void round(const RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
+    using C = typename F::Codebook;
+    static_assert(
+        ScalarCodebook<C>,
+        "Stochastic rounding needs a codebook of single numbers: a lattice has no two neighbours to choose from");
+    grid.fitAll(w);
+    parallelFor(w.rows(), [&](Index row) {
+      for (Index col = 0; col < w.cols(); ++col) {
+        const float chance = randomUniform(seed, static_cast<std::uint64_t>(row * w.cols() + col));
+        codes(row, col) = pick<C>(w(row, col), grid.affine(row, grid.groupOf(col)), chance);
+      }
+    });
+  }
+
+ private:
+  template <ScalarCodebook C>
+  static typename C::Code pick(float x, Affine a, float chance) {
+    using Code = typename C::Code;
+    const float level = C::kHasZero ? x / detail::divisor(a) + a.zero : x / detail::divisor(a);
+    const Code nearest = C::encode(level);
+    const bool above = level >= C::level(nearest);
+    if (nearest == (above ? C::kLevels - 1 : 0)) return nearest;
+    const auto lower = static_cast<Code>(above ? nearest : nearest - 1);
+    const auto upper = static_cast<Code>(lower + 1);
+    const float fraction = (level - C::level(lower)) / (C::level(upper) - C::level(lower));
+    return chance < fraction ? upper : lower;
+  }
+};
+
+}  // namespace gosset

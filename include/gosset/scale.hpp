@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/scale/affine.hpp>
+#include <gosset/scale/fit.hpp>
+#include <gosset/scale/granularity.hpp>
+#include <gosset/scale/grid.hpp>
+#include <gosset/scale/options.hpp>
+#include <gosset/scale/scaled.hpp>

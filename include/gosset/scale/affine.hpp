@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/codebook/concepts.hpp>
+#include <gosset/core/types.hpp>
+
+namespace gosset {
+
+/// What a group of numbers shares, as it comes back from storage: value = scale * (level - zero). A scale of 0 makes
+/// every value 0.
+struct Affine {
+  float scale = 0;  ///< not negative
+  float zero = 0;   ///< in levels; 0 for codebooks without a zero point
+
+  friend bool operator==(const Affine&, const Affine&) = default;
+};
+
+namespace detail {
+
+constexpr float divisor(Affine a) { return a.scale > 0 ? a.scale : 1.f; }
+
+}  // namespace detail
+
+/// The code of the number at x (of the kDim numbers from x on, for a vector codebook).
+template <Codebook C>
+typename C::Code encode(const float* x, Affine a) {
+  const float divisor = detail::divisor(a);
+  if constexpr (ScalarCodebook<C>) {
+    return C::encode(C::kHasZero ? *x / divisor + a.zero : *x / divisor);
+  } else {
+    float scaled[C::kDim];
+    for (int i = 0; i < C::kDim; ++i) scaled[i] = x[i] / divisor;
+    return C::encode(scaled);
+  }
+}
+
+/// The kDim numbers of a code.
+template <Codebook C>
+void decode(typename C::Code code, Affine a, float* y) {
+  if constexpr (ScalarCodebook<C>) {
+    *y = a.scale * (C::kHasZero ? C::level(code) - a.zero : C::level(code));
+  } else {
+    C::decode(code, y);
+    for (int i = 0; i < C::kDim; ++i) y[i] *= a.scale;
+  }
+}
+
+/// The codes of count * kDim contiguous numbers that share a scale.
+template <Codebook C>
+void encodeRun(const float* x, Index count, Affine a, typename C::Code* codes) {
+  if constexpr (requires { C::encodeBlocks(x, count, codes); }) {
+    constexpr Index kChunk = 64;
+    float scaled[kChunk * C::kDim];
+    const float divisor = detail::divisor(a);
+    for (Index first = 0; first < count; first += kChunk) {
+      const Index blocks = count - first < kChunk ? count - first : kChunk;
+      for (Index i = 0; i < blocks * C::kDim; ++i) scaled[i] = x[first * C::kDim + i] / divisor;
+      C::encodeBlocks(scaled, blocks, codes + first);
+    }
+  } else {
+    for (Index i = 0; i < count; ++i) codes[i] = encode<C>(x + i * C::kDim, a);
+  }
+}
+
+/// The count * kDim numbers of `count` codes that share a scale.
+template <Codebook C>
+void decodeRun(const typename C::Code* codes, Index count, Affine a, float* y) {
+  if constexpr (requires { C::decodeBlocks(codes, count, y); }) {
+    C::decodeBlocks(codes, count, y);
+    for (Index i = 0; i < count * C::kDim; ++i) y[i] *= a.scale;
+  } else {
+    for (Index i = 0; i < count; ++i) decode<C>(codes[i], a, y + i * C::kDim);
+  }
+}
+
+}  // namespace gosset

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/parallel.hpp>
+#include <gosset/core/types.hpp>
+#include <gosset/scale/affine.hpp>
+#include <gosset/scale/fit.hpp>
+#include <gosset/scale/granularity.hpp>
+
+#include <algorithm>
+#include <span>
+#include <vector>
+
+namespace gosset {
+
+/// The codes of a matrix, unpacked: m x ceil(n / kDim).
+template <Codebook C>
+using CodeMatrix = Eigen::Matrix<typename C::Code, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+/// What a rounding works with: the groups of one m x n matrix, their fitted scales, and the map between numbers and
+/// codes. Columns are counted in numbers, n being a multiple of the codebook's kDim; group g holds the columns
+/// [begin(g), end(g)) of one row, or of all rows where the format has one scale for all.
+template <ScaledFormat F>
+class Grid {
+ public:
+  using Format = F;
+  using Codebook = typename F::Codebook;
+  using Code = typename Codebook::Code;
+
+  Grid(Index rows, Index cols, ScaleFit fit)
+      : rows_(rows),
+        cols_(cols),
+        width_(F::groupWidth(cols)),
+        groups_(ceilDiv(cols, width_)),
+        fit_(fit),
+        affine_(static_cast<std::size_t>((F::kOneRowOnly ? rows : 1) * groups_)) {}
+
+  Index rows() const { return rows_; }
+  Index cols() const { return cols_; }
+  Index groups() const { return groups_; }
+  Index begin(Index group) const { return group * width_; }
+  Index end(Index group) const { return std::min(begin(group) + width_, cols_); }
+  Index groupOf(Index col) const { return col / width_; }
+
+  /// Fits group g of every row to the numbers that w (m x n) holds now.
+  void fitGroup(Index group, const RowMatrixXf& w) {
+    const Index first = begin(group);
+    if constexpr (F::kOneRowOnly) {
+      parallelFor(rows_, [&](Index row) {
+        affine_[at(row, group)] = fitted({w.row(row).data() + first, static_cast<std::size_t>(end(group) - first)});
+      });
+    } else {
+      affine_[at(0, group)] = fitted({w.data(), static_cast<std::size_t>(w.size())});
+    }
+  }
+  void fitAll(const RowMatrixXf& w) {
+    for (Index group = 0; group < groups_; ++group) fitGroup(group, w);
+  }
+
+  const Affine& affine(Index row, Index group) const { return affine_[at(row, group)]; }
+  std::span<const Affine> affines() const { return affine_; }
+
+  /// The codes of one whole row of n numbers.
+  void encodeRow(Index row, const float* x, Code* codes) const {
+    for (Index group = 0; group < groups_; ++group) {
+      const Index first = begin(group);
+      encodeRun<Codebook>(x + first, (end(group) - first) / Codebook::kDim, affine(row, group),
+                          codes + first / Codebook::kDim);
+    }
+  }
+
+ private:
+  std::size_t at(Index row, Index group) const {
+    return static_cast<std::size_t>((F::kOneRowOnly ? row * groups_ : 0) + group);
+  }
+  Affine fitted(std::span<const float> x) const { return fitAffine<Codebook, typename F::Scale>(fit_, x); }
+
+  Index rows_, cols_, width_, groups_;
+  ScaleFit fit_;
+  std::vector<Affine> affine_;
+};
+
+}  // namespace gosset

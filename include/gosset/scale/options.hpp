@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/scale/fit.hpp>
+
+#include <cstdint>
+
+namespace gosset {
+
+/// What a user may ask of quantize() besides the format and the rounding.
+struct QuantizeOptions {
+  ScaleFit fit = PublishedRule{};  ///< how scales and zero points are found
+  std::uint64_t seed = 0;          ///< of the random signs in Incoherent formats; kept in the result
+};
+
+}  // namespace gosset
