@@ -13,7 +13,7 @@
 namespace gosset {
 
 /// A matrix as a format keeps it, one specialization a format, each beside the format's definition:
-///   quantize(w, rounding, options)  makes one of a finite m x n matrix (static)
+///   quantize(w, rounding, options)  makes one of a finite m x n matrix, which it takes over (static)
 ///   shaped(rows, cols)              one whose arrays have the sizes for that shape, all zero (static; for reading
 ///   files) formatName()                    the format as it is written in C++ without namespace (static) rows() cols()
 ///   visitFields(visit)              calls visit(name, span) for each stored array: all that is kept, and nothing else

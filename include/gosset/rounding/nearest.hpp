@@ -9,7 +9,7 @@ namespace gosset {
 /// Every number by itself to the nearest value of its group, ties to the even code. The default.
 struct Nearest {
   template <ScaledFormat F>
-  void round(const RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
+  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
     grid.fitAll(w);
     parallelFor(w.rows(), [&](Index row) { grid.encodeRow(row, w.row(row).data(), codes.row(row).data()); });
   }

@@ -16,7 +16,7 @@ struct Stochastic {
   std::uint64_t seed = 0;
 
   template <ScaledFormat F>
-  void round(const RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
+  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
     using C = typename F::Codebook;
     static_assert(
         ScalarCodebook<C>,

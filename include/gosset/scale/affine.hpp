@@ -45,21 +45,36 @@ void decode(typename C::Code code, Affine a, float* y) {
   }
 }
 
-/// The codes of count * kDim contiguous numbers that share a scale.
-template <Codebook C>
-void encodeRun(const float* x, Index count, Affine a, typename C::Code* codes) {
+/// The codes of `count` blocks, block i under affineOf(i).
+template <Codebook C, class AffineOf>
+void encodeEach(const float* x, Index count, const AffineOf& affineOf, typename C::Code* codes) {
   if constexpr (requires { C::encodeBlocks(x, count, codes); }) {
     constexpr Index kChunk = 64;
     float scaled[kChunk * C::kDim];
-    const float divisor = detail::divisor(a);
     for (Index first = 0; first < count; first += kChunk) {
       const Index blocks = count - first < kChunk ? count - first : kChunk;
-      for (Index i = 0; i < blocks * C::kDim; ++i) scaled[i] = x[first * C::kDim + i] / divisor;
+      for (Index i = 0; i < blocks; ++i) {
+        const float divisor = detail::divisor(affineOf(first + i));
+        for (Index d = 0; d < C::kDim; ++d) scaled[i * C::kDim + d] = x[(first + i) * C::kDim + d] / divisor;
+      }
       C::encodeBlocks(scaled, blocks, codes + first);
     }
   } else {
-    for (Index i = 0; i < count; ++i) codes[i] = encode<C>(x + i * C::kDim, a);
+    for (Index i = 0; i < count; ++i) codes[i] = encode<C>(x + i * C::kDim, affineOf(i));
   }
+}
+
+/// The numbers of `count` codes, code i under affineOf(i).
+template <Codebook C, class AffineOf>
+void decodeEach(const typename C::Code* codes, Index count, const AffineOf& affineOf, float* y) {
+  for (Index i = 0; i < count; ++i) decode<C>(codes[i], affineOf(i), y + i * C::kDim);
+}
+
+/// The codes of count * kDim contiguous numbers that share a scale.
+template <Codebook C>
+void encodeRun(const float* x, Index count, Affine a, typename C::Code* codes) {
+  encodeEach<C>(
+      x, count, [&](Index) { return a; }, codes);
 }
 
 /// The count * kDim numbers of `count` codes that share a scale.

@@ -267,7 +267,8 @@ Affine fitAffine(LeastSquares, std::span<const float> x) {
   offer(fitAffine<C, T>(PublishedRule{}, x));
   if (best.error == 0) return best.affine;
 
-  constexpr float kShrink = 0.917004f;  // 2^(-1/8)
+  constexpr float kShrink = 0.917004f;         // 2^(-1/8)
+  constexpr float kCoarseShrink = 0.7071068f;  // 2^(-1/2)
   const float root_mean_square = detail::rootMeanSquare(x);
   if constexpr (C::kRule == ScaleRule::kMinMax) {
     const auto n = static_cast<Index>(x.size());
@@ -279,8 +280,22 @@ Affine fitAffine(LeastSquares, std::span<const float> x) {
       return static_cast<float>(static_cast<double>(mean) +
                                 static_cast<double>(ratio) * static_cast<double>(end - mean));
     };
-    for (float ratio = 1; ratio * (range.max - range.min) > deviation; ratio *= kShrink) {
-      offer(detail::affineOfRange<C, T>(shrunk(range.min, ratio), shrunk(range.max, ratio)));
+    float low = 1;
+    float high = 1;
+    const auto offerRange = [&](float low_ratio, float high_ratio) {
+      if (!offer(detail::affineOfRange<C, T>(shrunk(range.min, low_ratio), shrunk(range.max, high_ratio)))) return;
+      low = low_ratio;
+      high = high_ratio;
+    };
+    const auto forRatios = [&](float shrink, const auto& visit) {
+      for (float ratio = 1; ratio * (range.max - range.min) > deviation; ratio *= shrink) visit(ratio);
+    };
+    forRatios(kCoarseShrink, [&](float low_ratio) {
+      forRatios(kCoarseShrink, [&](float high_ratio) { offerRange(low_ratio, high_ratio); });
+    });
+    for (int pass = 0; pass < 2; ++pass) {  // then each end by itself
+      forRatios(kShrink, [&](float ratio) { offerRange(ratio, high); });
+      forRatios(kShrink, [&](float ratio) { offerRange(low, ratio); });
     }
   } else {
     const float largest = [] {

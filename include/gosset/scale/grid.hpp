@@ -18,8 +18,9 @@ template <Codebook C>
 using CodeMatrix = Eigen::Matrix<typename C::Code, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 /// What a rounding works with: the groups of one m x n matrix, their fitted scales, and the map between numbers and
-/// codes. Columns are counted in numbers, n being a multiple of the codebook's kDim; group g holds the columns
-/// [begin(g), end(g)) of one row, or of all rows where the format has one scale for all.
+/// codes. The matrix is padded with zeros to cols(), a multiple of the codebook's kDim; inputs() of its columns are
+/// real. Group g holds the columns [begin(g), end(g)) of one row, or of all rows where the format has one scale for
+/// all.
 template <ScaledFormat F>
 class Grid {
  public:
@@ -27,40 +28,45 @@ class Grid {
   using Codebook = typename F::Codebook;
   using Code = typename Codebook::Code;
 
-  Grid(Index rows, Index cols, ScaleFit fit)
+  Grid(Index rows, Index inputs, ScaleFit fit)
       : rows_(rows),
-        cols_(cols),
-        width_(F::groupWidth(cols)),
-        groups_(ceilDiv(cols, width_)),
+        inputs_(inputs),
+        cols_(ceilDiv(inputs, Codebook::kDim) * Codebook::kDim),
+        width_(F::groupWidth(cols_)),
+        groups_(ceilDiv(cols_, width_)),
         fit_(fit),
         affine_(static_cast<std::size_t>((F::kOneRowOnly ? rows : 1) * groups_)) {}
 
   Index rows() const { return rows_; }
+  Index inputs() const { return inputs_; }
   Index cols() const { return cols_; }
   Index groups() const { return groups_; }
   Index begin(Index group) const { return group * width_; }
   Index end(Index group) const { return std::min(begin(group) + width_, cols_); }
   Index groupOf(Index col) const { return col / width_; }
 
-  /// Fits group g of every row to the numbers that w (m x n) holds now.
-  void fitGroup(Index group, const RowMatrixXf& w) {
-    const Index first = begin(group);
+  /// Fits a group of every row to the numbers it holds now: m x (end - begin), its columns in any order.
+  void fitGroup(Index group, const Eigen::Ref<const RowMatrixXf>& numbers) {
     if constexpr (F::kOneRowOnly) {
-      parallelFor(rows_, [&](Index row) {
-        affine_[at(row, group)] = fitted({w.row(row).data() + first, static_cast<std::size_t>(end(group) - first)});
-      });
+      const auto width = static_cast<std::size_t>(numbers.cols());
+      parallelFor(rows_, [&](Index row) { affine_[at(row, group)] = fitted({numbers.row(row).data(), width}); });
     } else {
-      affine_[at(0, group)] = fitted({w.data(), static_cast<std::size_t>(w.size())});
+      const RowMatrixXf contiguous = numbers;
+      affine_[at(0, group)] = fitted({contiguous.data(), static_cast<std::size_t>(contiguous.size())});
     }
   }
+
+  /// Fits all groups to w (m x cols()).
   void fitAll(const RowMatrixXf& w) {
-    for (Index group = 0; group < groups_; ++group) fitGroup(group, w);
+    for (Index group = 0; group < groups_; ++group) {
+      fitGroup(group, w.middleCols(begin(group), end(group) - begin(group)));
+    }
   }
 
   const Affine& affine(Index row, Index group) const { return affine_[at(row, group)]; }
   std::span<const Affine> affines() const { return affine_; }
 
-  /// The codes of one whole row of n numbers.
+  /// The codes of one whole row of cols() numbers.
   void encodeRow(Index row, const float* x, Code* codes) const {
     for (Index group = 0; group < groups_; ++group) {
       const Index first = begin(group);
@@ -75,7 +81,7 @@ class Grid {
   }
   Affine fitted(std::span<const float> x) const { return fitAffine<Codebook, typename F::Scale>(fit_, x); }
 
-  Index rows_, cols_, width_, groups_;
+  Index rows_, inputs_, cols_, width_, groups_;
   ScaleFit fit_;
   std::vector<Affine> affine_;
 };

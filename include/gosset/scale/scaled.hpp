@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace gosset {
@@ -48,14 +49,17 @@ class Packed<F> {
   static Packed shaped(Index rows, Index cols) { return Packed(rows, cols); }
 
   template <class Rounding>
-  static Packed quantize(const RowMatrixXf& w, const Rounding& rounding, const QuantizeOptions& options) {
+  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
     Packed packed(w.rows(), w.cols());
     packed.unit_ = detail::storageUnit(w.cwiseAbs().maxCoeff());
-    RowMatrixXf scaled = RowMatrixXf::Zero(w.rows(), packed.blocks() * Codebook::kDim);
-    scaled.leftCols(w.cols()) = w / packed.unit_;
-    Grid<F> grid(scaled.rows(), scaled.cols(), options.fit);
-    CodeMatrix<Codebook> codes(scaled.rows(), packed.blocks());
-    rounding.round(scaled, grid, codes);
+    w /= packed.unit_;
+    Grid<F> grid(w.rows(), w.cols(), options.fit);
+    if (grid.cols() > grid.inputs()) {
+      w.conservativeResize(Eigen::NoChange, grid.cols());
+      w.rightCols(grid.cols() - grid.inputs()).setZero();
+    }
+    CodeMatrix<Codebook> codes(packed.rows(), packed.blocks());
+    rounding.round(w, grid, codes);
     packed.store(grid, codes);
     return packed;
   }
@@ -186,8 +190,8 @@ class Packed<C> : public Packed<PerTensor<C>> {
 
   static Packed shaped(Index rows, Index cols) { return Packed(Base::shaped(rows, cols)); }
   template <class Rounding>
-  static Packed quantize(const RowMatrixXf& w, const Rounding& rounding, const QuantizeOptions& options) {
-    return Packed(Base::quantize(w, rounding, options));
+  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+    return Packed(Base::quantize(std::move(w), rounding, options));
   }
   static std::string formatName() { return C::name(); }
 };
