@@ -44,6 +44,7 @@ class DampedCholesky {
   Eigen::MatrixXf unitBlockColumns(Index first, Index count, Index dim) const {
     const Index below = matrix_.rows() - first;
     Eigen::MatrixXd columns = matrix_.block(first, first, below, count);
+    columns.topRows(count).triangularView<Eigen::StrictlyUpper>().setZero();  // H stood there
     for (Index col = 0; col < count; col += dim) {
       const Eigen::MatrixXd diagonal = columns.block(col, col, dim, dim);
       auto block = columns.block(col, col, below - col, dim);

@@ -211,7 +211,7 @@ class Feedback {
       if (!static_groups_) {
         const auto [group, width] = groupEndingAt(begin + last);
         first = last - width;
-        grid_.fitGroup(group, target.middleCols(first, width));
+        grid_.fitGroup(group, compensated(begin, first, width, unit, target));
       }
       parallelFor(ceilDiv(w_.rows(), kRowChunk), [&](Index chunk) {
         const Index row = chunk * kRowChunk;
@@ -227,6 +227,17 @@ class Feedback {
       });
       last = first;
     }
+  }
+
+  /// What the columns of a group would become if each were kept exactly where the feedback puts it, given all that is
+  /// rounded so far: X with (W - X) L = W - target, L being the group's own part. That is what GPTQ fits a group to.
+  RowMatrixXf compensated(Index begin, Index first, Index width, const RowMatrixXf& unit,
+                          const RowMatrixXf& target) const {
+    const auto exact = w_.middleCols(begin + first, width);
+    RowMatrixXf shift = target.middleCols(first, width) - exact;
+    const auto own = unit.block(first, first, width, width);
+    own.template triangularView<Eigen::UnitLower>().template solveInPlace<Eigen::OnTheRight>(shift);
+    return exact + shift;
   }
 
   /// The codes of one block of columns, and the values that they stand for.
@@ -251,23 +262,27 @@ class Feedback {
       const Index width = end - begin;
       const Eigen::MatrixXf h = cholesky_->hessianColumns(begin, width);
       const RowMatrixXf h_panel = h.middleRows(begin, width);
+      std::vector<SquareBlock> inverses;
+      for (Index col = 0; col < width; col += kDim) {
+        const SquareBlock block = h_panel.block(col, col, kDim, kDim);
+        inverses.push_back(block.template cast<double>().inverse().template cast<float>());
+      }
       RowMatrixXf gradient(w_.rows(), width);
       gradient.noalias() = w_ * h;
-      for (Index col = width - kDim; col >= 0; col -= kDim) {
-        const SquareBlock h_block = h_panel.block(col, col, kDim, kDim);
-        const SquareBlock inverse = h_block.template cast<double>().inverse().template cast<float>();
-        parallelFor(ceilDiv(w_.rows(), kRowChunk), [&](Index chunk) {
-          const Index row = chunk * kRowChunk;
-          const Index rows = std::min(kRowChunk, w_.rows() - row);
+      parallelFor(ceilDiv(w_.rows(), kRowChunk), [&](Index chunk) {
+        const Index row = chunk * kRowChunk;
+        const Index rows = std::min(kRowChunk, w_.rows() - row);
+        for (Index col = width - kDim; col >= 0; col -= kDim) {
+          const SquareBlock block = h_panel.block(col, col, kDim, kDim);
           auto error = w_.block(row, begin + col, rows, kDim);
-          const BlockRows change =
-              improve(row, begin + col, error, gradient.block(row, col, rows, kDim), h_block, inverse);
-          if (change.isZero(0)) return;
+          const BlockRows change = improve(row, begin + col, error, gradient.block(row, col, rows, kDim), block,
+                                           inverses[static_cast<std::size_t>(col / kDim)]);
+          if (change.isZero(0)) continue;
           changed = true;
           error += change;
-          gradient.block(row, 0, rows, width).noalias() += change * h_panel.middleRows(col, kDim);
-        });
-      }
+          gradient.middleRows(row, rows).noalias() += change * h_panel.middleRows(col, kDim);
+        }
+      });
       end = begin;
       report(n - begin, sweep);
     }

@@ -6,7 +6,7 @@
 
 namespace gosset {
 
-/// Every number by itself to the nearest value of its group, ties to the even code. The default.
+/// Every number by itself to the nearest value of its group; ties as the codebook says. The default.
 struct Nearest {
   template <ScaledFormat F>
   void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
