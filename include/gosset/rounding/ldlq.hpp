@@ -32,7 +32,7 @@ struct LdlqProgress {
 
 struct LdlqOptions {
   double damping = 0.01;  ///< added to the diagonal of H, in units of its mean; raised until H factorizes
-  int sweeps = 0;         ///< passes of coordinate descent afterwards; none ever raises the loss
+  int sweeps = 4;         ///< passes of coordinate descent afterwards; none ever raises the loss, and more gain little
   std::function<void(const LdlqProgress&)> progress = {};
 };
 
@@ -84,6 +84,24 @@ struct FeedbackOptions {
   bool static_groups;
   std::function<void(const LdlqProgress&)> progress;
 };
+
+// These two stand outside the class template, so that they are compiled once and not once a format.
+
+/// target += errors * feedback.
+inline void addProduct(const Eigen::Ref<const RowMatrixXf>& errors, const Eigen::Ref<const Eigen::MatrixXf>& feedback,
+                       RowMatrixXf& target) {
+  target.noalias() += errors * feedback;
+}
+
+/// What the columns of a group would become if each were kept exactly where the feedback puts it, given all that is
+/// rounded so far: X with (W - X) L = W - target, L being the group's own unit lower triangle. That is what GPTQ fits a
+/// group to.
+inline RowMatrixXf compensated(const Eigen::Ref<const RowMatrixXf>& w, const Eigen::Ref<const RowMatrixXf>& target,
+                               const Eigen::Ref<const RowMatrixXf>& unit) {
+  RowMatrixXf shift = target - w;
+  unit.triangularView<Eigen::UnitLower>().solveInPlace<Eigen::OnTheRight>(shift);
+  return w + shift;
+}
 
 /// One run of rounding with feedback (block LDLQ). With E = W - What and H = L D L^T, L unit block lower triangular,
 /// the loss is tr(E H E^T) = sum_k (E L)_k D_k (E L)_k^T, and (E L)_k = W_k - What_k + sum_{j > k} E_j L_jk. So the
@@ -197,7 +215,7 @@ class Feedback {
       const Index width = end - begin;
       const Eigen::MatrixXf unit = cholesky_->unitBlockColumns(begin, width, kDim);
       RowMatrixXf target = w_.middleCols(begin, width);
-      target.noalias() += w_.rightCols(n - end) * unit.bottomRows(n - end);
+      addProduct(w_.rightCols(n - end), unit.bottomRows(n - end), target);
       roundPanel(begin, unit.topRows(width), target);
       end = begin;
       report(n - begin, 0);
@@ -211,7 +229,8 @@ class Feedback {
       if (!static_groups_) {
         const auto [group, width] = groupEndingAt(begin + last);
         first = last - width;
-        grid_.fitGroup(group, compensated(begin, first, width, unit, target));
+        grid_.fitGroup(group, compensated(w_.middleCols(begin + first, width), target.middleCols(first, width),
+                                          unit.block(first, first, width, width)));
       }
       parallelFor(ceilDiv(w_.rows(), kRowChunk), [&](Index chunk) {
         const Index row = chunk * kRowChunk;
@@ -227,17 +246,6 @@ class Feedback {
       });
       last = first;
     }
-  }
-
-  /// What the columns of a group would become if each were kept exactly where the feedback puts it, given all that is
-  /// rounded so far: X with (W - X) L = W - target, L being the group's own part. That is what GPTQ fits a group to.
-  RowMatrixXf compensated(Index begin, Index first, Index width, const RowMatrixXf& unit,
-                          const RowMatrixXf& target) const {
-    const auto exact = w_.middleCols(begin + first, width);
-    RowMatrixXf shift = target.middleCols(first, width) - exact;
-    const auto own = unit.block(first, first, width, width);
-    own.template triangularView<Eigen::UnitLower>().template solveInPlace<Eigen::OnTheRight>(shift);
-    return exact + shift;
   }
 
   /// The codes of one block of columns, and the values that they stand for.
@@ -267,8 +275,8 @@ class Feedback {
         const SquareBlock block = h_panel.block(col, col, kDim, kDim);
         inverses.push_back(block.template cast<double>().inverse().template cast<float>());
       }
-      RowMatrixXf gradient(w_.rows(), width);
-      gradient.noalias() = w_ * h;
+      RowMatrixXf gradient = RowMatrixXf::Zero(w_.rows(), width);
+      addProduct(w_, h, gradient);
       parallelFor(ceilDiv(w_.rows(), kRowChunk), [&](Index chunk) {
         const Index row = chunk * kRowChunk;
         const Index rows = std::min(kRowChunk, w_.rows() - row);

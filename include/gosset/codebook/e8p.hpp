@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/codebook/block_lanes.hpp>
+#include <gosset/codebook/concepts.hpp>
+#include <gosset/core/simd.hpp>
+#include <gosset/core/types.hpp>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <limits>
+#include <string>
+
+// E8P, the 2-bit codebook of QuIP# (Tseng et al., ICML 2024, section 4.2, "E8P12"): 2^16 points of E8 + 1/4 that fill a
+// ball, built so that 8 numbers are decoded from a table of 256.
+//
+// A point is v + shift with shift = +1/4 or -1/4, and v in D8 + 1/2: eight halves of odd integers whose sum is even.
+// The magnitudes |v_i| = 1/2, 3/2 or 5/2 are a *pattern*; there are 256 of them:
+//
+//   pattern      norm |v|^2    magnitudes                               how many
+//     0            2           1/2 everywhere                              1
+//     1 ..   8     4           3/2 at one place                            8
+//     9 ..  36     6           3/2 at two places                          28
+//    37 ..  92     8           3/2 at three places                        56
+//    93 .. 162    10           3/2 at four places                         70
+//   163 .. 191    12           3/2 at five places                         29 of the 56, the published ones
+//   192 + 8 i + j 10 (i != j)  5/2 at i, 3/2 at j                         56
+//   192 + 9 i      8           5/2 at i                                    8
+//
+// Within a row of this table patterns are in rising order of the mask of their 3/2's. Changing one sign changes the sum
+// of v by an odd number, so the magnitudes fix the parity of the number of minus signs: it is that of the number of
+// 3/2's. Seven signs are free, the eighth follows, and its bit is left for the shift.
+//
+//   bit   15 14 13 12 11 10  9  8 | 7        | 6  5  4  3  2  1  0
+//         pattern                 | shift    | running signs
+//                                 | 1: +1/4  |
+//                                 | 0: -1/4  |
+//
+// Bit i of the running signs says whether an odd number of v_0 .. v_i are negative. So, with n_i = 1 where v_i < 0,
+//
+//   n_0 = bit 0,   n_i = bit i ^ bit (i - 1) for i = 1 .. 6,   n_7 = bit 6 ^ (1 where the pattern has an odd number of
+//   3/2's),
+//
+// which is n = (c & 0x7f) ^ (c << 1) ^ odd on whole bytes, without counting bits. Four times a point is an odd integer
+// from -11 to 11, which an int8 holds: +-2, +-6 or +-10, plus or minus 1.
+//
+// 16 bits / 8 numbers = 2 bits a number. Mean squared error on N(0,1) at the best scale: 0.0913.
+namespace gosset {
+namespace detail {
+
+/// What the pattern byte of a code means.
+struct E8PTables {
+  std::uint8_t threes[256] = {};                  ///< bit i: |v_i| = 3/2
+  std::uint8_t fives[256] = {};                   ///< bit i: |v_i| = 5/2
+  std::uint8_t oddSign[256] = {};                 ///< 0x80 where the number of minus signs is odd, else 0
+  std::uint8_t patternOfThrees[256] = {};         ///< the pattern without 5/2 whose mask of 3/2's is the index
+  alignas(64) std::int8_t quarters[256][8] = {};  ///< 4 |v_i|: 2, 6 or 10
+  alignas(64) float magnitudes[256][8] = {};      ///< |v_i|
+};
+
+/// Whether the codebook holds the pattern with 3/2 at five places, where `ones` is the mask of the three other places.
+/// It is the published choice (29 of 56), told by how many of the three are among the first four places.
+constexpr bool e8pHasNorm12(unsigned ones) {
+  constexpr unsigned kMissing = 0x32, kExtra[] = {0x13, 0x8c};
+  const int low = std::popcount(ones & 0x0fu);
+  return low == 3 || (low == 1 && ones != kMissing) || ones == kExtra[0] || ones == kExtra[1];
+}
+
+constexpr E8PTables makeE8PTables() {
+  E8PTables t;
+  unsigned pattern = 0;
+  for (int count = 0; count <= 5; ++count) {
+    for (unsigned mask = 0; mask < 256; ++mask) {
+      if (std::popcount(mask) != count || (count == 5 && !e8pHasNorm12(~mask & 0xffu))) continue;
+      t.threes[pattern] = static_cast<std::uint8_t>(mask);
+      t.patternOfThrees[mask] = static_cast<std::uint8_t>(pattern++);
+    }
+  }
+  for (unsigned i = 0; i < 8; ++i) {
+    for (unsigned j = 0; j < 8; ++j, ++pattern) {
+      t.fives[pattern] = static_cast<std::uint8_t>(1u << i);
+      if (i != j) t.threes[pattern] = static_cast<std::uint8_t>(1u << j);
+    }
+  }
+  for (unsigned p = 0; p < 256; ++p) {
+    t.oddSign[p] = std::popcount(t.threes[p]) % 2 != 0 ? 0x80 : 0;
+    for (unsigned i = 0; i < 8; ++i) {
+      const int three = (t.threes[p] >> i) & 1, five = (t.fives[p] >> i) & 1;
+      t.quarters[p][i] = static_cast<std::int8_t>(2 + 4 * three + 8 * five);
+      t.magnitudes[p][i] = 0.5f + static_cast<float>(three + 2 * five);
+    }
+  }
+  return t;
+}
+
+inline constexpr E8PTables kE8P = makeE8PTables();
+
+/// Mask of the minus signs of a code's v.
+constexpr unsigned e8pSigns(unsigned code) { return ((code & 0x7fu) ^ (code << 1) ^ kE8P.oddSign[code >> 8]) & 0xffu; }
+
+/// The code of (pattern, shift, mask of minus signs).
+constexpr unsigned e8pCode(unsigned pattern, bool plus, unsigned signs) {
+  unsigned running = signs ^ (signs << 1);
+  running ^= running << 2;
+  running ^= running << 4;
+  return (pattern << 8) | (plus ? 0x80u : 0u) | (running & 0x7fu);
+}
+
+/// Four times coordinate i of a code's point.
+constexpr int e8pQuarter(unsigned code, unsigned i) {
+  const int magnitude = kE8P.quarters[code >> 8][i];
+  return (((e8pSigns(code) >> i) & 1) != 0 ? -magnitude : magnitude) + ((code & 0x80u) != 0 ? 1 : -1);
+}
+
+/// The input as the codebook takes it: NaN as 0, infinities as the largest floats.
+inline std::array<double, 8> e8pInput(const float* x) {
+  constexpr float kMax = std::numeric_limits<float>::max();
+  std::array<double, 8> z;
+  for (std::size_t i = 0; i < 8; ++i) z[i] = x[i] != x[i] ? 0. : static_cast<double>(std::clamp(x[i], -kMax, kMax));
+  return z;
+}
+
+/// 8 <x, p> - 4 |p|^2, the larger the nearer. Each product is exact in double, so that a fused multiply-add gives the
+/// same bits, and so is each sum where the x_i are multiples of 2^-40 below 2^8.
+inline double e8pScore(const std::array<double, 8>& x, unsigned code) {
+  double score = 0;
+  int norm = 0;
+  for (unsigned i = 0; i < 8; ++i) {
+    const int quarter = e8pQuarter(code, i);
+    norm += quarter * quarter;
+    score += x[i] * static_cast<double>(2 * quarter);
+  }
+  return score - static_cast<double>(norm) * 0.25;
+}
+
+// How the nearest point is found. For one shift let y = x - shift and a_i = |y_i|. Signs that follow y are best, and
+// then
+//
+//   (|y|^2 - |y - v|^2) / 2  =  sum_i |v_i| a_i - |v|^2 / 2  =  (sum_i a_i) / 2 - 1 + gain,
+//   gain  =  sum over the 3/2's of (a_i - 1)  +  (2 a_i - 3 for the 5/2),
+//
+// so for a given number of 3/2's they belong where the a_i are largest: sorting the a_i replaces the search over
+// patterns. Only the 29 patterns of norm 12 need a look at places. Where the parity of the signs is wrong, one sign
+// must turn, which costs 2 |v_i| a_i here: least at the smallest a_i. Between the two shifts |x|^2 is common, and |y|^2
+// = |x|^2 - 2 shift sum_i x_i + const.
+
+/// The sums over all subsets of 8 numbers, as low[mask & 15] + high[mask >> 4].
+struct E8PSubsets {
+  double low[16], high[16];
+
+  explicit E8PSubsets(const double* x) {
+    low[0] = high[0] = 0;
+    for (unsigned m = 1; m < 16; ++m) {
+      const unsigned i = static_cast<unsigned>(std::countr_zero(m)), rest = m & (m - 1);
+      low[m] = low[rest] + x[i];
+      high[m] = high[rest] + x[i + 4];
+    }
+  }
+  double operator()(unsigned mask) const { return low[mask & 15] + high[mask >> 4]; }
+};
+
+/// The slow, exact search: the nearest point by the score, and of several with an equal score the smallest code. It
+/// visits all patterns but those that a bound rules out. Its own rounding is covered by a tolerance; all codes within
+/// it are scored.
+class E8PExactSearch {
+ public:
+  /// atLeast: the value (as above) of some code, or a little less; it only saves time.
+  E8PExactSearch(const float* input, double atLeast) : x_(e8pInput(input)), most_(atLeast) {
+    double size = 4;
+    for (const double x : x_) size += x < 0 ? -x : x;
+    tolerance_ = 0x1p-44 * size;
+    searchShift(false);
+    searchShift(true);
+  }
+  unsigned code() const { return bestCode_; }
+
+ private:
+  void searchShift(bool plus) {
+    const double shift = plus ? 0.25 : -0.25;
+    double gains[8];
+    base_ = -1;
+    negative_ = 0;
+    for (unsigned i = 0; i < 8; ++i) {
+      const double y = x_[i] - shift;
+      a_[i] = y < 0 ? -y : y;
+      if (y < 0) negative_ |= 1u << i;
+      gains[i] = a_[i] - 1;
+      base_ += 0.5 * a_[i] + shift * x_[i];
+    }
+    const E8PSubsets gain(gains);
+    const double lowMost = *std::max_element(gain.low, gain.low + 16);
+    for (unsigned high = 0; high < 16; ++high) {
+      if (base_ + gain.high[high] + lowMost < most_ - tolerance_) continue;
+      for (unsigned low = 0; low < 16; ++low) {
+        const unsigned threes = (high << 4) | low, pattern = kE8P.patternOfThrees[threes];
+        if (kE8P.threes[pattern] == threes) tryPattern(pattern, plus, base_ + gain(threes));
+      }
+    }
+    for (unsigned i = 0; i < 8; ++i) {
+      for (unsigned j = 0; j < 8; ++j) {
+        tryPattern(192 + 8 * i + j, plus, base_ + 2 * a_[i] - 3 + (i != j ? gains[j] : 0.));
+      }
+    }
+  }
+
+  /// ideal: the value if the signs were free.
+  void tryPattern(unsigned pattern, bool plus, double ideal) {
+    if (ideal < most_ - tolerance_) return;
+    double costs[8];
+    unsigned cheapest = 0;
+    for (unsigned i = 0; i < 8; ++i) {
+      costs[i] = 0.5 * kE8P.quarters[pattern][i] * a_[i];
+      if (costs[i] < costs[cheapest]) cheapest = i;
+    }
+    const bool odd = kE8P.oddSign[pattern] != 0, turn = odd != (std::popcount(negative_) % 2 != 0);
+    most_ = std::max(most_, turn ? ideal - costs[cheapest] : ideal);
+
+    const double spare = ideal - (most_ - tolerance_);
+    unsigned turnable = 0;
+    for (unsigned i = 0; i < 8; ++i) turnable |= costs[i] <= spare ? 1u << i : 0u;
+    const E8PSubsets cost(costs);
+    for (unsigned turned = turnable;; turned = (turned - 1) & turnable) {
+      if ((std::popcount(turned) % 2 != 0) == turn && cost(turned) <= spare)
+        score(e8pCode(pattern, plus, negative_ ^ turned));
+      if (turned == 0) break;
+    }
+  }
+
+  void score(unsigned code) {
+    const double score = e8pScore(x_, code);
+    if (score > bestScore_ || (score == bestScore_ && code < bestCode_)) {
+      bestScore_ = score;
+      bestCode_ = code;
+    }
+  }
+
+  std::array<double, 8> x_;
+  double a_[8] = {};       ///< |x_i - shift|
+  double base_ = 0;        ///< the value of the first pattern, if its signs were free
+  unsigned negative_ = 0;  ///< mask of x_i < shift
+  double most_, tolerance_ = 0;
+  double bestScore_ = -std::numeric_limits<double>::infinity();
+  unsigned bestCode_ = 0;
+};
+
+/// The fast search, W blocks at a time. It works in float, keeps the runner-up's value too, and gives no answer where
+/// the lead is not larger than all rounding errors together; so its answers never depend on rounding.
+template <int W>
+struct E8PSearch {
+  using Lanes = BlockLanes<W>;
+  using F = typename Lanes::F;
+  using I = typename Lanes::I;
+
+  static F splat(float x) { return Lanes::splat(x); }
+  static F min(F x, F y) { return Lanes::min(x, y); }
+  static F max(F x, F y) { return Lanes::max(x, y); }
+
+  /// The best of what was offered, and how far ahead it is.
+  struct Best {
+    F value = splat(-std::numeric_limits<float>::infinity());
+    F rival = value;           ///< a bound on all values but the best
+    F gap = value;             ///< what the best loses at least when its large magnitudes stand elsewhere
+    F onesLow = value;         ///< |v_i| = 1/2 where a_i is not larger than this, i = 0 .. 3
+    F onesHigh = value;        ///< and the same for i = 4 .. 7
+    I five = I{}, turn = I{};  ///< whether there is a 5/2, whether a sign must turn
+
+    void offer(F v, F onesLowV, F onesHighV, F gapV, I fiveV, I turnV) {
+      const I better = v > value;
+      rival = max(rival, min(value, v));
+      value = max(value, v);
+      gap = better ? gapV : gap;
+      onesLow = better ? onesLowV : onesLow;
+      onesHigh = better ? onesHighV : onesHigh;
+      five = Lanes::pick(better, fiveV, five);
+      turn = Lanes::pick(better, turnV, turn);
+    }
+  };
+
+  struct Side {
+    Best best;
+    F top, least, turnGap;
+  };
+
+  static Side search(const F (&x)[8], float shift) {
+    F a[8], d[8];
+    I signs{};
+    F sumX{}, sum{};
+    for (int i = 0; i < 8; ++i) {
+      const F y = x[i] - splat(shift);
+      signs ^= reinterpret_cast<I>(y);
+      d[i] = a[i] = Lanes::abs(y);
+      sum += a[i];
+      sumX += x[i];
+    }
+    const I odd = signs < 0, even = ~odd, no{};
+    Lanes::sort4(d);
+    Lanes::sort4(d + 4);
+    const F l0 = d[3], l1 = d[2], l2 = d[1], r0 = d[7], r1 = d[6], r2 = d[5], l3 = d[0];
+    Lanes::merge8(d);
+
+    Side side;
+    side.top = d[0];
+    side.least = d[7];
+    side.turnGap = d[6] - d[7];
+    const F oddLoss = Lanes::keep(even, d[7]),
+            evenLoss = Lanes::keep(odd, d[7]);  // of patterns with odd and even numbers of 3/2's
+    const F one = splat(1.f), infinity = splat(std::numeric_limits<float>::infinity());
+    const F g1 = d[0] - one, g2 = g1 + (d[1] - one), g3 = g2 + (d[2] - one), g4 = g3 + (d[3] - one);
+    const F f0 = g1 + g1 - one, f1 = f0 + (d[1] - one);
+    Best& best = side.best;
+    best.offer(-evenLoss, d[0], d[0], infinity, no, odd);
+    best.offer(g1 - oddLoss, d[1], d[1], d[0] - d[1], no, even);
+    best.offer(g2 - evenLoss, d[2], d[2], d[1] - d[2], no, odd);
+    best.offer(g3 - oddLoss, d[3], d[3], d[2] - d[3], no, even);
+    best.offer(g4 - evenLoss, d[4], d[4], d[3] - d[4], no, odd);
+    best.offer(f0 - evenLoss, d[1], d[1], d[0] - d[1], ~no, odd);
+    best.offer(f1 - oddLoss, d[2], d[2], min(d[0] - d[1], d[1] - d[2]), ~no, even);
+
+    // Norm 12: the places of the three 1/2's, where the sum of a_i should be least. Two families are answered here
+    // where no sign must turn: three among the first four places; one there and two among the last four. The rest only
+    // bounds.
+    const F all = sum - splat(5.f);
+    const F in3 = l0 + l1 + l2, in1 = l0 + r0 + r1;
+    const F extra = min(a[0] + a[1] + a[4], a[2] + a[3] + a[7]);
+    const I missing = (a[1] <= l0) & (max(a[4], a[5]) <= r1);
+    const I three = in3 < in1;
+    const F inside = min(in3, in1);
+    const I open = odd & (three | ~missing);
+    const F none = -infinity;
+    best.rival = max(best.rival, all - extra - oddLoss);
+    best.rival = max(best.rival, all - max(in3, in1) - oddLoss);
+    best.rival = max(best.rival, open ? none : all - inside - oddLoss);
+    best.offer(open ? all - inside : none, three ? l2 : l0, three ? splat(-1.f) : r1,
+               three ? l3 - l2 : min(l1 - l0, r2 - r1), no, no);
+
+    const F base = splat(0.5f) * sum + splat(shift) * sumX;  // both products are exact
+    best.value += base;
+    best.rival += base;
+    return side;
+  }
+
+  /// answers[b] becomes the packed answer for block b, negative where the lead is too small; atLeast[b] then bounds the
+  /// best value from below.
+  static void encode(const float* input, std::int32_t* answers, float* atLeast) {
+    F x[8];
+    Lanes::transpose(input, x);
+    const Side minus = search(x, -0.25f), plus = search(x, 0.25f);
+    const I isPlus = plus.best.value > minus.best.value;
+    const auto pick = [&](F p, F m) { return isPlus ? p : m; };
+    const F value = max(plus.best.value, minus.best.value);
+    const F rival = max(max(plus.best.rival, minus.best.rival), min(plus.best.value, minus.best.value));
+    const F gap = min(pick(plus.best.gap, minus.best.gap), pick(plus.turnGap, minus.turnGap));
+    const F onesLow = pick(plus.best.onesLow, minus.best.onesLow),
+            onesHigh = pick(plus.best.onesHigh, minus.best.onesHigh);
+    const F top = pick(plus.top, minus.top), least = pick(plus.least, minus.least);
+    const I five = Lanes::pick(isPlus, plus.best.five, minus.best.five);
+    const I turn = Lanes::pick(isPlus, plus.best.turn, minus.best.turn);
+    const F shift = pick(splat(0.25f), splat(-0.25f));
+
+    I large{}, fives{}, signs{};
+    F sum{};
+    simd::unroll<8>([&](auto i) {
+      const F y = x[i] - shift, a = Lanes::abs(y);
+      const I bit = simd::splat<I>(1 << i);
+      sum += a;
+      large |= (a > (i < 4 ? onesLow : onesHigh)) & bit;
+      fives |= (a >= top) & bit;
+      signs |= ((y < F{}) ^ ((a <= least) & turn)) & bit;
+    });
+    signs ^= signs << 1;
+    signs ^= signs << 2;
+    signs ^= signs << 4;
+    const I packed = (signs & 0x7f) | (isPlus & 0x80) | (large << 8) | ((fives & five) << 16);
+
+    // Every value is a sum of at most 20 terms c a_i or c x_i, c <= 3.5, and constants below 16 in all; so each is
+    // wrong by less than 2^-24 (32 sum_i a_i + 128).
+    const F margin = splat(0x1p-18f) * (sum + splat(4.f));
+    const I sure = (value - rival > margin) & (gap > margin);
+    simd::store(answers, packed | ~sure);
+    simd::store(atLeast, value - splat(1.f) - margin);
+  }
+
+  /// The code of a packed answer: signs, shift, large magnitudes, 5/2.
+  static unsigned unpack(unsigned answer) {
+    const unsigned five = answer >> 16, large = (answer >> 8) & 0xffu, three = large != five ? large ^ five : large;
+    const unsigned i = static_cast<unsigned>(std::countr_zero(five | 0x100u));
+    const unsigned j = static_cast<unsigned>(std::countr_zero(three | 0x100u));
+    const unsigned withFive = 0u - (five != 0 ? 1u : 0u);  // a mask instead of a branch that nothing foretells
+    const unsigned pattern = (withFive & (192 + 8 * i + j)) | (~withFive & kE8P.patternOfThrees[large]);
+    return (pattern << 8) | (answer & 0xffu);
+  }
+};
+
+}  // namespace detail
+
+/// The 2-bit codebook of QuIP#; points, layout of a code and source stand at the top of this file.
+///
+/// encode and encodeBlocks give the code that encodeExhaustive defines, on every compiler and instruction set. A NaN
+/// counts as 0, an infinity as the largest float.
+struct E8P {
+  using Code = std::uint16_t;
+  static constexpr int kDim = 8;
+  static constexpr int kBits = 16;
+  static constexpr ScaleRule kRule = ScaleRule::kRootMeanSquare;
+  static constexpr float kGaussianScale = 0.964f;
+
+  static std::string name() { return "E8P"; }
+
+  static Code encode(const float* x) {
+    Code code;
+    encodeInLanes<4>(x, 1, &code);
+    return code;
+  }
+
+  static void decode(Code code, float* y) { decodeBlocks(&code, 1, y); }
+
+  /// x: count blocks of 8 numbers.
+  static void encodeBlocks(const float* x, Index count, Code* codes) {
+    encodeInLanes<simd::kLanes<float>>(x, count, codes);
+  }
+
+  /// y: count blocks of 8 numbers.
+  static void decodeBlocks(const Code* codes, Index count, float* y) {
+    constexpr int kWidth = std::min(8, simd::kLanes<float>);
+    using F = simd::Vec<float, kWidth>;
+    using I = simd::Vec<std::int32_t, kWidth>;
+    for (Index b = 0; b < count; ++b) {
+      const unsigned code = codes[b];
+      const float shift = (code & 0x80u) != 0 ? 0.25f : -0.25f;
+      const I signs = simd::splat<I>(static_cast<std::int32_t>(detail::e8pSigns(code)));
+      for (int i = 0; i < 8; i += kWidth) {
+        const I bit = simd::generate<std::int32_t, kWidth>([](int lane) { return 1 << lane; }) << i;
+        const I minus = ((signs & bit) == bit) & std::numeric_limits<std::int32_t>::min();
+        const F magnitude = simd::load<F>(detail::kE8P.magnitudes[code >> 8] + i);
+        const F v = reinterpret_cast<F>(reinterpret_cast<I>(magnitude) ^ minus);
+        simd::store(y + 8 * b + i, v + simd::splat<F>(shift));
+      }
+    }
+  }
+
+  /// The definition: the code with the largest score, the smallest of several.
+  static Code encodeExhaustive(const float* x) {
+    const std::array<double, 8> z = detail::e8pInput(x);
+    unsigned best = 0;
+    double bestScore = detail::e8pScore(z, 0);
+    for (unsigned code = 1; code < 65536; ++code) {
+      const double score = detail::e8pScore(z, code);
+      if (score > bestScore) {
+        best = code;
+        bestScore = score;
+      }
+    }
+    return static_cast<Code>(best);
+  }
+
+ private:
+  template <int W>
+  static void encodeInLanes(const float* x, Index count, Code* codes) {
+    using Search = detail::E8PSearch<W>;
+    for (Index first = 0; first < count; first += W) {
+      const int here = static_cast<int>(std::min<Index>(W, count - first));
+      const float* blocks = x + 8 * first;
+      float padded[8 * W];
+      if (here < W) {
+        std::fill(std::copy(blocks, blocks + 8 * here, padded), padded + 8 * W, 0.f);
+        blocks = padded;
+      }
+      alignas(64) std::int32_t answers[W];
+      alignas(64) float atLeast[W];
+      Search::encode(blocks, answers, atLeast);
+      for (int b = 0; b < here; ++b) {
+        codes[first + b] = static_cast<Code>(answers[b] >= 0 ? Search::unpack(static_cast<unsigned>(answers[b]))
+                                                             : encodeExact(blocks + 8 * b, atLeast[b]));
+      }
+    }
+  }
+
+  static unsigned encodeExact(const float* x, float atLeast) {
+    const bool finite = atLeast - atLeast == 0.f;
+    const double bound = finite ? static_cast<double>(atLeast) : -std::numeric_limits<double>::infinity();
+    return detail::E8PExactSearch(x, bound).code();
+  }
+};
+
+static_assert(VectorCodebook<E8P>);
+
+}  // namespace gosset

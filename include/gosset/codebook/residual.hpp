@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/codebook/concepts.hpp>
+#include <gosset/core/types.hpp>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <concepts>
+#include <cstdint>
+#include <string>
+
+namespace gosset {
+
+/// What a pair of stages needs to know; specialize it to give Residual<A, B> its constants:
+///   kStep           the size of B's points in units of A's. A multiple of 2^-10, so that the points are exact floats
+///   kProbe          how far the joint search looks around x for first stages, in units of A's points; 0: nowhere
+///   kGaussianScale  as in CodebookBase
+///   name()          as in CodebookBase
+template <class A, class B>
+struct ResidualFit;
+
+namespace detail {
+
+template <class C>
+void encodeAll(const float* x, Index count, typename C::Code* codes) {
+  if constexpr (requires { C::encodeBlocks(x, count, codes); }) {
+    C::encodeBlocks(x, count, codes);
+  } else {
+    for (Index b = 0; b < count; ++b) codes[b] = C::encode(x + b * C::kDim);
+  }
+}
+
+}  // namespace detail
+
+/// Two codebooks, one for what the other leaves over: point = A's point + kStep * B's point.
+///
+///   bit   A::kBits + B::kBits - 1 .. B::kBits | B::kBits - 1 .. 0
+///         code of A                           | code of B
+///
+/// bits a number = (A::kBits + B::kBits) / kDim.
+///
+/// The nearest point of A is often not the first half of the nearest sum, least of all where B's points do not cover
+/// all that A leaves over. So the search tries 1 + 2 kDim first stages: the nearest points to x and to x +- kProbe h /
+/// sqrt(d) for kDim sign vectors h, the rows of a Hadamard matrix where kDim is a power of two; each with the nearest
+/// second stage. It keeps the pair nearest to x, the first tried of several. It finds most of what a search over all
+/// sums would (e8p_rvq.hpp has figures), and is not exact.
+template <VectorCodebook A, VectorCodebook B, class Fit = ResidualFit<A, B>>
+struct Residual {
+  static_assert(A::kDim == B::kDim, "the stages of a Residual must stand for equally many numbers");
+  static_assert(A::kBits + B::kBits <= 32, "a code of a Residual must fit 32 bits");
+  static_assert(Fit::kStep > 0 && Fit::kStep * 1024 == static_cast<float>(static_cast<int>(Fit::kStep * 1024)),
+                "kStep must be a positive multiple of 2^-10");
+
+  using First = A;
+  using Second = B;
+  using Code = std::uint32_t;
+  static constexpr int kDim = A::kDim;
+  static constexpr int kBits = A::kBits + B::kBits;
+  static constexpr ScaleRule kRule = ScaleRule::kRootMeanSquare;
+  static constexpr float kGaussianScale = Fit::kGaussianScale;
+  static constexpr float kStep = Fit::kStep;
+
+  static std::string name() { return Fit::name(); }
+
+  static typename A::Code first(Code code) { return static_cast<typename A::Code>(code >> B::kBits); }
+  static typename B::Code second(Code code) {
+    return static_cast<typename B::Code>(code & ((Code(1) << B::kBits) - 1));
+  }
+
+  static Code encode(const float* x) {
+    Code code;
+    encodeBlocks(x, 1, &code);
+    return code;
+  }
+
+  static void decode(Code code, float* y) {
+    float fine[kDim];
+    A::decode(first(code), y);
+    B::decode(second(code), fine);
+    for (int i = 0; i < kDim; ++i) y[i] += kStep * fine[i];
+  }
+
+  /// x: count blocks of kDim numbers.
+  static void encodeBlocks(const float* x, Index count, Code* codes) {
+    for (Index b = 0; b < count; b += kTogether) {
+      encodeSome(x + b * kDim, static_cast<int>(std::min<Index>(kTogether, count - b)), codes + b);
+    }
+  }
+
+  static void decodeBlocks(const Code* codes, Index count, float* y) {
+    for (Index b = 0; b < count; ++b) decode(codes[b], y + b * kDim);
+  }
+
+ private:
+  static constexpr int kTries = Fit::kProbe > 0 ? 1 + 2 * kDim : 1;
+  static constexpr int kTogether = 16;  // blocks searched at once, to fill vectors
+
+  /// The offsets from x of the points whose nearest A's are tried.
+  static constexpr std::array<float, kTries * kDim> probes() {
+    std::array<float, kTries * kDim> offsets{};
+    float root = 1;  // sqrt(kDim) by Newton's method, for there is no constexpr square root
+    for (int i = 0; i < 20; ++i) root = 0.5f * (root + static_cast<float>(kDim) / root);
+    for (int t = 1; t < kTries; ++t) {
+      for (int i = 0; i < kDim; ++i) {
+        const bool minus =
+            std::popcount(static_cast<unsigned>((t - 1) / 2) & static_cast<unsigned>(i)) % 2 != (t - 1) % 2;
+        offsets[static_cast<std::size_t>(t * kDim + i)] = (minus ? -Fit::kProbe : Fit::kProbe) / root;
+      }
+    }
+    return offsets;
+  }
+
+  /// Candidates for a few blocks; a block's different first stages stand side by side.
+  struct Candidates {
+    float around[kTogether * kTries * kDim];  // points whose nearest first stages are tried
+    typename A::Code nearest[kTogether * kTries];
+    int count = 0;
+    int block[kTogether * kTries];
+    typename A::Code coarse[kTogether * kTries];
+    typename B::Code fine[kTogether * kTries];
+    float rest[kTogether * kTries * kDim];  // what the first stage leaves over, in units of B's points
+  };
+
+  static void encodeSome(const float* x, int blocks, Code* codes) {
+    Candidates c;
+    chooseFirst(x, blocks, c);
+    detail::encodeAll<B>(c.rest, c.count, c.fine);
+    double least[kTogether];
+    for (int k = 0; k < c.count; ++k) {
+      const int b = c.block[k];
+      const double error = squaredError(c, k);
+      if ((k > 0 && c.block[k - 1] == b) && !(error < least[b])) continue;
+      least[b] = error;
+      codes[b] = (static_cast<Code>(c.coarse[k]) << B::kBits) | c.fine[k];
+    }
+  }
+
+  static void chooseFirst(const float* x, int blocks, Candidates& c) {
+    static constexpr std::array<float, kTries* kDim> kProbes = probes();
+    for (int b = 0; b < blocks; ++b) {
+      for (int t = 0; t < kTries * kDim; ++t) {
+        c.around[b * kTries * kDim + t] = x[b * kDim + t % kDim] + kProbes[static_cast<std::size_t>(t)];
+      }
+    }
+    detail::encodeAll<A>(c.around, blocks * kTries, c.nearest);
+    for (int b = 0; b < blocks; ++b) {
+      const int start = c.count;
+      for (int t = 0; t < kTries; ++t) {
+        const typename A::Code code = c.nearest[b * kTries + t];
+        if (std::find(c.coarse + start, c.coarse + c.count, code) == c.coarse + c.count) addCandidate(x, b, code, c);
+      }
+    }
+  }
+
+  static void addCandidate(const float* x, int b, typename A::Code code, Candidates& c) {
+    float point[kDim];
+    A::decode(code, point);
+    for (int i = 0; i < kDim; ++i) c.rest[c.count * kDim + i] = (x[b * kDim + i] - point[i]) * (1.f / kStep);
+    c.coarse[c.count] = code;
+    c.block[c.count++] = b;
+  }
+
+  /// In units of B's points. Squares of floats are exact in double, so that the order of the additions alone settles
+  /// the bits.
+  static double squaredError(const Candidates& c, int k) {
+    float point[kDim];
+    B::decode(c.fine[k], point);
+    double even = 0, odd = 0;
+    for (int i = 0; i < kDim; ++i) {
+      const double error = static_cast<double>(c.rest[k * kDim + i] - point[i]);
+      (i % 2 == 0 ? even : odd) += error * error;
+    }
+    return even + odd;
+  }
+};
+
+}  // namespace gosset

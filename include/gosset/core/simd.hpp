@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <utility>
+
+// The one place that knows an instruction set. Vectors are GCC's and Clang's vector extensions: +, -, * and / work lane
+// by lane, and the compiler picks the instructions. A lane's result never depends on the width, so a kernel that keeps
+// one order of additions gives the same bits on every machine.
+namespace gosset::simd {
+
+/// What the widest vector register holds, and how many there are.
+#if defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64;
+inline constexpr int kVectorRegisters = 32;
+#elif defined(__AVX__)
+inline constexpr int kVectorBytes = 32;
+inline constexpr int kVectorRegisters = 16;
+#elif defined(__aarch64__)
+inline constexpr int kVectorBytes = 16;
+inline constexpr int kVectorRegisters = 32;
+#else
+inline constexpr int kVectorBytes = 16;
+inline constexpr int kVectorRegisters = 16;
+#endif
+
+/// Whether a multiplication and an addition can be one instruction. It says what is fast and must not change a result.
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+inline constexpr bool kHasFma = true;
+#else
+inline constexpr bool kHasFma = false;
+#endif
+
+/// Lanes of T in a register.
+template <class T>
+inline constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+namespace detail {
+
+template <class T, int N>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(sizeof(T) * N)));
+};
+template <class T>
+struct VectorOf<T, 1> {
+  using type = T;
+};
+
+}  // namespace detail
+
+/// N numbers of type T, N a power of two; Vec<T, 1> is T itself, so that one template serves the tails of a loop too.
+template <class T, int N = kLanes<T>>
+using Vec = typename detail::VectorOf<T, N>::type;
+
+/// Reads a vector from p, aligned or not.
+template <class V, class T>
+[[gnu::always_inline]] inline V load(const T* p) {
+  V v;
+  std::memcpy(&v, p, sizeof(V));
+  return v;
+}
+
+/// Writes v to p, aligned or not.
+template <class V, class T>
+[[gnu::always_inline]] inline void store(T* p, V v) {
+  std::memcpy(p, &v, sizeof(V));
+}
+
+/// x in every lane.
+template <class V, class T>
+[[gnu::always_inline]] inline V splat(T x) {
+  return x - V{};  // not V{} + x, which would make +0 of -0
+}
+
+/// x, but the compiler cannot know its value.
+template <class T>
+[[gnu::always_inline]] inline T opaque(T x) {
+  asm("" : "+m"(x));
+  return x;
+}
+
+/// f(0), f(1), .. f(N - 1), each a compile-time constant: loops that must be unrolled whatever the optimizer thinks.
+template <int N, class F>
+[[gnu::always_inline]] inline void unroll(const F& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    (f(std::integral_constant<int, I>{}), ...);
+  }
+  (std::make_integer_sequence<int, N>{});
+}
+
+/// The vector whose lane i is v's lane i ^ Mask.
+template <int Mask, class T, int N>
+[[gnu::always_inline]] inline Vec<T, N> exchange(Vec<T, N> v) {
+  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    return __builtin_shufflevector(v, v, (I ^ Mask)...);
+  }
+  (std::make_integer_sequence<int, N>{});
+}
+
+/// The vector whose lane i is f(i), a compile-time constant.
+template <class T, int N, class F>
+[[gnu::always_inline]] inline Vec<T, N> generate(const F& f) {
+  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) { return Vec<T, N>{f(I)...}; }
+  (std::make_integer_sequence<int, N>{});
+}
+
+}  // namespace gosset::simd
