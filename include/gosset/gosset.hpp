@@ -8,4 +8,5 @@
 #include <gosset/rounding.hpp>
 #include <gosset/scale.hpp>
 #include <gosset/theory.hpp>
+#include <gosset/transform.hpp>
 #include <gosset/version.hpp>
