@@ -51,8 +51,10 @@ class Grid {
       const auto width = static_cast<std::size_t>(numbers.cols());
       parallelFor(rows_, [&](Index row) { affine_[at(row, group)] = fitted({numbers.row(row).data(), width}); });
     } else {
-      const RowMatrixXf contiguous = numbers;
-      affine_[at(0, group)] = fitted({contiguous.data(), static_cast<std::size_t>(contiguous.size())});
+      const bool contiguous = numbers.outerStride() == numbers.cols();
+      const RowMatrixXf copy = contiguous ? RowMatrixXf() : RowMatrixXf(numbers);
+      affine_[at(0, group)] =
+          fitted({contiguous ? numbers.data() : copy.data(), static_cast<std::size_t>(numbers.size())});
     }
   }
 
