@@ -87,10 +87,15 @@ struct FeedbackOptions {
 
 // These two stand outside the class template, so that they are compiled once and not once a format.
 
-/// target += errors * feedback.
+/// target += errors * feedback, a chunk of rows a thread: Eigen's own threads would change the order of the sums.
 inline void addProduct(const Eigen::Ref<const RowMatrixXf>& errors, const Eigen::Ref<const Eigen::MatrixXf>& feedback,
                        RowMatrixXf& target) {
-  target.noalias() += errors * feedback;
+  constexpr Index kRows = 256;
+  parallelFor(ceilDiv(target.rows(), kRows), [&](Index chunk) {
+    const Index row = chunk * kRows;
+    const Index rows = std::min(kRows, target.rows() - row);
+    target.middleRows(row, rows).noalias() += errors.middleRows(row, rows) * feedback;
+  });
 }
 
 /// What the columns of a group would become if each were kept exactly where the feedback puts it, given all that is

@@ -36,7 +36,7 @@ class Packed<Incoherent<F>> {
   static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
     const std::uint64_t seed = options.seed;
     toBasis(w, seed);
-    const auto rotate = [seed, n = w.cols()](Eigen::MatrixXd& h) {  // V H V^T
+    const auto rotate = [seed](Eigen::MatrixXd& h) {  // V H V^T
       applyRowSigns(h, inputSeed(seed));
       hadamardCols(h);
       h.transposeInPlace();
@@ -63,9 +63,9 @@ class Packed<Incoherent<F>> {
 
   RowMatrixXf dequantized() const {
     RowMatrixXf w = inner_.dequantized();
-    hadamardInverseRows(w);
+    inputs_.inverseRows(w);
     applyColSigns(w, inputSeed(seed_));
-    hadamardInverseCols(w);
+    outputs_.inverseCols(w);
     applyRowSigns(w, outputSeed(seed_));
     return w;
   }
@@ -73,14 +73,15 @@ class Packed<Incoherent<F>> {
   void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     Eigen::MatrixXf rotated = x;
     applyRowSigns(rotated, inputSeed(seed_));
-    hadamardCols(rotated);
+    inputs_.forwardCols(rotated);
     inner_.multiply(rotated, y);
-    hadamardInverseCols(y);
+    outputs_.inverseCols(y);
     applyRowSigns(y, outputSeed(seed_));
   }
 
  private:
-  Packed(Packed<F> inner, std::uint64_t seed) : inner_(std::move(inner)), seed_(seed) {}
+  Packed(Packed<F> inner, std::uint64_t seed)
+      : inner_(std::move(inner)), seed_(seed), inputs_(inner_.cols()), outputs_(inner_.rows()) {}
 
   static std::uint64_t inputSeed(std::uint64_t seed) { return randomBits(seed, 0); }
   static std::uint64_t outputSeed(std::uint64_t seed) { return randomBits(seed, 1); }
@@ -101,6 +102,7 @@ class Packed<Incoherent<F>> {
 
   Packed<F> inner_;
   std::uint64_t seed_;
+  HadamardTransform<float> inputs_, outputs_;  ///< follow from the shape; kept because building them takes time
 };
 
 }  // namespace gosset
