@@ -6,6 +6,10 @@ if(GOSSET_WERROR)
 endif()
 if(GOSSET_NATIVE)
   target_compile_options(gosset_developer INTERFACE -march=native)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+    # Its own AVX-512 intrinsics warn (GCC bug 105593) wherever Eigen uses them. Portable builds keep the warning.
+    target_compile_options(gosset_developer INTERFACE -Wno-maybe-uninitialized -Wno-uninitialized)
+  endif()
 endif()
 
 find_package(OpenMP QUIET COMPONENTS CXX)

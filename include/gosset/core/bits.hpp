@@ -38,9 +38,17 @@ template <int kBits, std::unsigned_integral Code>
 void unpackBits(const std::uint8_t* bytes, Index count, Code* codes) {
   static_assert(kBits >= 1 && kBits <= 32);
   constexpr std::uint64_t kMask = (std::uint64_t{1} << kBits) - 1;
+  Index i = 0;
+  if constexpr (kBits <= 8) {  // eight codes in kBits whole bytes: shifts that are known, which compilers vectorize
+    for (; i + 8 <= count; i += 8, bytes += kBits) {
+      std::uint64_t word = 0;
+      for (int byte = 0; byte < kBits; ++byte) word |= static_cast<std::uint64_t>(bytes[byte]) << (8 * byte);
+      for (int j = 0; j < 8; ++j) codes[i + j] = static_cast<Code>((word >> (kBits * j)) & kMask);
+    }
+  }
   std::uint64_t pending = 0;
   int filled = 0;
-  for (Index i = 0; i < count; ++i) {
+  for (; i < count; ++i) {
     for (; filled < kBits; filled += 8) pending |= static_cast<std::uint64_t>(*bytes++) << filled;
     codes[i] = static_cast<Code>(pending & kMask);
     pending >>= kBits;

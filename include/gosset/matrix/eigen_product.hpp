@@ -60,4 +60,27 @@ struct generic_product_impl<gosset::QuantizedMatrix<Format>, Rhs, gosset::Packed
   }
 };
 
+// Eigen reads a * (q * x) as (a * q) * x, which would scale a matrix for nothing and a quantized one not at all: here
+// it is the product, then the scaling.
+template <class Scalar, class Plain, class Format, class Rhs>
+using ScaledPackedProduct =
+    CwiseBinaryOp<scalar_product_op<Scalar, float>, const CwiseNullaryOp<scalar_constant_op<Scalar>, Plain>,
+                  const Product<gosset::QuantizedMatrix<Format>, Rhs, DefaultProduct>>;
+
+template <class Scalar, class Plain, class Format, class Rhs>
+struct evaluator<ScaledPackedProduct<Scalar, Plain, Format, Rhs>>
+    : binary_evaluator<ScaledPackedProduct<Scalar, Plain, Format, Rhs>> {
+  using Base = binary_evaluator<ScaledPackedProduct<Scalar, Plain, Format, Rhs>>;
+  explicit evaluator(const ScaledPackedProduct<Scalar, Plain, Format, Rhs>& xpr) : Base(xpr) {}
+};
+
+template <class Target, class Scalar, class Plain, class Format, class Rhs, class AssignFunctor>
+struct Assignment<Target, ScaledPackedProduct<Scalar, Plain, Format, Rhs>, AssignFunctor, Dense2Dense> {
+  static void run(Target& target, const ScaledPackedProduct<Scalar, Plain, Format, Rhs>& xpr,
+                  const AssignFunctor& functor) {
+    const auto product = xpr.rhs().eval();
+    call_assignment_no_alias(target, xpr.lhs().functor()() * product, functor);
+  }
+};
+
 }  // namespace Eigen::internal

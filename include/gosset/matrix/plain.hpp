@@ -53,7 +53,7 @@ class Packed<T> {
   /// y = matrix * x, a block of rows at a time: widened, then Eigen's product.
   void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     constexpr Index kRows = 32;
-    parallelFor(ceilDiv(rows_, kRows), [&](Index block) {
+    parallelFor(ceilDiv(rows_, kRows), kRows * cols_ * (x.cols() + 1), [&](Index block) {
       const Index first = block * kRows;
       const Index count = std::min(kRows, rows_ - first);
       const RowMatrixXf widened = map().middleRows(first, count).template cast<float>();

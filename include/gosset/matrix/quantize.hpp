@@ -2,9 +2,11 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
+#include <gosset/matrix/plain.hpp>
 #include <gosset/matrix/quantized_matrix.hpp>
 #include <gosset/rounding/nearest.hpp>
 #include <gosset/scale/options.hpp>
+#include <gosset/scale/scaled.hpp>
 
 #include <cmath>
 
@@ -35,8 +37,8 @@ RowMatrixXf finiteFloats(const char* function, const Eigen::DenseBase<Derived>& 
 ///   quantize<PerChannel<Symmetric<8>>>(W, Stochastic{.seed = 7}, {.fit = LeastSquares{}})
 ///
 /// The rounding says how the codes are chosen and leaves no trace in the type of the result.
-/// Errors: std::invalid_argument where W is empty, or holds NaN, an infinity or a number that float cannot hold; what
-/// the rounding and the options refuse.
+/// Errors: std::invalid_argument where W is empty, or holds NaN, an infinity or a number that float cannot hold (for
+/// codes, beyond 2^127); what the rounding and the options refuse.
 template <class Format, class Derived, class Rounding = Nearest>
 [[nodiscard]] QuantizedMatrix<Format> quantize(const Eigen::DenseBase<Derived>& w, const Rounding& rounding = {},
                                                const QuantizeOptions& options = {}) {

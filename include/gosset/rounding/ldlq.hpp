@@ -91,7 +91,7 @@ struct FeedbackOptions {
 inline void addProduct(const Eigen::Ref<const RowMatrixXf>& errors, const Eigen::Ref<const Eigen::MatrixXf>& feedback,
                        RowMatrixXf& target) {
   constexpr Index kRows = 256;
-  parallelFor(ceilDiv(target.rows(), kRows), [&](Index chunk) {
+  parallelFor(ceilDiv(target.rows(), kRows), kRows * feedback.size(), [&](Index chunk) {
     const Index row = chunk * kRows;
     const Index rows = std::min(kRows, target.rows() - row);
     target.middleRows(row, rows).noalias() += errors.middleRows(row, rows) * feedback;
@@ -237,7 +237,7 @@ class Feedback {
         grid_.fitGroup(group, compensated(w_.middleCols(begin + first, width), target.middleCols(first, width),
                                           unit.block(first, first, width, width)));
       }
-      parallelFor(ceilDiv(w_.rows(), kRowChunk), [&](Index chunk) {
+      parallelFor(ceilDiv(w_.rows(), kRowChunk), kRowChunk * kPanel * kPanel, [&](Index chunk) {
         const Index row = chunk * kRowChunk;
         const Index rows = std::min(kRowChunk, w_.rows() - row);
         for (Index col = last - kDim; col >= first; col -= kDim) {
@@ -282,7 +282,7 @@ class Feedback {
       }
       RowMatrixXf gradient = RowMatrixXf::Zero(w_.rows(), width);
       addProduct(w_, h, gradient);
-      parallelFor(ceilDiv(w_.rows(), kRowChunk), [&](Index chunk) {
+      parallelFor(ceilDiv(w_.rows(), kRowChunk), kRowChunk * kPanel * kPanel, [&](Index chunk) {
         const Index row = chunk * kRowChunk;
         const Index rows = std::min(kRowChunk, w_.rows() - row);
         for (Index col = width - kDim; col >= 0; col -= kDim) {

@@ -11,7 +11,8 @@ struct Nearest {
   template <ScaledFormat F>
   void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
     grid.fitAll(w);
-    parallelFor(w.rows(), [&](Index row) { grid.encodeRow(row, w.row(row).data(), codes.row(row).data()); });
+    parallelFor(w.rows(), 8 * w.cols(),
+                [&](Index row) { grid.encodeRow(row, w.row(row).data(), codes.row(row).data()); });
   }
 };
 

@@ -22,7 +22,7 @@ struct Stochastic {
         ScalarCodebook<C>,
         "Stochastic rounding needs a codebook of single numbers: a lattice has no two neighbours to choose from");
     grid.fitAll(w);
-    parallelFor(w.rows(), [&](Index row) {
+    parallelFor(w.rows(), 16 * w.cols(), [&](Index row) {
       for (Index col = 0; col < w.cols(); ++col) {
         const float chance = randomUniform(seed, static_cast<std::uint64_t>(row * w.cols() + col));
         codes(row, col) = pick<C>(w(row, col), grid.affine(row, grid.groupOf(col)), chance);

@@ -30,8 +30,8 @@ struct Percentile {
   double percent = 99.9;  ///< in (50, 100]
 };
 
-/// A search for the least sum of squared errors: many clipping ranges, then the best of them refined by least squares
-/// over the codes until nothing changes.
+/// A search for the least sum of squared errors: many clipping ranges, then the best of them and its neighbours refined
+/// by least squares over the codes until nothing changes.
 struct LeastSquares {};
 
 using ScaleFit = std::variant<PublishedRule, Percentile, LeastSquares>;
@@ -125,7 +125,9 @@ template <ScalarCodebook C, StorageScalar T>
 Affine affineOfRange(float low, float high) {
   // A range much narrower than its distance from zero would need a zero point beyond T's integers.
   constexpr float kNarrowest = 1.f / static_cast<float>(std::int64_t{1} << (StorageTraits<T>::kDigits + 3));
-  const float step = std::max((high - low) / static_cast<float>(C::kLevels - 1), std::max(high, -low) * kNarrowest);
+  constexpr float kLeast = std::numeric_limits<float>::denorm_min();  // what the quotient may round to 0 from
+  const float step =
+      std::max({(high - low) / static_cast<float>(C::kLevels - 1), std::max(high, -low) * kNarrowest, kLeast});
   Affine a;
   a.scale = static_cast<float>(storeUp<T>(step));
   a.zero = static_cast<float>(storeNearest<T>(-low / a.scale));
@@ -140,12 +142,15 @@ Affine minMaxAffine(Extremes range) {
   const auto valueAt = [&](float level) {  // in double, where the product is exact and fusing it changes nothing
     return static_cast<double>(a.scale) * static_cast<double>(level - a.zero);
   };
+  // The first zero point keeps an end that is 0 exactly there. Where its rounding uncovers an end, the range moves to
+  // the middle of the levels, and then the step grows.
+  const auto middle = static_cast<float>((static_cast<double>(range.min) + static_cast<double>(range.max)) / 2);
   for (int tries = 0; tries < 8; ++tries) {
     const double missing =
         std::max(valueAt(0) - static_cast<double>(range.min), static_cast<double>(range.max) - valueAt(kLast));
     if (missing <= 0) break;
-    a.scale = static_cast<float>(storeUp<T>(a.scale + 2 * static_cast<float>(missing) / kLast));
-    a.zero = static_cast<float>(storeNearest<T>(-range.min / a.scale));
+    if (tries > 0) a.scale = static_cast<float>(storeUp<T>(a.scale + 2 * static_cast<float>(missing) / kLast));
+    a.zero = static_cast<float>(storeNearest<T>(kLast / 2 - middle / a.scale));
   }
   return a;
 }
@@ -196,6 +201,26 @@ Affine refitted(std::span<const float> x, Affine a) {
   if (!(scale > 0) || !std::isfinite(scale) || !std::isfinite(zero)) return a;
   return {static_cast<float>(storeNearest<T>(static_cast<float>(scale))),
           static_cast<float>(storeNearest<T>(static_cast<float>(zero)))};
+}
+
+/// Calls visit for maps close to `a`: scales a few percent off (the middle of the range staying where it is), then zero
+/// points less than a level off.
+template <Codebook C, StorageScalar T, class Visit>
+void forNeighbours(Affine a, const Visit& visit) {
+  constexpr int kSteps = 5;
+  const auto stored = [](float value) { return static_cast<float>(storeNearest<T>(value)); };
+  for (int i = -kSteps; i <= kSteps; ++i) {
+    const float factor = 1 + static_cast<float>(i) / 100;  // divided, not multiplied: that could be fused with the sum
+    Affine near{stored(a.scale * factor), a.zero};
+    if constexpr (C::kRule == ScaleRule::kMinMax) {
+      constexpr float kMiddle = static_cast<float>(C::kLevels - 1) / 2;
+      near.zero = stored(kMiddle + (a.zero - kMiddle) / factor);
+    }
+    visit(near);
+  }
+  if constexpr (C::kRule == ScaleRule::kMinMax) {
+    for (int i = -kSteps; i <= kSteps; ++i) visit(Affine{a.scale, stored(a.zero + static_cast<float>(i) / 10)});
+  }
 }
 
 /// Keeps the better of two fits.
@@ -269,6 +294,7 @@ Affine fitAffine(LeastSquares, std::span<const float> x) {
 
   constexpr float kShrink = 0.917004f;         // 2^(-1/8)
   constexpr float kCoarseShrink = 0.7071068f;  // 2^(-1/2)
+  constexpr int kMostSteps = 200;  // to 2^-25: and denormal numbers, which stop shrinking, end the loops too
   const float root_mean_square = detail::rootMeanSquare(x);
   if constexpr (C::kRule == ScaleRule::kMinMax) {
     const auto n = static_cast<Index>(x.size());
@@ -288,7 +314,8 @@ Affine fitAffine(LeastSquares, std::span<const float> x) {
       high = high_ratio;
     };
     const auto forRatios = [&](float shrink, const auto& visit) {
-      for (float ratio = 1; ratio * (range.max - range.min) > deviation; ratio *= shrink) visit(ratio);
+      float ratio = 1;
+      for (int i = 0; i < kMostSteps && ratio * (range.max - range.min) > deviation; ++i, ratio *= shrink) visit(ratio);
     };
     forRatios(kCoarseShrink, [&](float low_ratio) {
       forRatios(kCoarseShrink, [&](float high_ratio) { offerRange(low_ratio, high_ratio); });
@@ -305,13 +332,19 @@ Affine fitAffine(LeastSquares, std::span<const float> x) {
         return 1 / C::kGaussianScale;  // of the order of the points' root mean square
       }
     }();
-    for (float reach = range.absMax(); reach > root_mean_square / 2; reach *= kShrink) {
+    float reach = range.absMax();
+    for (int i = 0; i < kMostSteps && reach > root_mean_square / 2; ++i, reach *= kShrink) {
       offer({static_cast<float>(storeNearest<T>(reach / largest)), 0});
     }
   }
-  for (int pass = 0; pass < 16; ++pass) {
-    if (!offer(detail::refitted<C, T>(x, best.affine))) break;
-  }
+  const auto refit = [&] {
+    for (int pass = 0; pass < 16; ++pass) {
+      if (!offer(detail::refitted<C, T>(x, best.affine))) break;
+    }
+  };
+  refit();
+  detail::forNeighbours<C, T>(best.affine, offer);  // out of the local minimum that this leads to
+  refit();
   return best.affine;
 }
 

@@ -49,7 +49,9 @@ class Grid {
   void fitGroup(Index group, const Eigen::Ref<const RowMatrixXf>& numbers) {
     if constexpr (F::kOneRowOnly) {
       const auto width = static_cast<std::size_t>(numbers.cols());
-      parallelFor(rows_, [&](Index row) { affine_[at(row, group)] = fitted({numbers.row(row).data(), width}); });
+      parallelFor(rows_, 16 * numbers.cols(), [&](Index row) {
+        affine_[at(row, group)] = fitted({numbers.row(row).data(), width});
+      });
     } else {
       const bool contiguous = numbers.outerStride() == numbers.cols();
       const RowMatrixXf copy = contiguous ? RowMatrixXf() : RowMatrixXf(numbers);

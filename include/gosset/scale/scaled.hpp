@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/core/bits.hpp>
+#include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/packed.hpp>
 #include <gosset/core/parallel.hpp>
@@ -48,10 +49,14 @@ class Packed<F> {
   /// An all-zero matrix.
   static Packed shaped(Index rows, Index cols) { return Packed(rows, cols); }
 
+  /// Errors: std::invalid_argument where a magnitude is beyond 2^127.
   template <class Rounding>
   static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
     Packed packed(w.rows(), w.cols());
-    packed.unit_ = detail::storageUnit(w.cwiseAbs().maxCoeff());
+    const float largest = w.cwiseAbs().maxCoeff();
+    detail::require(largest <= 0x1p127f, "quantize: the matrix holds a magnitude of ", largest,
+                    ", beyond 2^127, up to which the values of its codes are finite in float");
+    packed.unit_ = detail::storageUnit(largest);
     w /= packed.unit_;
     Grid<F> grid(w.rows(), w.cols(), options.fit);
     if (grid.cols() > grid.inputs()) {
@@ -83,7 +88,7 @@ class Packed<F> {
   /// The codes, unpacked.
   CodeMatrix<Codebook> codes() const {
     CodeMatrix<Codebook> result(rows_, blocks());
-    parallelFor(rows_, [&](Index row) { unpackRow(row, result.row(row).data()); });
+    parallelFor(rows_, cols_, [&](Index row) { unpackRow(row, result.row(row).data()); });
     return result;
   }
 
@@ -96,7 +101,7 @@ class Packed<F> {
 
   RowMatrixXf dequantized() const {
     RowMatrixXf w(rows_, cols_);
-    parallelFor(rows_, [&](Index row) {
+    parallelFor(rows_, 2 * cols_, [&](Index row) {
       Eigen::RowVectorXf values(blocks() * Codebook::kDim);
       decodeRow(row, values.data());
       w.row(row) = values.head(cols_) * unit_;
@@ -107,7 +112,7 @@ class Packed<F> {
   /// y = matrix * x, a block of rows at a time: decoded, then Eigen's product.
   void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     constexpr Index kRows = 32;
-    parallelFor(ceilDiv(rows_, kRows), [&](Index block) {
+    parallelFor(ceilDiv(rows_, kRows), kRows * cols_ * (x.cols() + 2), [&](Index block) {
       const Index first = block * kRows;
       const Index count = std::min(kRows, rows_ - first);
       RowMatrixXf values(count, blocks() * Codebook::kDim);
@@ -154,7 +159,7 @@ class Packed<F> {
       std::transform(grid.affines().begin(), grid.affines().end(), zeros_.begin(),
                      [](const Affine& a) { return static_cast<Scale>(a.zero); });
     }
-    parallelFor(rows_, [&](Index row) {
+    parallelFor(rows_, 2 * cols_, [&](Index row) {
       packBits<Codebook::kBits>(codes.row(row).data(), blocks(), codes_.data() + row * rowBytes());
     });
   }

@@ -325,7 +325,7 @@ void HadamardTransform<Scalar>::apply(const detail::StridedVectors<Scalar>& v, b
     if (!isContiguous) workspace.panel.resize(size() * std::min(panelWidth(), ceilDiv(v.count, kLine) * kLine));
     workspace.work.resize(workSize());
   }
-  parallelFor(threads, [&](Index thread) {
+  parallelFor(threads, 16 * size() * ceilDiv(v.count, threads), [&](Index thread) {
     Workspace& workspace = workspaces[static_cast<std::size_t>(thread)];
     for (Index i = chunks * thread / threads; i < chunks * (thread + 1) / threads; ++i) {
       Scalar* data = v.data + i * chunk * v.vectorStride;

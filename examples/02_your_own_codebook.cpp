@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// A codebook of your own: powers of two, which multiply by shifting. A struct of static members is all that it takes;
+// every granularity, fit and rounding of gosset, GPTQ and Incoherent included, then works with it.
+#include <gosset/gosset.hpp>
+
+#include <cmath>
+#include <iostream>
+
+/// 0 and +-1, +-1/2, +-1/4 .. +-1/64, in units of the group's largest magnitude: 15 levels, 4 bits.
+struct PowersOfTwo {
+  using Code = std::uint8_t;
+  static constexpr int kDim = 1;
+  static constexpr int kBits = 4;
+  static constexpr int kLevels = 15;
+  static constexpr bool kHasZero = false;
+  static constexpr gosset::ScaleRule kRule = gosset::ScaleRule::kAbsMax;
+
+  // Codes in the order of their levels: -1, -1/2 .. -1/64, 0, 1/64 .. 1/2, 1.
+  static float level(Code q) {
+    if (q < 7) return -std::ldexp(1.f, -static_cast<int>(q));
+    if (q > 7) return std::ldexp(1.f, static_cast<int>(q) - 14);
+    return 0.f;
+  }
+  static Code encode(float x) {
+    Code nearest = 0;
+    for (Code q = 1; q < kLevels; ++q) {
+      if (std::abs(x - level(q)) < std::abs(x - level(nearest))) nearest = q;
+    }
+    return nearest;
+  }
+  static std::string name() { return "PowersOfTwo"; }
+};
+static_assert(gosset::ScalarCodebook<PowersOfTwo>);
+
+int main() {
+  using gosset::Grouped, gosset::Incoherent;
+  const Eigen::MatrixXf W = Eigen::MatrixXf::Random(128, 172).array().cube();
+  gosset::Hessian H(172);
+  H.accumulate(Eigen::MatrixXf::Random(1000, 172) + Eigen::MatrixXf::Ones(1000, 172));
+
+  const auto nearest = gosset::quantize<Grouped<PowersOfTwo, 43>>(W);
+  const auto gptq = gosset::quantize<Grouped<PowersOfTwo, 43>>(W, gosset::Gptq{H}, {.fit = gosset::LeastSquares{}});
+  const auto rotated = gosset::quantize<Incoherent<Grouped<PowersOfTwo, 43>>>(W, gosset::Gptq{H});
+  std::cout << nearest << '\n'
+            << "proxy loss: nearest " << gosset::proxyLoss(W, nearest.dequantized(), H) << ", GPTQ "
+            << gosset::proxyLoss(W, gptq.dequantized(), H) << ", rotated "
+            << gosset::proxyLoss(W, rotated.dequantized(), H) << '\n';
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/error.hpp>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+namespace llama {
+
+/// Throws gosset::FormatError with the parts as its text unless `holds`: for everything that is read from files.
+template <class... Parts>
+void check(bool holds, const Parts&... parts) {
+  if (holds) return;
+  std::ostringstream text;
+  (text << ... << parts);
+  throw gosset::FormatError(text.str());
+}
+
+/// All bytes of a file. Throws gosset::FormatError where it is no readable file, or longer than `limit` bytes.
+inline std::string readBytes(const std::filesystem::path& path, std::uintmax_t limit) {
+  std::error_code failed;
+  check(std::filesystem::exists(path, failed), path.string(), ": there is no such file");
+  check(std::filesystem::is_regular_file(path, failed), path.string(), ": this is not a file");
+  const std::uintmax_t size = std::filesystem::file_size(path, failed);
+  check(!failed, path.string(), ": cannot be read: ", failed.message());
+  check(size <= limit, path.string(), ": at most ", limit, " bytes expected, found ", size);
+  std::string bytes(static_cast<std::size_t>(size), '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(bytes.data(), static_cast<std::streamsize>(size));
+  check(file.good(), path.string(), ": cannot be read");
+  return bytes;
+}
+
+}  // namespace llama

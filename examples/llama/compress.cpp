@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shrinks the linear layers of a Llama model and measures what each format costs.
+#include "evaluate.hpp"
+#include "formats.hpp"
+#include "load.hpp"
+#include "packed_file.hpp"
+#include "progress.hpp"
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <cstdio>
+#include <iostream>
+
+namespace {
+
+using namespace llama;
+
+struct Options {
+  fs::path model = GOSSET_EXAMPLE_MODEL_DIR;
+  fs::path tokenizer, text, out;
+  std::vector<std::string> formats = {"fp16",      "int8",       "int4",      "asym4",      "asym4-g32", "nf4-g64",
+                                      "gptq4-g32", "quip#4",     "asym3-g32", "lloyd3-g64", "gptq3-g32", "quip#3",
+                                      "asym2-g32", "lloyd2-g64", "gptq2-g32", "quip#2"};
+  std::uint64_t seed = 1;
+  Index tokens = 20000;
+  Index calibration = 20000;
+  bool json = false;
+};
+
+std::string formatHelp() {
+  std::string text = "Formats to try, by comma; fp32 comes first in any case:";
+  for (const FormatEntry& entry : formatTable()) text += "\n" + entry.name + ": " + entry.about;
+  return text;
+}
+
+void parse(int argc, char** argv, Options& o) {
+  CLI::App app(
+      "Packs every linear layer of a Llama model in one format after the other and prints what each costs: bits a "
+      "weight over these layers with all side data; megabytes (10^6 bytes) of these layers and the rest of the model, "
+      "embedding and norms, in 16-bit floats (32-bit in the row fp32); mean signal-to-noise ratio of the layers; and "
+      "on "
+      "a text the perplexity, the KL divergence from the float32 model's predictions, the share of tokens whose "
+      "likeliest successor is still the same, and the tokens a second when they come one by one.\n"
+      "The text is cut into stories at <|endoftext|>; each is read behind a begin token and cut off at the model's "
+      "context. A text without <|endoftext|> is cut into pieces as long as the context. Every token but the first of a "
+      "story is predicted. Formats that look at activations calibrate on the stories behind the measured ones; at "
+      "least a third of the text is left to them.\n"
+      "Without arguments it takes the little model that comes with gosset.");
+  app.option_defaults()->always_capture_default();
+  app.add_option("--model", o.model, "Hugging Face folder of a Llama, or a llama2.c .bin");
+  app.add_option(
+      "--tokenizer", o.tokenizer,
+      "llama2.c tokenizer, or a tokenizer.json (BPE with byte fallback); else the one in the model's folder");
+  app.add_option("--text", o.text, "Text to predict; else heldout.txt in the model's folder");
+  app.add_option("--formats", o.formats, formatHelp())->delimiter(',');
+  app.add_option("--tokens", o.tokens, "Most tokens of the text to predict")->check(CLI::Range(2, 1000000000));
+  app.add_option("--calibration", o.calibration, "Most tokens of the text to calibrate on")
+      ->check(CLI::Range(2, 1000000000));
+  app.add_option("--out", o.out,
+                 "Where to write packed models: FILE.safetensors for a single format, else a folder that gets "
+                 "FORMAT.safetensors for each");
+  app.add_option("--seed", o.seed, "Of whatever a format draws at random");
+  app.add_flag("--json", o.json, "Print JSON");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::exit(app.exit(error));
+  }
+  for (const std::string& name : o.formats) {
+    if (name != "fp32") findFormat(name);
+  }
+  std::erase(o.formats, "fp32");
+  if (isPackedFile(o.out) && o.formats.size() != 1) {
+    throw std::invalid_argument("--out names one file, --formats " + std::to_string(o.formats.size()) + " formats");
+  }
+}
+
+/// What a format costs.
+struct Row {
+  std::string format;
+  double bitsPerWeight = 0;
+  double megabytes = 0;
+  double sqnr = 0;  ///< decibels, mean over layers
+  Quality quality;
+  double tokensPerSecond = 0;
+};
+
+void printHeader(const std::string& model, const Config& c, const std::vector<Sequence>& sequences) {
+  std::size_t tokens = 0;
+  for (const Sequence& sequence : sequences) tokens += sequence.size();
+  std::printf("%s: %td layers, width %td, hidden %td, %td heads on %td, %td tokens known\n", model.c_str(), c.layers,
+              c.dim, c.hidden, c.heads, c.kvHeads, c.vocab);
+  std::printf("text: %zu tokens in %zu sequences\n\n", tokens, sequences.size());
+  std::printf("%-16s %11s %9s %8s %11s %10s %8s %9s\n", "format", "bits/weight", "MB", "SQNR dB", "perplexity",
+              "KL, nats", "top-1 %", "tokens/s");
+}
+
+void print(const Row& row) {
+  char sqnr[32] = "exact";
+  if (std::isfinite(row.sqnr)) std::snprintf(sqnr, sizeof(sqnr), "%.2f", row.sqnr);
+  std::printf("%-16s %11.3f %9.3f %8s %11.4f %10.5f %8.2f %9.0f\n", row.format.c_str(), row.bitsPerWeight,
+              row.megabytes, sqnr, row.quality.perplexity, row.quality.klDivergence, 100 * row.quality.top1Agreement,
+              row.tokensPerSecond);
+  std::fflush(stdout);
+}
+
+nlohmann::ordered_json toJson(const Row& row) {
+  return {{"format", row.format},
+          {"bits_per_weight", row.bitsPerWeight},
+          {"megabytes", row.megabytes},
+          {"sqnr_db", std::isfinite(row.sqnr) ? nlohmann::ordered_json(row.sqnr) : nlohmann::ordered_json()},
+          {"perplexity", row.quality.perplexity},
+          {"kl_divergence", row.quality.klDivergence},
+          {"top1_agreement", row.quality.top1Agreement},
+          {"tokens_per_second", row.tokensPerSecond}};
+}
+
+class Compressor {
+ public:
+  explicit Compressor(Options options)
+      : options_(std::move(options)),
+        model_(readModel(options_.model)),
+        tokenizer_(readTokenizerFor(options_.model, options_.tokenizer, model_.config.vocab)),
+        text_(readText()) {}
+
+  void run() {
+    makeOutFolder();
+    if (!options_.json)
+      printHeader(fs::weakly_canonical(options_.model).filename().string(), model_.config, text_.measured);
+    report(reference());
+    if (needsCalibration()) calibrateModel();
+    for (const std::string& name : options_.formats) report(measure(findFormat(name)));
+    if (options_.json) std::cout << json_.dump(2) << '\n';
+  }
+
+ private:
+  SplitText readText() const {
+    fs::path path = options_.text;
+    if (path.empty()) path = besideModel(options_.model, {"heldout.txt"}).value_or("");
+    check(!path.empty(), options_.model.string(), ": no heldout.txt is there; name a text with --text");
+    const std::string text = readBytes(path, std::uintmax_t{1} << 32);
+    auto sequences = sequencesOf(tokenizer_, text, model_.config.context, options_.tokens + options_.calibration);
+    check(!sequences.empty(), path.string(), ": holds no text to predict");
+    check(sequences.size() > 1 || !needsCalibration(), path.string(),
+          ": holds one sequence only, none to calibrate on");
+    return split(std::move(sequences), options_.tokens, options_.calibration);
+  }
+
+  bool needsCalibration() const {
+    return std::any_of(options_.formats.begin(), options_.formats.end(),
+                       [](const std::string& name) { return findFormat(name).needsHessian; });
+  }
+
+  void calibrateModel() {
+    Progress progress("calibration", text_.calibrating.size());
+    calibration_ = calibrate(Engine(floatModel(model_)), text_.calibrating, [&] { progress.step(); });
+  }
+
+  void report(const Row& row) {
+    if (options_.json) {
+      json_.push_back(toJson(row));
+    } else {
+      print(row);
+    }
+  }
+
+  /// The float32 model; keeps its logits.
+  Row reference() {
+    const Engine engine(floatModel(model_));
+    Progress progress("fp32", text_.measured.size());
+    QualityMeter meter;
+    runSequences(engine, text_.measured, [&](std::size_t i, Eigen::MatrixXf logits) {
+      meter.add(text_.measured[i], logits, logits);
+      reference_.push_back(std::move(logits));
+      progress.step();
+    });
+    Row row = sizes("fp32", engine.model(), sizeof(float));
+    row.sqnr = std::numeric_limits<double>::infinity();
+    row.quality = meter.quality();
+    row.tokensPerSecond = speed(engine);
+    return row;
+  }
+
+  Row measure(const FormatEntry& format) const {
+    const std::size_t matrices = model_.layers.size() * 7 + (model_.output ? 1 : 0);
+    Progress progress(format.name, matrices + text_.measured.size());
+    double sqnr = 0;
+    const auto packed = [&](const LinearInfo&, const RowMatrixXf& weights, const Linear& linear) {
+      sqnr += gosset::distortion(weights, linear.dequantized()).sqnr_db / static_cast<double>(matrices);
+      progress.step();
+    };
+    const Engine engine(packModel(model_, format, options_.seed, packed, calibration_));
+    QualityMeter meter;
+    runSequences(engine, text_.measured, [&](std::size_t i, const Eigen::MatrixXf& logits) {
+      meter.add(text_.measured[i], reference_[i], logits);
+      progress.step();
+    });
+    write(format, engine.model());
+    Row row = sizes(format.name, engine.model(), sizeof(gosset::Float16));
+    row.sqnr = sqnr;
+    row.quality = meter.quality();
+    row.tokensPerSecond = speed(engine);
+    return row;
+  }
+
+  /// A row with its sizes filled in; `restBytes` is what a number outside the linear layers takes.
+  static Row sizes(const std::string& name, const PackedModel& model, std::size_t restBytes) {
+    Index bytes = 0;
+    forEachLinear(model, [&](const LinearInfo&, const std::unique_ptr<Linear>& linear) { bytes += linear->bytes(); });
+    Row row;
+    row.format = name;
+    row.bitsPerWeight = 8.0 * static_cast<double>(bytes) / static_cast<double>(linearSize(model));
+    row.megabytes = 1e-6 * static_cast<double>(bytes + restSize(model) * static_cast<Index>(restBytes));
+    return row;
+  }
+
+  double speed(const Engine& engine) const {
+    constexpr double kSeconds = 0.4;
+    return decodeSpeed(engine, text_.measured.front(), kSeconds);
+  }
+
+  /// Before the long work, so that a folder that cannot be made is told at once.
+  void makeOutFolder() const {
+    if (options_.out.empty() || isPackedFile(options_.out)) return;
+    std::error_code failed;
+    fs::create_directories(options_.out, failed);
+    check(!failed, options_.out.string(), ": cannot be made: ", failed.message());
+  }
+
+  void write(const FormatEntry& format, const PackedModel& model) const {
+    if (options_.out.empty()) return;
+    const bool oneFile = isPackedFile(options_.out);
+    savePacked(oneFile ? options_.out : options_.out / (format.name + ".safetensors"), model, tokenizer_);
+  }
+
+  Options options_;
+  Model model_;
+  Tokenizer tokenizer_;
+  SplitText text_;
+  Calibration calibration_;
+  Logits reference_;
+  nlohmann::ordered_json json_ = nlohmann::ordered_json::array();
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    Options options;
+    parse(argc, argv, options);
+    Compressor(std::move(options)).run();
+    return 0;
+  } catch (const std::exception& error) {
+    std::cerr << "compress: " << error.what() << '\n';
+    return 1;
+  }
+}

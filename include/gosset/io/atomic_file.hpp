@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/io/file_descriptor.hpp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <system_error>
+
+namespace gosset {
+
+/// A file that appears at its path whole or not at all. The bytes go to a temporary file in the same folder; commit()
+/// brings them to the disk and then renames it over the path, which POSIX does in one step. Until then, and where
+/// anything fails, whatever was at the path stays as it was; without commit() the temporary file is removed. (A process
+/// that is killed leaves its temporary file `.gosset-<process>-<n>.tmp` behind.)
+///
+/// A file that is replaced hands its permissions on. A path that is a symbolic link keeps the link and replaces the
+/// file it leads to.
+class AtomicFile {
+ public:
+  /// Throws FormatError where the folder is missing or not writable, or something else than a regular file is there.
+  explicit AtomicFile(const std::filesystem::path& path) : path_(path), target_(followLinks(path)) {
+    struct stat old {};
+    const bool replaces = ::stat(target_.c_str(), &old) == 0;
+    if (replaces && !S_ISREG(old.st_mode)) detail::fileError(path_, "is no regular file");
+    create();
+    if (replaces) (void)::fchmod(file_.get(), old.st_mode & 07777);  // on file systems without permissions it fails
+  }
+
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  ~AtomicFile() {
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  }
+
+  /// Appends `bytes`. Throws FormatError with the system's reason, such as a full disk.
+  void write(std::span<const std::byte> bytes) {
+    constexpr std::size_t kMostAtOnce = std::size_t{1} << 30;  // systems limit one write to 2^31 bytes
+    while (!bytes.empty()) {
+      const ::ssize_t count = ::write(file_.get(), bytes.data(), std::min(bytes.size(), kMostAtOnce));
+      if (count < 0 && errno == EINTR) continue;
+      if (count <= 0) fail(count < 0 ? errno : EIO);
+      bytes = bytes.subspan(static_cast<std::size_t>(count));
+    }
+  }
+
+  /// Puts the file into place; nothing can be written afterwards. Throws FormatError where the system cannot.
+  void commit() {
+    // The order matters: a rename that reached the disk before the bytes would leave an empty file after a crash.
+    if (::fsync(file_.get()) != 0) fail(errno);
+    if (!file_.close()) fail(errno);
+    if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail(errno);
+    temporary_.clear();
+    syncFolder();
+  }
+
+ private:
+  static std::filesystem::path followLinks(const std::filesystem::path& path) {
+    std::error_code ignored;
+    if (!std::filesystem::is_symlink(path, ignored)) return path;
+    const std::filesystem::path target = std::filesystem::weakly_canonical(path, ignored);
+    return ignored ? path : target;
+  }
+
+  std::filesystem::path folder() const { return target_.has_parent_path() ? target_.parent_path() : "."; }
+
+  void create() {
+    // O_EXCL makes the name ours even where another thread or process tries the same one.
+    for (int attempt = 0; attempt < 10000; ++attempt) {
+      const std::string name = detail::concat(".gosset-", ::getpid(), "-", attempt, ".tmp");
+      const std::filesystem::path candidate = folder() / name;
+      file_ = detail::FileDescriptor(::open(candidate.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+      if (file_.isOpen()) {
+        temporary_ = candidate;
+        return;
+      }
+      if (errno != EEXIST) fail(errno);
+    }
+    fail(EEXIST);
+  }
+
+  /// Makes the rename itself last. Some file systems cannot; the rename is whole there too, only perhaps later.
+  void syncFolder() const {
+    const detail::FileDescriptor directory(::open(folder().c_str(), O_RDONLY | O_CLOEXEC));
+    if (directory.isOpen()) (void)::fsync(directory.get());
+  }
+
+  [[noreturn]] void fail(int error) const {
+    detail::fileError(path_, "cannot be written: ", detail::systemMessage(error));
+  }
+
+  std::filesystem::path path_;       // as the caller named it, for messages
+  std::filesystem::path target_;     // the file that is replaced
+  std::filesystem::path temporary_;  // empty once it is in place
+  detail::FileDescriptor file_;
+};
+
+}  // namespace gosset

@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/error.hpp>
+#include <gosset/core/types.hpp>
+#include <gosset/io/atomic_file.hpp>
+#include <gosset/io/dtype.hpp>
+#include <gosset/io/mapped_file.hpp>
+#include <gosset/io/safetensors_header.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace gosset {
+
+namespace detail {
+
+/// A number of a file as another type; 16-bit floats go by way of float, which holds them exactly.
+template <RealScalar To, FileScalar From>
+To convertScalar(From value) {
+  constexpr auto isHalf = []<class T>(std::type_identity<T>) {
+    return std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>;
+  };
+  if constexpr (std::is_same_v<To, From>) {
+    return value;
+  } else if constexpr (isHalf(std::type_identity<From>{}) || isHalf(std::type_identity<To>{})) {
+    return static_cast<To>(static_cast<float>(value));
+  } else {
+    return static_cast<To>(value);
+  }
+}
+
+}  // namespace detail
+
+/// A safetensors file open for reading. The whole header is checked on opening, so that a file that opens is sound:
+/// every tensor lies inside it, has its full length, and shares no byte with another.
+///
+/// Tensors are row-major, as in the file. The maps point into this object's memory and must not outlive it; moving it
+/// leaves them valid. Const functions may be called from many threads.
+class SafetensorsFile {
+ public:
+  template <FileScalar T>
+  using MatrixMap = Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
+  template <FileScalar T>
+  using VectorMap = Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, 1>>;
+
+  /// Opens and checks `path`. Throws FormatError, which names the path, the tensor and the byte, where it cannot be
+  /// read or breaks a rule of the format.
+  explicit SafetensorsFile(const std::filesystem::path& path, FileAccess access = FileAccess::kMap)
+      : path_(path), file_(path, access), header_(detail::readSafetensorsHeader(file_.bytes(), path)) {}
+
+  const std::filesystem::path& path() const { return path_; }
+  std::size_t bytes() const { return file_.bytes().size(); }
+
+  /// The strings of the header's "__metadata__".
+  const MetadataMap& metadata() const { return header_.metadata; }
+
+  /// All tensors, by name.
+  const TensorMap& tensors() const { return header_.tensors; }
+
+  /// The tensors' names, sorted.
+  std::vector<std::string> names() const {
+    std::vector<std::string> result;
+    for (const auto& entry : header_.tensors) result.push_back(entry.first);
+    return result;
+  }
+
+  bool contains(std::string_view name) const { return header_.tensors.find(name) != header_.tensors.end(); }
+
+  /// Type, shape and place of a tensor. Throws FormatError where there is none of that name.
+  const TensorInfo& info(std::string_view name) const {
+    const auto found = header_.tensors.find(name);
+    if (found == header_.tensors.end()) detail::fileError(path_, "holds no tensor ", detail::printable(name));
+    return found->second;
+  }
+
+  /// A tensor's bytes as they lie in the file.
+  std::span<const std::byte> data(std::string_view name) const& { return dataOf(info(name)); }
+
+  /// A tensor of rank 2 as a matrix in the file's memory; rank 1 gives one row, rank 0 one number. Throws FormatError
+  /// where the tensor is missing, has another type or a higher rank, is a BOOL other than 0 and 1, or lies at an
+  /// address that its type cannot be read from (old Python writers left headers unaligned): matrixAs() reads such a
+  /// tensor.
+  template <FileScalar T>
+  MatrixMap<T> matrix(std::string_view name) const& {
+    const auto [rows, cols] = matrixShape(name);
+    return MatrixMap<T>(mapped<T>(name), rows, cols);
+  }
+
+  /// A tensor of rank 1 or 0 as a column vector in the file's memory. Throws as matrix() does; vectorAs() copies.
+  template <FileScalar T>
+  VectorMap<T> vector(std::string_view name) const& {
+    return VectorMap<T>(mapped<T>(name), vectorSize(name));
+  }
+
+  /// All numbers of a tensor of any rank in the file's order. Throws as matrix() does; flatAs() copies.
+  template <FileScalar T>
+  VectorMap<T> flat(std::string_view name) const& {
+    return VectorMap<T>(mapped<T>(name), info(name).size());
+  }
+
+  /// As matrix(), but a copy, converted from whatever type the file holds and read from any address. 64-bit numbers
+  /// are rounded to T (to half and bfloat16 by way of float).
+  template <RealScalar T>
+  Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> matrixAs(std::string_view name) const {
+    const auto [rows, cols] = matrixShape(name);
+    Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> result(rows, cols);
+    convert(name, result.data());
+    return result;
+  }
+
+  /// As vector(), but a converted copy.
+  template <RealScalar T>
+  Eigen::Matrix<T, Eigen::Dynamic, 1> vectorAs(std::string_view name) const {
+    Eigen::Matrix<T, Eigen::Dynamic, 1> result(vectorSize(name));
+    convert(name, result.data());
+    return result;
+  }
+
+  /// As flat(), but a converted copy.
+  template <RealScalar T>
+  Eigen::Matrix<T, Eigen::Dynamic, 1> flatAs(std::string_view name) const {
+    Eigen::Matrix<T, Eigen::Dynamic, 1> result(info(name).size());
+    convert(name, result.data());
+    return result;
+  }
+
+  // Maps into a file that ends with the statement would dangle.
+  std::span<const std::byte> data(std::string_view) const&& = delete;
+  template <FileScalar T>
+  MatrixMap<T> matrix(std::string_view) const&& = delete;
+  template <FileScalar T>
+  VectorMap<T> vector(std::string_view) const&& = delete;
+  template <FileScalar T>
+  VectorMap<T> flat(std::string_view) const&& = delete;
+
+  /// Throws FormatError about a tensor: "gosset: path: tensor 'name' at byte N: ...".
+  template <class... Parts>
+  [[noreturn]] void fail(std::string_view name, const Parts&... parts) const {
+    failAt(name, info(name).begin, parts...);
+  }
+
+ private:
+  template <class... Parts>
+  [[noreturn]] void failAt(std::string_view name, std::size_t byte, const Parts&... parts) const {
+    detail::fileError(path_, "tensor ", detail::printable(name), " at byte ", byte, ": ", parts...);
+  }
+
+  std::span<const std::byte> dataOf(const TensorInfo& tensor) const {
+    return file_.bytes().subspan(tensor.begin, tensor.bytes());
+  }
+
+  std::pair<Index, Index> matrixShape(std::string_view name) const {
+    const std::vector<Index>& shape = info(name).shape;
+    if (shape.size() > 2) fail(name, "expected a matrix, got shape ", detail::listText(std::span(shape)));
+    return {shape.size() < 2 ? 1 : shape[0], shape.empty() ? 1 : shape.back()};
+  }
+
+  Index vectorSize(std::string_view name) const {
+    const TensorInfo& tensor = info(name);
+    if (tensor.shape.size() > 1) fail(name, "expected a vector, got shape ", detail::listText(std::span(tensor.shape)));
+    return tensor.size();
+  }
+
+  template <FileScalar T>
+  const T* mapped(std::string_view name) const {
+    const TensorInfo& tensor = info(name);
+    if (tensor.dtype != dtypeOf<T>()) {
+      fail(name, "expected ", dtypeName(dtypeOf<T>()), ", the file holds ", dtypeName(tensor.dtype));
+    }
+    const std::span<const std::byte> bytes = dataOf(tensor);
+    if (bytes.empty()) return nullptr;
+    if (reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(T) != 0) {
+      fail(name, dtypeName(tensor.dtype),
+           " cannot be mapped from an odd address; read a copy with matrixAs, vectorAs or flatAs");
+    }
+    checkBools(name, tensor);
+    return reinterpret_cast<const T*>(bytes.data());
+  }
+
+  /// A bool that is neither 0 nor 1 has no meaning in C++.
+  void checkBools(std::string_view name, const TensorInfo& tensor) const {
+    if (tensor.dtype != Dtype::kBool) return;
+    const std::span<const std::byte> bytes = dataOf(tensor);
+    const auto wrong = std::find_if(bytes.begin(), bytes.end(), [](std::byte b) { return b > std::byte{1}; });
+    if (wrong != bytes.end()) {
+      failAt(name, tensor.begin + static_cast<std::size_t>(wrong - bytes.begin()), "a BOOL must be 0 or 1, got ",
+             std::to_integer<int>(*wrong));
+    }
+  }
+
+  template <RealScalar T>
+  void convert(std::string_view name, T* to) const {
+    const TensorInfo& tensor = info(name);
+    checkBools(name, tensor);
+    const std::byte* from = dataOf(tensor).data();
+    visitDtype(tensor.dtype, [&]<class From>(std::type_identity<From>) {
+      for (Index i = 0; i < tensor.size(); ++i) {
+        From value;
+        std::memcpy(&value, from + static_cast<std::size_t>(i) * sizeof(From), sizeof(From));
+        to[i] = detail::convertScalar<T>(value);
+      }
+    });
+  }
+
+  std::filesystem::path path_;
+  MappedFile file_;
+  detail::SafetensorsHeader header_;
+};
+
+/// Collects tensors and writes them as one safetensors file, laid out as the reference implementation does it: wider
+/// types first, then by name, without holes, the header padded to 8 bytes, so that every tensor is aligned.
+///
+///     SafetensorsWriter writer;
+///     writer.add("weight", w);
+///     writer.write("model.safetensors");
+class SafetensorsWriter {
+ public:
+  /// Takes a tensor's bytes, piece by piece, in row-major order.
+  using Put = std::function<void(std::span<const std::byte>)>;
+  /// Gives a tensor's bytes to a Put; called once in each write().
+  using Source = std::function<void(const Put&)>;
+
+  /// Adds a copy of any dense expression: rank 2, or rank 1 where the type is a vector. As with all adding functions,
+  /// `name` is new, valid UTF-8 and not "__metadata__", else std::invalid_argument.
+  template <class Derived>
+  requires FileScalar<typename Derived::Scalar>
+  void add(std::string_view name, const Eigen::DenseBase<Derived>& values) {
+    using T = typename Derived::Scalar;
+    using Copy = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    auto copy = std::make_shared<Copy>(values.rows(), values.cols());
+    *copy = values.derived();
+    std::vector<Index> shape = {values.rows(), values.cols()};
+    if (Derived::IsVectorAtCompileTime) shape = {values.size()};
+    addSource(name, dtypeOf<T>(), std::move(shape), [copy](const Put& put) {
+      put(std::as_bytes(std::span<const T>(copy->data(), static_cast<std::size_t>(copy->size()))));
+    });
+  }
+
+  /// Adds a copy of numbers in row-major order, of any shape ({} for a lone number).
+  template <FileScalar T>
+  void add(std::string_view name, std::vector<Index> shape, std::type_identity_t<std::span<const T>> values) {
+    requireSize(name, shape, values.size());
+    auto copy = std::make_shared<std::vector<std::byte>>(values.size_bytes());
+    std::copy_n(std::as_bytes(values).data(), values.size_bytes(), copy->data());
+    addSource(name, dtypeOf<T>(), std::move(shape), [copy](const Put& put) { put(*copy); });
+  }
+
+  /// As add(), without the copy: `values` must stay as they are until the last write().
+  template <FileScalar T>
+  void addView(std::string_view name, std::vector<Index> shape, std::type_identity_t<std::span<const T>> values) {
+    requireSize(name, shape, values.size());
+    addSource(name, dtypeOf<T>(), std::move(shape), [values](const Put& put) { put(std::as_bytes(values)); });
+  }
+
+  /// Adds a tensor whose bytes are made only when the file is written, for models that do not fit into memory at once.
+  void addSource(std::string_view name, Dtype dtype, std::vector<Index> shape, Source source) {
+    detail::require(name != detail::kMetadataKey, "name: '", name, "' is reserved for metadata");
+    requireUtf8("name", name);
+    detail::require(!contains(name), "name: tensor ", detail::printable(name), " was added before");
+    for (const Index dimension : shape) {
+      detail::require(dimension >= 0, "shape: expected dimensions of at least 0, got ", dimension, " for tensor ",
+                      detail::printable(name));
+    }
+    detail::require(shape.size() <= detail::kMaxRank, "shape: expected at most ", detail::kMaxRank, " dimensions, got ",
+                    shape.size(), " for tensor ", detail::printable(name));
+    const std::optional<std::uint64_t> bytes = detail::tensorBytes(dtype, shape);
+    detail::require(bytes.has_value(), "shape: tensor ", detail::printable(name), " would take more than 2^64 bytes");
+    tensors_.emplace(std::string(name), Tensor{dtype, std::move(shape), *bytes, std::move(source)});
+  }
+
+  /// Whether a tensor of that name was added.
+  bool contains(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
+
+  /// Adds a string to the file's metadata, or replaces it. Both are valid UTF-8, else std::invalid_argument.
+  void setMetadata(std::string_view key, std::string_view value) {
+    requireUtf8("key", key);
+    requireUtf8("value", value);
+    metadata_.insert_or_assign(std::string(key), std::string(value));
+  }
+
+  /// Writes the file (as AtomicFile does: whole or not at all; a file that was there stays whole until then). Throws
+  /// FormatError where the system cannot, std::invalid_argument where a source gives another number of bytes than its
+  /// shape takes; what a source throws passes through.
+  void write(const std::filesystem::path& path) const {
+    const std::vector<const Entry*> order = fileOrder();
+    const std::string header = headerText(order);
+    AtomicFile file(path);
+    const std::uint64_t length = header.size();
+    file.write(std::as_bytes(std::span(&length, 1)));
+    file.write(std::as_bytes(std::span(header)));
+    for (const Entry* entry : order) writeTensor(file, *entry);
+    file.commit();
+  }
+
+ private:
+  struct Tensor {
+    Dtype dtype;
+    std::vector<Index> shape;
+    std::uint64_t bytes;
+    Source source;
+  };
+  using Entry = std::pair<const std::string, Tensor>;
+
+  static void requireUtf8(const char* argument, std::string_view text) {
+    try {
+      (void)nlohmann::json(text).dump();
+    } catch (const nlohmann::json::exception&) {
+      detail::invalidArgument(argument, ": expected valid UTF-8, got ", detail::printable(text));
+    }
+  }
+
+  static void requireSize(std::string_view name, std::span<const Index> shape, std::size_t size) {
+    const std::optional<std::uint64_t> numbers = detail::tensorBytes(Dtype::kU8, shape);
+    detail::require(numbers == size, "values: tensor ", detail::printable(name), " of shape ", detail::listText(shape),
+                    " got ", size, " numbers");
+  }
+
+  std::vector<const Entry*> fileOrder() const {
+    std::vector<const Entry*> order;
+    for (const Entry& entry : tensors_) order.push_back(&entry);  // by name already
+    std::stable_sort(order.begin(), order.end(),
+                     [](const Entry* a, const Entry* b) { return a->second.dtype > b->second.dtype; });
+    return order;
+  }
+
+  std::string headerText(const std::vector<const Entry*>& order) const {
+    nlohmann::ordered_json header = nlohmann::ordered_json::object();
+    if (!metadata_.empty()) header[std::string(detail::kMetadataKey)] = metadata_;
+    std::uint64_t offset = 0;
+    for (const Entry* entry : order) {
+      const auto& [name, tensor] = *entry;
+      detail::require(offset + tensor.bytes >= offset, "tensors: together they would take more than 2^64 bytes");
+      header[name] = {{"dtype", dtypeName(tensor.dtype)},
+                      {"shape", tensor.shape},
+                      {"data_offsets", {offset, offset + tensor.bytes}}};
+      offset += tensor.bytes;
+    }
+    std::string text = header.dump();
+    text.resize((text.size() + 7) / 8 * 8, ' ');
+    detail::require(text.size() <= detail::kMaxHeaderBytes, "tensors: the file's header would take ", text.size(),
+                    " bytes, more than the ", detail::kMaxHeaderBytes, " allowed");
+    return text;
+  }
+
+  static void writeTensor(AtomicFile& file, const Entry& entry) {
+    const auto& [name, tensor] = entry;
+    std::uint64_t put = 0;
+    const std::uint64_t expected = tensor.bytes;
+    tensor.source([&](std::span<const std::byte> bytes) {
+      put += bytes.size();
+      if (put <= expected) file.write(bytes);
+    });
+    detail::require(put == expected, "source: tensor ", detail::printable(name), " takes ", expected,
+                    " bytes, its source gave ", put);
+  }
+
+  std::map<std::string, Tensor, std::less<>> tensors_;
+  MetadataMap metadata_;
+};
+
+}  // namespace gosset

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a user may get wrong in types: each case must be refused, with the sentence beside it.
+#include <gosset/codebook.hpp>
+#include <gosset/matrix.hpp>
+#include <gosset/rounding/stochastic.hpp>
+
+namespace gs = gosset;
+
+struct Pair {  // a vector codebook
+  using Code = std::uint8_t;
+  static constexpr int kDim = 2;
+  static constexpr int kBits = 2;
+  static constexpr gs::ScaleRule kRule = gs::ScaleRule::kRootMeanSquare;
+  static constexpr float kGaussianScale = 0.8f;
+  static Code encode(const float* x) { return static_cast<Code>((x[0] >= 0) + 2 * (x[1] >= 0)); }
+  static void decode(Code q, float* y) {
+    y[0] = q % 2 == 1 ? 1.f : -1.f;
+    y[1] = q / 2 == 1 ? 1.f : -1.f;
+  }
+  static std::string name() { return "Pair"; }
+};
+
+void program(const Eigen::MatrixXf& w, const Eigen::MatrixXi& integers) {
+#ifndef REFUSED  // the neighbours of the cases below are all right
+  (void)gs::quantize<gs::Symmetric<2>>(w);
+  (void)gs::quantize<gs::Grouped<Pair, 4>>(w);
+  (void)gs::quantize<gs::Grouped<gs::Symmetric<4>, 1>>(w, gs::Stochastic{});
+  (void)gs::quantize<gs::Float16>(w);
+  (void)gs::quantize<float>(integers.cast<double>());
+#endif
+
+#ifdef CASE_SYMMETRIC_OF_ONE_BIT  // Symmetric<b> takes 2 to 8 bits; for one bit see Binary
+  (void)gs::quantize<gs::Symmetric<1>>(w);
+#endif
+#ifdef CASE_ASYMMETRIC_OF_NINE_BITS  // Asymmetric<b> takes 1 to 8 bits
+  (void)gs::quantize<gs::Asymmetric<9>>(w);
+#endif
+#ifdef CASE_LLOYD_MAX_OF_FIVE_BITS  // LloydMax<b> takes 1 to 4 bits
+  (void)gs::quantize<gs::LloydMax<5>>(w);
+#endif
+#ifdef CASE_EMPTY_GROUPS  // Grouped<Codebook, N>: a group needs at least one number
+  (void)gs::quantize<gs::Grouped<gs::Symmetric<4>, 0>>(w);
+#endif
+#ifdef CASE_SPLIT_CODES  // Grouped<Codebook, N>: N must be a multiple of the numbers that one code stands for
+  (void)gs::quantize<gs::Grouped<Pair, 3>>(w);
+#endif
+#ifdef CASE_FORMAT_THAT_IS_NONE  // quantize<Format>: Format is a codebook
+  (void)gs::quantize<int>(w);
+#endif
+#ifdef CASE_MATRIX_OF_NO_FORMAT  // QuantizedMatrix<Format>: Format is a codebook
+  (void)sizeof(gs::QuantizedMatrix<double>);
+#endif
+#ifdef CASE_INTEGER_MATRIX  // quantize<Format>(W): W must hold float, double, Eigen::half or Eigen::bfloat16
+  (void)gs::quantize<gs::Symmetric<8>>(integers);
+#endif
+#ifdef CASE_STOCHASTIC_VECTORS  // Stochastic rounding needs a codebook of single numbers
+  (void)gs::quantize<gs::PerChannel<Pair>>(w, gs::Stochastic{});
+#endif
+#ifdef CASE_STOCHASTIC_FLOATS  // a plain float format stores numbers as they are: only Nearest rounding applies to it
+  (void)gs::quantize<gs::Float16>(w, gs::Stochastic{});
+#endif
+}

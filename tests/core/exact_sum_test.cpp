@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/core/exact_sum.hpp>
+
+#include "testing.hpp"
+
+#include <vector>
+
+namespace gosset {
+namespace {
+
+TEST(ExactSum, SmallIntegersAddUpExactlyAtAnyLength) {
+  for (Index count = 0; count <= 40; ++count) {
+    const double n = static_cast<double>(count);
+    const auto number = [](Index i) { return static_cast<float>(i + 1); };
+    EXPECT_EQ(sumOf(count, number), n * (n + 1) / 2);
+    EXPECT_EQ(sumOfSquares(count, number), n * (n + 1) * (2 * n + 1) / 6);
+    EXPECT_EQ(sumOfProducts(count, [&](Index i) { return std::array<float, 2>{number(i), -2.f}; }), -n * (n + 1));
+  }
+}
+
+TEST(ExactSum, NoProductOverflowsOrVanishes) {
+  EXPECT_EQ(sumOfSquares(1, [](Index) { return 0x1p127f; }), 0x1p254);
+  EXPECT_EQ(sumOfSquares(1, [](Index) { return 0x1p-149f; }), 0x1p-298);
+  EXPECT_EQ(sumOf(4, [](Index i) { return i % 2 == 0 ? 1e30f : -1e30f; }), 0);
+}
+
+TEST(ExactSum, TheSameBitsEverywhere) {
+  std::vector<double> sums;
+  for (const Index count : testing::kOddSizes) {
+    const auto x = [](Index i) { return randomUniform(1, static_cast<std::uint64_t>(i)) - 0.3f; };
+    const auto y = [](Index i) { return randomUniform(2, static_cast<std::uint64_t>(i)) * 0x1p-20f; };
+    sums.push_back(sumOf(count, x));
+    sums.push_back(sumOfSquares(count, x));
+    sums.push_back(sumOfProducts(count, [&](Index i) { return std::array<float, 2>{x(i), y(i)}; }));
+  }
+  EXPECT_EQ(testing::hashBytes(sums.data(), sums.size() * sizeof(double)), 1886403877341385u);
+}
+
+}  // namespace
+}  // namespace gosset

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "../../examples/llama/checkpoint_huggingface.hpp"
+
+#include "../../examples/llama/checkpoint_llama2c.hpp"
+#include "../../examples/llama/engine.hpp"
+#include "files.hpp"
+#include "reference.hpp"
+
+namespace llama::testing {
+namespace {
+
+using gosset::FormatError;
+using gosset::testing::expectThrows;
+
+Config oddConfig() {
+  Config config = smallConfig();
+  config.headDim = 6;  // heads * headDim is not dim
+  config.ropeTheta = 500.f;
+  config.normEps = 1e-3f;
+  return config;
+}
+
+TEST(HuggingFace, EveryWeightComesBack) {
+  const TemporaryFolder folder;
+  for (const bool ownOutput : {false, true}) {
+    const Model model = randomModel(oddConfig(), ownOutput);
+    saveHuggingFace<float>(folder.path(), model);
+    expectSame(readHuggingFace(folder.path()), model);
+  }
+}
+
+/// The model as it stands in the file, with no row moved.
+Model rawModel(const fs::path& folder, const Config& config) {
+  const gosset::SafetensorsFile file(folder / "model.safetensors");
+  Model raw;
+  raw.config = config;
+  raw.embedding = file.matrixAs<float>("model.embed_tokens.weight");
+  raw.layers.resize(static_cast<std::size_t>(config.layers));
+  raw.output.emplace();
+  forEachNorm(raw, [&](const std::string& name, Eigen::VectorXf& norm) { norm = file.vectorAs<float>(name); });
+  forEachLinear(raw, [&](const LinearInfo& info, RowMatrixXf& w) { w = file.matrixAs<float>(info.name); });
+  return raw;
+}
+
+TEST(HuggingFace, TheFilesRowsAreRightForRotatingHalves) {
+  const TemporaryFolder folder;
+  const Model model = randomModel(oddConfig(), true);
+  saveHuggingFace<float>(folder.path(), model);
+  const Model raw = rawModel(folder.path(), model.config);
+  const auto tokens = randomTokens(model.config, 20);
+  const Eigen::MatrixXd expected = naiveLogits(model, tokens, Pairs::kNeighbours);
+  EXPECT_LT((naiveLogits(raw, tokens, Pairs::kHalves) - expected).cwiseAbs().maxCoeff(), 1e-9);
+  EXPECT_GT((naiveLogits(raw, tokens, Pairs::kNeighbours) - expected).cwiseAbs().maxCoeff(),
+            1e-2);  // the order matters
+}
+
+TEST(HuggingFace, ARealModelGivesTheSameLogitsFromBothKindsOfFile) {
+  const auto data = gosset::testing::dataFolder();
+  if (!data) GTEST_SKIP() << "no data folder";
+  const TemporaryFolder folder;
+  const Model model = readLlama2c(*data / "models/stories260K.bin");
+  saveHuggingFace<float>(folder.path(), model);
+  const auto tokens = randomTokens(model.config, 50);
+  const auto logits = [&](const Model& m) {
+    KvCache cache(m.config, 50);
+    return Engine(floatModel(m)).forward(tokens, cache);
+  };
+  EXPECT_EQ(logits(readHuggingFace(folder.path())), logits(model));
+}
+
+template <class Scalar>
+class HuggingFaceTypes : public ::testing::Test {};
+using Scalars = ::testing::Types<float, gosset::Float16, gosset::BFloat16>;
+TYPED_TEST_SUITE(HuggingFaceTypes, Scalars);
+
+TYPED_TEST(HuggingFaceTypes, AreReadAsTheNumbersTheyAre) {
+  const TemporaryFolder folder;
+  const Model model = randomModel(smallConfig(), false);
+  saveHuggingFace<TypeParam>(folder.path(), model);
+  const Model read = readHuggingFace(folder.path());
+  EXPECT_EQ(read.layers[1].wq, (model.layers[1].wq.template cast<TypeParam>().template cast<float>()));
+  EXPECT_EQ(read.finalNorm, (model.finalNorm.template cast<TypeParam>().template cast<float>()));
+}
+
+constexpr const char* kConfig = R"({"model_type": "llama", "hidden_size": 24, "intermediate_size": 37,
+  "num_hidden_layers": 2, "num_attention_heads": 6, "vocab_size": 31, "max_position_embeddings": 48})";
+
+/// kConfig with more or other fields.
+std::string configWith(const std::string& patch) {
+  nlohmann::json json = nlohmann::json::parse(kConfig);
+  json.merge_patch(nlohmann::json::parse(patch));
+  return json.dump();
+}
+
+TEST(HuggingFaceConfigText, WhatIsNotSaidIsAsPublished) {
+  const auto [config, tied] = parseHuggingFaceConfig(kConfig, "x");
+  Config expected = smallConfig();
+  expected.kvHeads = expected.heads;
+  expected.normEps = 1e-6f;
+  EXPECT_EQ(config, expected);
+  EXPECT_FALSE(tied);
+}
+
+TEST(HuggingFaceConfigText, EveryFieldIsRead) {
+  const auto [config, tied] = parseHuggingFaceConfig(
+      configWith(R"({"num_key_value_heads": 3, "head_dim": 10, "rope_theta": 500000.0, "rms_norm_eps": 1e-5,
+                     "tie_word_embeddings": true, "rope_scaling": null, "attention_bias": false})"),
+      "x");
+  EXPECT_EQ(config.kvHeads, 3);
+  EXPECT_EQ(config.headDim, 10);
+  EXPECT_EQ(config.ropeTheta, 500000.f);
+  EXPECT_EQ(config.normEps, 1e-5f);
+  EXPECT_TRUE(tied);
+  const std::string newer = configWith(R"({"rope_parameters": {"rope_theta": 700, "rope_type": "default"}})");
+  EXPECT_EQ(parseHuggingFaceConfig(newer, "x").config.ropeTheta, 700.f);
+}
+
+TEST(HuggingFaceConfigText, ItsTextComesBack) {
+  const auto again = parseHuggingFaceConfig(huggingFaceConfigText(oddConfig(), true), "x");
+  EXPECT_EQ(again.config, oddConfig());
+  EXPECT_TRUE(again.tied);
+}
+
+TEST(HuggingFaceConfigText, SaysWhatItCannotRun) {
+  const auto refuses = [](const std::string& json, const std::string& text) {
+    expectThrows<FormatError>([&] { parseHuggingFaceConfig(json, "config.json"); }, "config.json: " + text);
+  };
+  refuses("", "a JSON object expected");
+  refuses("[1]", "a JSON object expected");
+  refuses(std::string(1000000, '['), "a JSON object expected");
+  refuses("{}", "\"hidden_size\" must be an integer, found nothing");
+  refuses(configWith(R"({"hidden_size": "24"})"), "\"hidden_size\" must be an integer, found \"24\"");
+  refuses(configWith(R"({"hidden_size": 24.5})"), "\"hidden_size\" must be an integer, found 24.5");
+  refuses(configWith(R"({"hidden_size": -24})"), "dim must lie in 1 .. 1048576, found -24");
+  refuses(configWith(R"({"hidden_size": 99999999999999})"), "dim must lie in");
+  refuses(configWith(R"({"hidden_size": 18446744073709551615})"), "dim must lie in");
+  refuses(configWith(R"({"num_attention_heads": 0})"), "\"num_attention_heads\" must be positive, found 0");
+  refuses(configWith(R"({"num_key_value_heads": 4})"), "heads (6) must be a multiple of kv heads (4)");
+  refuses(configWith(R"({"head_dim": 3})"), "head dim must be even, found 3");
+  refuses(configWith(R"({"rms_norm_eps": "small"})"), "\"rms_norm_eps\" must be a number, found \"small\"");
+  refuses(configWith(R"({"rope_theta": -1})"), "rope theta must be positive, found -1");
+  refuses(configWith(R"({"model_type": "gpt2"})"), "\"model_type\" can only be \"llama\" here, found \"gpt2\"");
+  refuses(configWith(R"({"hidden_act": "gelu"})"), "\"hidden_act\" can only be \"silu\" here, found \"gelu\"");
+  refuses(configWith(R"({"attention_bias": true})"), "\"attention_bias\" can only be false here, found true");
+  refuses(configWith(R"({"rope_scaling": {"rope_type": "llama3"}})"), "\"rope_type\" can only be \"default\" here");
+  refuses(configWith(R"({"rope_scaling": 2})"), "\"rope_scaling\" must be an object");
+}
+
+class HuggingFaceFolder : public ::testing::Test {
+ protected:
+  HuggingFaceFolder() { saveHuggingFace(folder_.path(), randomModel(smallConfig(), false)); }
+
+  void expectRefused(const std::string& text) {
+    expectThrows<FormatError>([&] { readHuggingFace(folder_.path()); }, text);
+  }
+  /// Changes a field of config.json.
+  void patchConfig(const std::string& patch) {
+    nlohmann::json json = nlohmann::json::parse(readBytes(folder_ / "config.json", 1 << 20));
+    json.merge_patch(nlohmann::json::parse(patch));
+    writeBytes(folder_ / "config.json", json.dump());
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(HuggingFaceFolder, ThatLacksAFileIsRefused) {
+  fs::remove(folder_ / "config.json");
+  expectRefused("config.json: there is no such file");
+}
+
+TEST_F(HuggingFaceFolder, ThatLacksItsTensorsIsRefused) {
+  fs::remove(folder_ / "model.safetensors");
+  expectRefused("model.safetensors");
+  writeBytes(folder_ / "model.safetensors.index.json", "{}");
+  expectRefused("a model in several files cannot be read; join them into one model.safetensors");
+}
+
+TEST_F(HuggingFaceFolder, WhoseTensorsHaveAnotherShapeIsRefused) {
+  patchConfig(R"({"intermediate_size": 38})");
+  expectRefused("'model.layers.0.mlp.gate_proj.weight'");
+  expectRefused("the config asks for shape [38,24], the file holds [37,24]");
+}
+
+TEST_F(HuggingFaceFolder, WhoseConfigAsksForHugeTensorsIsRefused) {
+  patchConfig(R"({"vocab_size": 4000000, "hidden_size": 1000000, "num_hidden_layers": 10000})");
+  expectRefused("the config asks for shape [4000000,1000000], the file holds [31,24]");
+}
+
+TEST_F(HuggingFaceFolder, ThatLacksATensorIsRefused) {
+  patchConfig(R"({"num_hidden_layers": 3})");
+  expectRefused("model.layers.2.");
+  patchConfig(R"({"num_hidden_layers": 2, "tie_word_embeddings": false})");
+  expectRefused("lm_head.weight");
+}
+
+TEST_F(HuggingFaceFolder, WithIntegersForWeightsIsRefused) {
+  gosset::SafetensorsWriter writer;
+  writer.add<std::uint8_t>("model.embed_tokens.weight", {31, 24}, std::vector<std::uint8_t>(31 * 24));
+  writer.write(folder_ / "model.safetensors");
+  expectRefused("F32, F16 or BF16 expected, the file holds U8");
+}
+
+}  // namespace
+}  // namespace llama::testing

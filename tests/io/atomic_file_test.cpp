@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/io/atomic_file.hpp>
+
+#include "io/temporary_folder.hpp"
+#include "testing.hpp"
+
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+namespace gosset {
+namespace {
+
+using testing::expectThrows;
+using testing::FullDisk;
+using testing::readText;
+using testing::TemporaryFolder;
+using testing::writeText;
+using Names = std::vector<std::string>;
+
+void put(AtomicFile& file, std::string_view text) { file.write(std::as_bytes(std::span(text))); }
+
+TEST(AtomicFile, AppearsOnCommit) {
+  const TemporaryFolder folder;
+  AtomicFile file(folder / "new");
+  put(file, "one ");
+  put(file, "");
+  put(file, "two");
+  EXPECT_FALSE(std::filesystem::exists(folder / "new"));
+  file.commit();
+  EXPECT_EQ(readText(folder / "new"), "one two");
+  EXPECT_EQ(folder.list(), Names{"new"});
+}
+
+TEST(AtomicFile, ReplacesOnCommit) {
+  const TemporaryFolder folder;
+  writeText(folder / "file", "a longer text than the new one");
+  AtomicFile file(folder / "file");
+  put(file, "new");
+  EXPECT_EQ(readText(folder / "file"), "a longer text than the new one");
+  file.commit();
+  EXPECT_EQ(readText(folder / "file"), "new");
+  EXPECT_EQ(folder.list(), Names{"file"});
+}
+
+TEST(AtomicFile, WithoutCommitNothingHappened) {
+  const TemporaryFolder folder;
+  writeText(folder / "file", "old");
+  {
+    AtomicFile file(folder / "file");
+    put(file, "new");
+    EXPECT_EQ(folder.list().size(), 2u);
+  }
+  EXPECT_EQ(readText(folder / "file"), "old");
+  EXPECT_EQ(folder.list(), Names{"file"});
+}
+
+TEST(AtomicFile, FullDiskLeavesTheOldFileWhole) {
+  const TemporaryFolder folder;
+  writeText(folder / "file", "old");
+  const std::vector<std::byte> block(50000);
+  const auto write = [&] {
+    AtomicFile file(folder / "file");
+    for (int i = 0; i < 3; ++i) file.write(block);
+    file.commit();
+  };
+  {
+    const FullDisk disk(100001);  // the third block fails after one byte
+    expectThrows<FormatError>(write, "gosset: " + (folder / "file").string() + ": cannot be written: File too large");
+  }
+  EXPECT_EQ(readText(folder / "file"), "old");
+  EXPECT_EQ(folder.list(), Names{"file"});
+  write();
+  EXPECT_EQ(std::filesystem::file_size(folder / "file"), 150000u);
+}
+
+TEST(AtomicFile, KilledWriterLeavesTheOldFileWhole) {
+  const TemporaryFolder folder;
+  writeText(folder / "file", "old");
+  const ::pid_t child = ::fork();
+  if (child == 0) {
+    AtomicFile file(folder / "file");
+    put(file, "new");
+    ::kill(::getpid(), SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(readText(folder / "file"), "old");
+  const Names expected = {".gosset-" + std::to_string(child) + "-0.tmp", "file"};
+  EXPECT_EQ(folder.list(), expected);
+}
+
+TEST(AtomicFile, TwoAtOnceDoNotMix) {
+  const TemporaryFolder folder;
+  {
+    AtomicFile first(folder / "file");
+    AtomicFile second(folder / "file");
+    put(first, "first");
+    put(second, "second");
+    second.commit();
+    EXPECT_EQ(readText(folder / "file"), "second");
+    first.commit();
+  }
+  EXPECT_EQ(readText(folder / "file"), "first");
+  std::vector<std::thread> threads;
+  for (const char letter : {'a', 'b', 'c', 'd'}) {
+    threads.emplace_back([&folder, letter] {
+      for (int i = 0; i < 10; ++i) {
+        AtomicFile file(folder / "file");
+        put(file, std::string(1000, letter));
+        file.commit();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const std::string last = readText(folder / "file");
+  EXPECT_EQ(last, std::string(1000, last[0]));
+  EXPECT_EQ(folder.list(), Names{"file"});
+}
+
+TEST(AtomicFile, Permissions) {
+  const TemporaryFolder folder;
+  const auto mode = [&](const std::string& name) {
+    struct stat status {};
+    ::stat((folder / name).c_str(), &status);
+    return status.st_mode & 0777;
+  };
+  const auto old_mask = ::umask(027);
+  AtomicFile fresh(folder / "fresh");
+  ::umask(old_mask);
+  fresh.commit();
+  EXPECT_EQ(mode("fresh"), 0640u);  // as any new file, the umask obeyed
+  writeText(folder / "file", "old");
+  ::chmod((folder / "file").c_str(), 0604);
+  AtomicFile file(folder / "file");
+  file.commit();
+  EXPECT_EQ(mode("file"), 0604u);
+}
+
+TEST(AtomicFile, KeepsALink) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "blobs");
+  writeText(folder / "blobs/file", "old");
+  std::filesystem::create_symlink("blobs/file", folder / "link");
+  AtomicFile file(folder / "link");
+  put(file, "new");
+  file.commit();
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
+  EXPECT_EQ(readText(folder / "blobs/file"), "new");
+}
+
+TEST(AtomicFile, RelativePath) {
+  const TemporaryFolder folder;
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  AtomicFile file("file");
+  put(file, "here");
+  file.commit();
+  std::filesystem::current_path(before);
+  EXPECT_EQ(readText(folder / "file"), "here");
+}
+
+TEST(AtomicFile, RefusesWhatItCannotReplace) {
+  const TemporaryFolder folder;
+  expectThrows<FormatError>([&] { AtomicFile(folder / "missing/file"); },
+                            "missing/file: cannot be written: No such file or directory");
+  expectThrows<FormatError>([&] { AtomicFile(folder.path()); }, folder.path().string() + ": is no regular file");
+  // A rename would put a file in the device's place.
+  expectThrows<FormatError>([] { AtomicFile("/dev/full"); }, "gosset: /dev/full: is no regular file");
+  EXPECT_EQ(folder.list(), Names{});
+}
+
+TEST(AtomicFile, WritingAfterCommitIsRefused) {
+  const TemporaryFolder folder;
+  AtomicFile file(folder / "file");
+  file.commit();
+  expectThrows<FormatError>([&] { put(file, "late"); }, "cannot be written: Bad file descriptor");
+  expectThrows<FormatError>([&] { file.commit(); }, "cannot be written: Bad file descriptor");
+  EXPECT_EQ(readText(folder / "file"), "");
+}
+
+}  // namespace
+}  // namespace gosset

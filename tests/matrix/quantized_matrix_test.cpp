@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/matrix/quantized_matrix.hpp>
+
+#include <gosset/codebook.hpp>
+#include <gosset/matrix/quantize.hpp>
+
+#include "testing.hpp"
+
+#include <sstream>
+
+namespace gosset {
+namespace {
+
+template <class F>
+class QuantizedMatrixTest : public ::testing::Test {};
+using Formats =
+    ::testing::Types<Symmetric<4>, PerChannel<Binary>, Grouped<Asymmetric<3>, 32>, Grouped<NormalFloat4, 7>, BFloat16>;
+TYPED_TEST_SUITE(QuantizedMatrixTest, Formats);
+
+TYPED_TEST(QuantizedMatrixTest, AnyShapeMultipliesAsItsDequantizedSelf) {
+  for (const Index rows : testing::kOddSizes) {
+    for (const Index cols : testing::kOddSizes) {
+      if (rows * cols > 172 * 65) continue;
+      const auto q = quantize<TypeParam>(testing::gaussian(rows, cols));
+      ASSERT_EQ(q.rows(), rows);
+      ASSERT_EQ(q.cols(), cols);
+      const RowMatrixXf w = q.dequantized();
+      const Eigen::VectorXf x = testing::gaussian(cols, 1, 2);
+      const Eigen::VectorXf y = q * x;
+      const Eigen::VectorXf expected = w * x;
+      const float bound = 1e-6f * (w.cwiseAbs() * x.cwiseAbs()).maxCoeff() * 8;
+      ASSERT_LE((y - expected).cwiseAbs().maxCoeff(), bound) << rows << " x " << cols;
+    }
+  }
+}
+
+TYPED_TEST(QuantizedMatrixTest, EqualMeansEveryBit) {
+  const RowMatrixXf w = testing::gaussian(7, 9);
+  const auto q = quantize<TypeParam>(w);
+  const auto copy = q;
+  EXPECT_EQ(copy, q);
+  EXPECT_EQ(quantize<TypeParam>(w), q);
+  EXPECT_FALSE(quantize<TypeParam>(RowMatrixXf(-w)) == q);
+  EXPECT_FALSE(quantize<TypeParam>(w.leftCols(8)) == q);
+  auto assigned = quantize<TypeParam>(testing::gaussian(2, 2));
+  EXPECT_FALSE(assigned == q);
+  assigned = q;
+  EXPECT_EQ(assigned, q);
+  EXPECT_EQ(assigned.dequantized(), q.dequantized());
+}
+
+TEST(QuantizedMatrix, EveryBitIsCounted) {
+  const RowMatrixXf w = testing::gaussian(63, 417);
+  const auto rows = [](Index bytes) { return 63 * bytes; };
+  EXPECT_EQ((quantize<PerChannel<Symmetric<8>>>(w).bytes()), rows(417 + 2) + 4);
+  EXPECT_EQ((quantize<Grouped<Asymmetric<4>, 64>>(w).bytes()), rows(209 + 7 * 4) + 4);
+  EXPECT_EQ((quantize<Grouped<LloydMax<3>, 32, float>>(w).bytes()), rows(157 + 14 * 4) + 4);
+  EXPECT_EQ((quantize<Ternary>(w).bytes()), rows(105) + 2 + 4);
+  EXPECT_EQ((quantize<float>(w).bytes()), rows(417 * 4));
+  EXPECT_DOUBLE_EQ((quantize<PerChannel<Symmetric<8>>>(w).bitsPerWeight()), 8.0 * (63 * 419 + 4) / (63 * 417));
+  EXPECT_DOUBLE_EQ(quantize<float>(w).bitsPerWeight(), 32);
+}
+
+TEST(QuantizedMatrix, Prints) {
+  std::ostringstream text;
+  text << quantize<Grouped<Asymmetric<4>, 64>>(testing::gaussian(4, 64));
+  EXPECT_EQ(text.str(), "Grouped<Asymmetric<4>, 64>, 4 x 64, 4.625 bits a weight, 148 bytes");
+}
+
+}  // namespace
+}  // namespace gosset

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/scale/affine.hpp>
+
+#include "scalar_codebooks.hpp"
+
+#include <vector>
+
+namespace gosset {
+namespace {
+
+TEST(Affine, ValueIsScaleTimesLevelMinusZero) {
+  float y;
+  decode<Asymmetric<4>>(9, {0.5f, 3.25f}, &y);
+  EXPECT_EQ(y, 0.5f * (9 - 3.25f));
+  decode<Symmetric<4>>(9, {0.5f, 0}, &y);
+  EXPECT_EQ(y, 1.f);
+  const float x = 2.8f;
+  EXPECT_EQ((encode<Asymmetric<4>>(&x, {0.5f, 3.25f})), 9);  // 5.6 + 3.25 = 8.85
+  EXPECT_EQ((encode<Symmetric<4>>(&x, {0.5f, 0})), 13);      // 5.6 -> 6, + 7
+}
+
+template <class C>
+class AffineTest : public ::testing::Test {};
+TYPED_TEST_SUITE(AffineTest, testing::ScalarCodebooks, testing::CodebookName);
+
+TYPED_TEST(AffineTest, AScaleOfZeroMakesEverythingZero) {
+  for (const float x : {0.f, -0.f, 1.f, -3e38f, 0x1p-149f}) {
+    float y = 1;
+    const Affine nothing{0, 2.5f};
+    decode<TypeParam>(encode<TypeParam>(&x, nothing), nothing, &y);
+    EXPECT_EQ(y, 0.f);
+  }
+}
+
+TYPED_TEST(AffineTest, RunsAreTheSameAsOneByOne) {
+  const Affine a{0.37f, TypeParam::kHasZero ? 1.125f : 0.f};
+  for (const Index count : testing::kOddSizes) {
+    const RowMatrixXf x = testing::gaussian(1, count);
+    std::vector<typename TypeParam::Code> codes(static_cast<std::size_t>(count));
+    std::vector<float> values(codes.size());
+    encodeRun<TypeParam>(x.data(), count, a, codes.data());
+    decodeRun<TypeParam>(codes.data(), count, a, values.data());
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+      float value;
+      ASSERT_EQ(codes[i], encode<TypeParam>(x.data() + i, a));
+      decode<TypeParam>(codes[i], a, &value);
+      ASSERT_EQ(values[i], value);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace gosset
