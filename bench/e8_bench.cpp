@@ -105,5 +105,3 @@ BENCHMARK_TEMPLATE(decodeBlocks, E8PRvq4);
 
 }  // namespace
 }  // namespace gosset
-
-BENCHMARK_MAIN();
