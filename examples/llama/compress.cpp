@@ -6,6 +6,8 @@
 #include "packed_file.hpp"
 #include "progress.hpp"
 
+#include <gosset/theory/distortion.hpp>
+
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 

@@ -21,10 +21,10 @@ using namespace llama;
 struct Options {
   std::filesystem::path out;
   std::uint64_t seed = 1;
-  Index steps = 10000;
-  Index batch = 8;
+  Index steps = 12000;
+  Index batch = 4;
   Index report = 500;
-  float rate = 3e-3f;
+  float rate = 2.5e-3f;
   Index heldOut = 130;
   std::uint64_t stories = 0;
   Config config = {.dim = 128, .hidden = 172, .layers = 4, .heads = 4, .kvHeads = 2, .vocab = 1024, .context = 256};

@@ -21,8 +21,15 @@ Tokenizer anyTokenizer(Index vocab) {
   return Tokenizer(pieces);
 }
 
-PackedModel packed(const Model& model, const std::string& format, std::uint64_t seed = 1) {
-  return packModel(model, findFormat(format), seed, [](const LinearInfo&, const RowMatrixXf&, const Linear&) {});
+PackedModel packed(const Model& model, const std::string& name, std::uint64_t seed = 1) {
+  const FormatEntry& format = findFormat(name);
+  Calibration calibration;
+  if (format.needsHessian) {
+    const std::vector<Sequence> sequences = {randomTokens(model.config, 40), randomTokens(model.config, 30, 10)};
+    calibration = calibrate(Engine(floatModel(model)), sequences, [] {});
+  }
+  return packModel(
+      model, format, seed, [](const LinearInfo&, const RowMatrixXf&, const Linear&) {}, calibration);
 }
 
 Eigen::MatrixXf logitsOf(PackedModel model) {
@@ -67,7 +74,8 @@ INSTANTIATE_TEST_SUITE_P(Table, Formats, ::testing::ValuesIn([] {
                          }()),
                          [](const auto& format) {
                            std::string name = format.param;
-                           std::replace(name.begin(), name.end(), '-', '_');
+                           std::replace_if(
+                               name.begin(), name.end(), [](char c) { return c == '-' || c == '#'; }, '_');
                            return name;
                          });
 
@@ -78,6 +86,16 @@ TEST(FormatTable, NamesAreUniqueAndFound) {
     EXPECT_EQ(&findFormat(entry.name), &entry);
   }
   expectThrows([] { findFormat("int5"); }, "format \"int5\" is none of fp16, bf16, int8");
+}
+
+TEST(FormatTable, WithoutCalibrationAFormatThatNeedsItIsRefused) {
+  const Model model = randomModel(smallConfig(), false);
+  const auto ignore = [](const LinearInfo&, const RowMatrixXf&, const Linear&) {};
+  for (const FormatEntry& entry : formatTable()) {
+    if (!entry.needsHessian) continue;
+    expectThrows([&] { packModel(model, entry, 1, ignore); },
+                 "format \"" + entry.name + "\" needs a calibration of \"model.layers.0.self_attn.q_proj.weight\"");
+  }
 }
 
 TEST(FormatTable, TheSeedCountsWhereCodesAreDrawn) {
