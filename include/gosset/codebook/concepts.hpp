@@ -40,7 +40,8 @@ concept CodebookBase = requires {
 /// One number a code. Levels rise with the code; value = scale * (level - zero), zero being 0 unless kHasZero.
 ///   kLevels    how many codes there are
 ///   level(q)   the level of code q
-///   encode(x)  the code of the nearest level; ties go to the even level where levels are whole numbers, else to the even
+///   encode(x)  the code of the nearest level; ties go to the even level where levels are whole numbers, else to the
+///   even
 ///              code (Binary takes 0 as positive); x beyond the ends gives the end codes
 template <class C>
 concept ScalarCodebook = CodebookBase<C> && requires(float x, typename C::Code q) {
