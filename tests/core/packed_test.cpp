@@ -18,8 +18,8 @@ static_assert(!Format<int> && !Format<double> && !Format<Eigen::MatrixXf>);
 TEST(Packed, StoredBytesCountsEveryField) {
   using F = Grouped<Asymmetric<3>, 4>;
   const auto packed = Packed<F>::shaped(5, 9);
-  // 5 rows of ceil(27 / 8) bytes, 5 x 3 scales and zero points of 2 bytes, and the unit.
-  EXPECT_EQ(storedBytes(packed), 5 * 4 + 15 * 2 + 15 * 2 + 4);
+  // 5 rows of 4 bytes for the low two bits and 4 for the third, 5 x 3 scales and zero points of 2 bytes, and the unit.
+  EXPECT_EQ(storedBytes(packed), 5 * (4 + 4) + 15 * 2 + 15 * 2 + 4);
   EXPECT_EQ(storedBytes(Packed<Float16>::shaped(5, 9)), 90);
 }
 

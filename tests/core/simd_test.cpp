@@ -58,6 +58,19 @@ TYPED_TEST(Simd, ExchangesLanes) {
   }
 }
 
+TYPED_TEST(Simd, Transposes) {
+  using T = TypeParam;
+  constexpr int kN = simd::kLanes<T>;
+  simd::Vec<T> rows[kN];
+  for (int i = 0; i < kN; ++i) {
+    for (int j = 0; j < kN; ++j) rows[i][j] = static_cast<T>(100 * i + j);
+  }
+  simd::transpose(rows);
+  for (int i = 0; i < kN; ++i) {
+    for (int j = 0; j < kN; ++j) EXPECT_EQ(rows[i][j], static_cast<T>(100 * j + i));
+  }
+}
+
 TEST(SimdFloat, SplatKeepsMinusZeroAndNan) {
   const auto zeros = simd::splat<simd::Vec<float>>(-0.f);
   const auto nans = simd::splat<simd::Vec<float>>(std::numeric_limits<float>::quiet_NaN());

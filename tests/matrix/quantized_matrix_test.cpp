@@ -21,7 +21,8 @@ TYPED_TEST(QuantizedMatrixTest, AnyShapeMultipliesAsItsDequantizedSelf) {
   for (const Index rows : testing::kOddSizes) {
     for (const Index cols : testing::kOddSizes) {
       if (rows * cols > 172 * 65) continue;
-      const auto q = quantize<TypeParam>(testing::gaussian(rows, cols));
+      auto q = quantize<TypeParam>(testing::gaussian(rows, cols));
+      q.setActivations(Activations::kFloat);
       ASSERT_EQ(q.rows(), rows);
       ASSERT_EQ(q.cols(), cols);
       const RowMatrixXf w = q.dequantized();
@@ -31,6 +32,26 @@ TYPED_TEST(QuantizedMatrixTest, AnyShapeMultipliesAsItsDequantizedSelf) {
       const float bound = 1e-6f * (w.cwiseAbs() * x.cwiseAbs()).maxCoeff() * 8;
       ASSERT_LE((y - expected).cwiseAbs().maxCoeff(), bound) << rows << " x " << cols;
     }
+  }
+}
+
+TYPED_TEST(QuantizedMatrixTest, RoundedActivationsChangeAProductByLessThanAHundredth) {
+  const auto q = quantize<TypeParam>(testing::gaussian(172, 417));
+  ASSERT_EQ(q.activations(), Activations::kRounded);
+  const Eigen::MatrixXf x = testing::gaussian(417, 5, 2);
+  const Eigen::MatrixXf expected = q.dequantized() * x;
+  EXPECT_LE((q * x - expected).norm(), 0.01f * expected.norm());
+  EXPECT_LE((q * x.col(0) - expected.col(0)).norm(), 0.01f * expected.col(0).norm());
+}
+
+TYPED_TEST(QuantizedMatrixTest, DequantizesIntoPartsOfLargerMatrices) {
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {17, 33}, {63, 172}}) {
+    const auto q = quantize<TypeParam>(testing::gaussian(rows, cols));
+    RowMatrixXf w = RowMatrixXf::Constant(rows + 2, cols + 3, 77);
+    q.dequantizeTo(w.block(1, 1, rows, cols));
+    EXPECT_EQ(w.block(1, 1, rows, cols), q.dequantized());
+    w.block(1, 1, rows, cols).setConstant(77);
+    EXPECT_TRUE((w.array() == 77).all()) << "something else was written";
   }
 }
 
@@ -49,12 +70,19 @@ TYPED_TEST(QuantizedMatrixTest, EqualMeansEveryBit) {
   EXPECT_EQ(assigned.dequantized(), q.dequantized());
 }
 
+TEST(QuantizedMatrix, DequantizesOnlyIntoItsShape) {
+  const auto q = quantize<Symmetric<8>>(testing::gaussian(2, 3));
+  RowMatrixXf w(3, 2);
+  testing::expectThrows<std::invalid_argument>([&] { q.dequantizeTo(w); },
+                                               "QuantizedMatrix::dequantizeTo: expected a matrix of 2 x 3, got 3 x 2");
+}
+
 TEST(QuantizedMatrix, EveryBitIsCounted) {
   const RowMatrixXf w = testing::gaussian(63, 417);
   const auto rows = [](Index bytes) { return 63 * bytes; };
   EXPECT_EQ((quantize<PerChannel<Symmetric<8>>>(w).bytes()), rows(417 + 2) + 4);
   EXPECT_EQ((quantize<Grouped<Asymmetric<4>, 64>>(w).bytes()), rows(209 + 7 * 4) + 4);
-  EXPECT_EQ((quantize<Grouped<LloydMax<3>, 32, float>>(w).bytes()), rows(157 + 14 * 4) + 4);
+  EXPECT_EQ((quantize<Grouped<LloydMax<3>, 32, float>>(w).bytes()), rows(26 * 4 + 1 + 13 * 4 + 1 + 14 * 4) + 4);
   EXPECT_EQ((quantize<Ternary>(w).bytes()), rows(105) + 2 + 4);
   EXPECT_EQ((quantize<float>(w).bytes()), rows(417 * 4));
   EXPECT_DOUBLE_EQ((quantize<PerChannel<Symmetric<8>>>(w).bitsPerWeight()), 8.0 * (63 * 419 + 4) / (63 * 417));

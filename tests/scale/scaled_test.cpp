@@ -24,11 +24,12 @@ std::map<std::string, Index> fieldBytes(const Packed<Format>& packed) {
 TEST(Scaled, BytesCountedByHand) {
   using Fields = std::map<std::string, Index>;
   EXPECT_EQ((fieldBytes(Packed<Grouped<Symmetric<3>, 64>>::shaped(7, 417))),
-            (Fields{{"codes", 7 * 157}, {"scales", 7 * 7 * 2}, {"unit", 4}}));  // 1251 bits a row, 6.5 groups
+            (Fields{{"codes", 7 * (26 * 4 + 1 + 13 * 4 + 1)}, {"scales", 7 * 7 * 2}, {"unit", 4}}));
+  // Planes of 2 bits, 16 columns in 4 bytes, and of 1 bit, 32 columns in 4 bytes; a byte for the last column in each.
   EXPECT_EQ((fieldBytes(Packed<Grouped<Asymmetric<4>, 32, BFloat16>>::shaped(9, 65))),
-            (Fields{{"codes", 9 * 33}, {"scales", 9 * 3 * 2}, {"zeros", 9 * 3 * 2}, {"unit", 4}}));
+            (Fields{{"codes", 9 * (8 * 4 + 1)}, {"scales", 9 * 3 * 2}, {"zeros", 9 * 3 * 2}, {"unit", 4}}));
   EXPECT_EQ((fieldBytes(Packed<PerChannel<Binary, float>>::shaped(63, 9))),
-            (Fields{{"codes", 63 * 2}, {"scales", 63 * 4}, {"unit", 4}}));
+            (Fields{{"codes", 63 * 4}, {"scales", 63 * 4}, {"unit", 4}}));
   EXPECT_EQ((fieldBytes(Packed<PerTensor<Ternary>>::shaped(8, 1))), (Fields{{"codes", 8}, {"scales", 2}, {"unit", 4}}));
   EXPECT_EQ((fieldBytes(Packed<Asymmetric<8>>::shaped(1, 172))),
             (Fields{{"codes", 172}, {"scales", 2}, {"zeros", 2}, {"unit", 4}}));

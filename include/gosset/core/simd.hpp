@@ -98,6 +98,30 @@ template <int Mask, class T, int N>
   (std::make_integer_sequence<int, N>{});
 }
 
+/// Transposes a square of N vectors of N numbers: at each step the blocks of Half rows and columns that lie off the
+/// diagonal of a block twice as large change places.
+template <int Half, class T, int N>
+[[gnu::always_inline]] inline void transposeBlocks(Vec<T, N>* rows) {
+  if constexpr (Half < N) {
+    unroll<N>([&](auto i) __attribute__((always_inline)) {
+      if constexpr ((i & Half) == 0) {
+        const Vec<T, N> upper = rows[i], lower = rows[i + Half];
+        [&]<int... L>(std::integer_sequence<int, L...>) __attribute__((always_inline)) {
+          rows[i] = __builtin_shufflevector(upper, lower, ((L & Half) == 0 ? L : N + L - Half)...);
+          rows[i + Half] = __builtin_shufflevector(upper, lower, ((L & Half) == 0 ? L + Half : N + L)...);
+        }
+        (std::make_integer_sequence<int, N>{});
+      }
+    });
+    transposeBlocks<2 * Half, T, N>(rows);
+  }
+}
+template <class T, int N>
+[[gnu::always_inline]] inline void transpose(T (&rows)[N]) {
+  using Scalar = std::remove_cvref_t<decltype(rows[0][0])>;
+  transposeBlocks<1, Scalar, N>(rows);
+}
+
 /// The vector whose lane i is f(i), a compile-time constant.
 template <class T, int N, class F>
 [[gnu::always_inline]] inline Vec<T, N> generate(const F& f) {

@@ -55,7 +55,7 @@ struct generic_product_impl<gosset::QuantizedMatrix<Format>, Rhs, gosset::Packed
   static void scaleAndAddTo(Target& target, const gosset::QuantizedMatrix<Format>& q, const Rhs& rhs, float alpha) {
     const Ref<const MatrixXf> x(rhs);  // binds to plain column-major operands, evaluates all others once
     MatrixXf y(q.rows(), x.cols());
-    q.packed().multiply(x, y);
+    q.multiply(x, y);
     target += alpha * y;
   }
 };

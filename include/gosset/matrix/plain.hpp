@@ -5,6 +5,7 @@
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/packed.hpp>
 #include <gosset/core/parallel.hpp>
+#include <gosset/kernel/plain.hpp>
 #include <gosset/rounding/nearest.hpp>
 #include <gosset/scale/options.hpp>
 
@@ -49,10 +50,12 @@ class Packed<T> {
   }
 
   RowMatrixXf dequantized() const { return map().template cast<float>(); }
+  void dequantizeTo(Eigen::Ref<RowMatrixXf> w) const { w = map().template cast<float>(); }
 
-  /// y = matrix * x, a block of rows at a time: widened, then Eigen's product.
-  void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
-    constexpr Index kRows = 32;
+  /// y = matrix * x: a vector by a kernel of its own; a matrix a block of rows at a time, widened for Eigen's product.
+  void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y, Activations) const {
+    if (x.cols() == 1) return detail::multiplyPlain(values_.data(), rows_, cols_, x.data(), y.data());
+    constexpr Index kRows = 128;
     parallelFor(ceilDiv(rows_, kRows), kRows * cols_ * (x.cols() + 1), [&](Index block) {
       const Index first = block * kRows;
       const Index count = std::min(kRows, rows_ - first);

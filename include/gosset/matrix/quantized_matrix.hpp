@@ -14,7 +14,8 @@
 namespace gosset {
 
 /// An m x n matrix kept in a format, usable in Eigen expressions: y = q * x, y.noalias() += q * x, for vectors and
-/// matrices x. It behaves as the dense matrix dequantized() would, up to float rounding.
+/// matrices x. It behaves as the dense matrix dequantized() would, up to the rounding of the activations: to 8 bits in
+/// groups of 32 unless setActivations() asks for floats, which changes a product by less than 1% of its norm.
 ///
 /// As with any Eigen product, `auto y = q * x` is an expression that refers to q and x; on a temporary q the product is
 /// computed at once.
@@ -48,6 +49,18 @@ class QuantizedMatrix : public Eigen::EigenBase<QuantizedMatrix<Format_>> {
   /// The m x n matrix that the codes stand for, always a value.
   RowMatrixXf dequantized() const { return packed_.dequantized(); }
 
+  /// The same into memory that is there already: new memory costs more than the decoding.
+  /// Errors: std::invalid_argument where w is not m x n.
+  void dequantizeTo(Eigen::Ref<RowMatrixXf> w) const {
+    detail::require(w.rows() == rows() && w.cols() == cols(), "QuantizedMatrix::dequantizeTo: expected a matrix of ",
+                    rows(), " x ", cols(), ", got ", w.rows(), " x ", w.cols());
+    if constexpr (requires { packed_.dequantizeTo(w); }) {
+      packed_.dequantizeTo(w);
+    } else {
+      w = packed_.dequantized();
+    }
+  }
+
   /// Bytes kept: codes, scales, zero points, seeds, side data, and the padding of each.
   Index bytes() const { return storedBytes(packed_); }
 
@@ -57,6 +70,16 @@ class QuantizedMatrix : public Eigen::EigenBase<QuantizedMatrix<Format_>> {
   }
 
   const Packed<Format>& packed() const { return packed_; }
+
+  /// What products do with their operand: round it to 8 bits where that is faster (the default), or take it as it is.
+  /// It is no part of the matrix: neither counted, stored nor compared.
+  Activations activations() const { return activations_; }
+  void setActivations(Activations activations) { activations_ = activations; }
+
+  /// y (m x t) = q * x (n x t), what operator* comes down to; x and y must not overlap.
+  void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    packed_.multiply(x, y, activations_);
+  }
 
   /// q * x for any dense x of n rows. Float operands give an Eigen product; others are computed in float and come back
   /// in their own scalar type.
@@ -97,7 +120,7 @@ class QuantizedMatrix : public Eigen::EigenBase<QuantizedMatrix<Format_>> {
     using Result = Eigen::Matrix<typename Rhs::Scalar, Eigen::Dynamic, Rhs::ColsAtCompileTime>;
     const Eigen::MatrixXf operand = x.derived().matrix().template cast<float>();
     Eigen::MatrixXf y(rows(), operand.cols());
-    packed_.multiply(operand, y);
+    multiply(operand, y);
     return Result(y.template cast<typename Rhs::Scalar>());
   }
 
@@ -110,6 +133,7 @@ class QuantizedMatrix : public Eigen::EigenBase<QuantizedMatrix<Format_>> {
   }
 
   Packed<Format> packed_;
+  Activations activations_ = Activations::kRounded;
 };
 
 }  // namespace gosset

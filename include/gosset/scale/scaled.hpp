@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <gosset/core/bits.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/packed.hpp>
 #include <gosset/core/parallel.hpp>
+#include <gosset/kernel/e8p_tile.hpp>
+#include <gosset/kernel/layout.hpp>
+#include <gosset/kernel/product.hpp>
 #include <gosset/scale/grid.hpp>
 #include <gosset/scale/options.hpp>
 
@@ -34,8 +36,9 @@ inline float storageUnit(float abs_max) {
 
 /// Codes and scales of an m x n matrix; n is padded with zeros to a multiple of the codebook's kDim.
 ///
-///   codes   m rows of packedBytes(ceil(n / kDim), kBits) bytes, a row's codes lowest bit first (core/bits.hpp)
-///   scales  F::Scale, row after row, one a group: m x groups, or 1 where one scale serves the whole matrix
+///   codes   rows interleaved by 16, as kernel/layout.hpp draws it: about n b / 8 bytes a row
+///   scales  F::Scale, one for each row and group: 16 rows of a group together, group after group, block after block of
+///           rows; or one for the whole matrix
 ///   zeros   as scales, for codebooks with a zero point
 ///   unit    float, a power of two: value = scale * (level - zero) * unit. It keeps 16-bit scales in range for matrices
 ///           of any magnitude.
@@ -88,7 +91,9 @@ class Packed<F> {
   /// The codes, unpacked.
   CodeMatrix<Codebook> codes() const {
     CodeMatrix<Codebook> result(rows_, blocks());
-    parallelFor(rows_, cols_, [&](Index row) { unpackRow(row, result.row(row).data()); });
+    parallelFor(layout().blocks(), detail::kBlockRows * cols_, [&](Index block) {
+      layout().unpackBlock(codes_.data(), block, result.row(block * detail::kBlockRows).data(), blocks());
+    });
     return result;
   }
 
@@ -101,24 +106,38 @@ class Packed<F> {
 
   RowMatrixXf dequantized() const {
     RowMatrixXf w(rows_, cols_);
-    parallelFor(rows_, 2 * cols_, [&](Index row) {
-      Eigen::RowVectorXf values(blocks() * Codebook::kDim);
-      decodeRow(row, values.data());
-      w.row(row) = values.head(cols_) * unit_;
-    });
+    dequantizeTo(w);
     return w;
   }
 
-  /// y = matrix * x, a block of rows at a time: decoded, then Eigen's product.
-  void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
-    constexpr Index kRows = 32;
-    parallelFor(ceilDiv(rows_, kRows), kRows * cols_ * (x.cols() + 2), [&](Index block) {
-      const Index first = block * kRows;
-      const Index count = std::min(kRows, rows_ - first);
-      RowMatrixXf values(count, blocks() * Codebook::kDim);
-      for (Index i = 0; i < count; ++i) decodeRow(first + i, values.row(i).data());
-      y.middleRows(first, count).noalias() = values.leftCols(cols_) * x;
-      y.middleRows(first, count) *= unit_;
+  /// The same into memory that is there already, m x n.
+  void dequantizeTo(Eigen::Ref<RowMatrixXf> w) const {
+    parallelFor(layout().blocks(), 2 * detail::kBlockRows * cols_, [&](Index block) {
+      auto rows = w.middleRows(block * detail::kBlockRows, layout().rowsOf(block));
+      decodeRows(block, rows.data(), w.outerStride());
+      if (unit_ != 1) rows *= unit_;
+    });
+  }
+
+  /// y = matrix * x, x: n x t, y: m x t. Activations are rounded only where a kernel for bytes exists: for codebooks
+  /// that have a TileCode, in groups of a multiple of 32 or whole rows. Others decode a block of rows at a time, then
+  /// use Eigen's product.
+  void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
+                Activations activations) const {
+    if constexpr (detail::TileCodebook<Codebook>) {
+      if (detail::hasKernel<Codebook>(groupWidth(), cols_)) {
+        detail::multiplyCodes(view(), activations, x.data(), cols_, x.cols(), x.outerStride(), y.data(),
+                              y.outerStride());
+        y *= unit_;
+        return;
+      }
+    }
+    parallelFor(layout().blocks(), detail::kBlockRows * cols_ * (x.cols() + 2), [&](Index block) {
+      RowMatrixXf values(layout().rowsOf(block), cols_);
+      decodeRows(block, values.data(), cols_);
+      auto target = y.middleRows(block * detail::kBlockRows, values.rows());
+      target.noalias() = values * x;
+      target *= unit_;
     });
   }
 
@@ -126,7 +145,7 @@ class Packed<F> {
   Packed(Index rows, Index cols)
       : rows_(rows),
         cols_(cols),
-        codes_(static_cast<std::size_t>(rows * rowBytes())),
+        codes_(static_cast<std::size_t>(layout().bytes())),
         scales_(static_cast<std::size_t>((F::kOneRowOnly ? rows : 1) * groups())),
         zeros_(hasZero() ? scales_.size() : 0) {}
 
@@ -143,44 +162,69 @@ class Packed<F> {
     visit("unit", std::span(&self.unit_, 1));
   }
 
-  Index rowBytes() const { return packedBytes(blocks(), Codebook::kBits); }
+  detail::TileLayout<Codebook> layout() const { return {rows_, blocks()}; }
   Index groupWidth() const { return F::groupWidth(blocks() * Codebook::kDim); }
   Index groups() const { return ceilDiv(blocks() * Codebook::kDim, groupWidth()); }
 
+  /// What kernels take; only where there is one for this width of groups.
+  detail::CodeView<Codebook, Scale> view() const {
+    return {layout(),        codes_.data(),
+            scales_.data(),  hasZero() ? zeros_.data() : nullptr,
+            !F::kOneRowOnly, groups() == 1 ? layout().tiles() : groupWidth() / detail::kTileColumns,
+            groups()};
+  }
+
+  /// Where the scale of a group stands.
+  std::size_t scaleAt(Index row, Index group) const {
+    if constexpr (!F::kOneRowOnly) return 0;
+    const Index block = row / detail::kBlockRows;
+    return static_cast<std::size_t>(layout().scaleAt(block, group, groups()) + row % detail::kBlockRows);
+  }
+
   Affine storedAffine(Index row, Index group) const {
-    const auto at = static_cast<std::size_t>((F::kOneRowOnly ? row * groups() : 0) + group);
+    const std::size_t at = scaleAt(row, group);
     return {static_cast<float>(scales_[at]), hasZero() ? static_cast<float>(zeros_[at]) : 0.f};
   }
 
   void store(const Grid<F>& grid, const CodeMatrix<Codebook>& codes) {
-    std::transform(grid.affines().begin(), grid.affines().end(), scales_.begin(),
-                   [](const Affine& a) { return static_cast<Scale>(a.scale); });
-    if constexpr (hasZero()) {
-      std::transform(grid.affines().begin(), grid.affines().end(), zeros_.begin(),
-                     [](const Affine& a) { return static_cast<Scale>(a.zero); });
+    for (Index row = 0; row < (F::kOneRowOnly ? rows_ : 1); ++row) {
+      for (Index group = 0; group < groups(); ++group) {
+        const Affine& a = grid.affine(row, group);
+        scales_[scaleAt(row, group)] = static_cast<Scale>(a.scale);
+        if constexpr (hasZero()) zeros_[scaleAt(row, group)] = static_cast<Scale>(a.zero);
+      }
     }
-    parallelFor(rows_, 2 * cols_, [&](Index row) {
-      packBits<Codebook::kBits>(codes.row(row).data(), blocks(), codes_.data() + row * rowBytes());
+    parallelFor(layout().blocks(), 2 * detail::kBlockRows * cols_, [&](Index block) {
+      layout().packBlock(codes.row(block * detail::kBlockRows).data(), blocks(), block, codes_.data());
     });
   }
 
-  void unpackRow(Index row, Code* codes) const {
-    unpackBits<Codebook::kBits>(codes_.data() + row * rowBytes(), blocks(), codes);
-  }
-
-  /// The padded row, in units of unit_.
-  void decodeRow(Index row, float* values) const {
-    std::vector<Code> codes(static_cast<std::size_t>(blocks()));
-    unpackRow(row, codes.data());
-    for (Index group = 0; group < groups(); ++group) {
-      const Index first = group * groupWidth() / Codebook::kDim;
-      const Index count = std::min(groupWidth() / Codebook::kDim, blocks() - first);
-      decodeRun<Codebook>(codes.data() + first, count, storedAffine(row, group), values + first * Codebook::kDim);
+  /// The rows of a block, cols() numbers each and `stride` apart, in units of unit_.
+  void decodeRows(Index block, float* values, Index stride) const {
+    if constexpr (detail::TileCodebook<Codebook>) {
+      if (detail::hasKernel<Codebook>(groupWidth(), cols_)) {
+        detail::decodeBlock(view(), block, cols_, values, stride);
+        return;
+      }
+    }
+    const Index rows = layout().rowsOf(block), padded = blocks() * Codebook::kDim;
+    std::vector<Code> codes(static_cast<std::size_t>(rows * blocks()));
+    std::vector<float> whole(static_cast<std::size_t>(padded));
+    layout().unpackBlock(codes_.data(), block, codes.data(), blocks());
+    for (Index row = 0; row < rows; ++row) {
+      for (Index group = 0; group < groups(); ++group) {
+        const Index first = group * groupWidth() / Codebook::kDim;
+        const Index count = std::min(groupWidth() / Codebook::kDim, blocks() - first);
+        decodeRun<Codebook>(codes.data() + row * blocks() + first, count,
+                            storedAffine(block * detail::kBlockRows + row, group),
+                            whole.data() + first * Codebook::kDim);
+      }
+      std::copy_n(whole.data(), cols_, values + row * stride);
     }
   }
 
   Index rows_, cols_;
-  std::vector<std::uint8_t> codes_;
+  detail::AlignedVector<std::uint8_t> codes_;
   std::vector<Scale> scales_;
   std::vector<Scale> zeros_;
   float unit_ = 1;

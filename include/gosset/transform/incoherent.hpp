@@ -70,11 +70,12 @@ class Packed<Incoherent<F>> {
     return w;
   }
 
-  void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+  void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
+                Activations activations) const {
     Eigen::MatrixXf rotated = x;
     applyRowSigns(rotated, inputSeed(seed_));
     inputs_.forwardCols(rotated);
-    inner_.multiply(rotated, y);
+    inner_.multiply(rotated, y, activations);
     outputs_.inverseCols(y);
     applyRowSigns(y, outputSeed(seed_));
   }

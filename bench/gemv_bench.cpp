@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Products of a packed matrix with one vector, one thread: billion weights a second, GB/s, and the ratios to the FP16
+// product and to a streaming read of the same run.
+//
+//   gemv_bench --benchmark_repetitions=5 --benchmark_enable_random_interleaving=true --benchmark_out=gemv.json
+//
+// L2: one matrix of 128 x 4096. L3: one of 4096 x 4096. DRAM: matrices one after the other, more than 1 GB of them.
+
+#include "packed_arena.hpp"
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <string>
+
+namespace gosset::bench {
+namespace {
+
+struct Place {
+  const char* name;
+  Index m, n;
+  std::size_t span;  ///< bytes over which matrices rotate
+};
+constexpr std::size_t kAll = std::size_t{1200} << 20;
+constexpr Place kPlaces[] = {{"L2/128x4096", 128, 4096, 1},
+                             {"L3/4096x4096", 4096, 4096, 1},
+                             {"DRAM/4096x4096", 4096, 4096, kAll},
+                             {"DRAM/11008x4096", 11008, 4096, kAll},
+                             {"DRAM/4096x11008", 4096, 11008, kAll}};
+
+void count(benchmark::State& state, Index weights, Index bytes) {
+  state.counters["weights/s"] =
+      benchmark::Counter(static_cast<double>(weights), benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["bytes/s"] =
+      benchmark::Counter(static_cast<double>(bytes), benchmark::Counter::kIsIterationInvariantRate);
+}
+
+/// Where matrix number i stands, of those that fit into the span.
+const std::uint8_t* rotated(std::size_t i, std::size_t bytes, std::size_t span) {
+  const std::size_t count = std::max<std::size_t>(1, std::min(span, Arena::instance().size()) / bytes);
+  return Arena::instance().data() + i % count * bytes;
+}
+
+/// Reads all bytes of an FP16 matrix, and does nothing with them.
+void stream(benchmark::State& state, Place place) {
+  const auto bytes = static_cast<std::size_t>(2 * place.m * place.n);
+  std::size_t i = 0;
+  for (auto _ : state) {
+    const std::uint8_t* p = rotated(i++, bytes, place.span);
+    simd::Words sums[8] = {};
+    for (std::size_t at = 0; at < bytes; at += sizeof(sums)) {
+      simd::unroll<8>([&](auto k) {
+        sums[k] ^= simd::load<simd::Words>(p + at + k * sizeof(simd::Words));
+        if (k * sizeof(simd::Words) % 64 == 0) simd::prefetch(p + at + k * sizeof(simd::Words) + 48 * 64);
+      });
+    }
+    for (int k = 1; k < 8; ++k) sums[0] ^= sums[k];
+    benchmark::DoNotOptimize(sums[0]);
+  }
+  count(state, place.m * place.n, static_cast<Index>(bytes));
+}
+
+template <class T>
+void plain(benchmark::State& state, Place place) {
+  const auto bytes = static_cast<std::size_t>(place.m * place.n) * sizeof(T);
+  const Eigen::MatrixXf x = activations(place.n, 1);
+  Eigen::VectorXf y(place.m);
+  std::size_t i = 0;
+  for (auto _ : state) {
+    const auto* w = reinterpret_cast<const T*>(rotated(i++, bytes, place.span));
+    gosset::detail::multiplyPlain(w, place.m, place.n, x.data(), y.data());
+    benchmark::DoNotOptimize(y.data());
+  }
+  count(state, place.m * place.n, static_cast<Index>(bytes));
+}
+
+template <class T>
+void eigen(benchmark::State& state, Place place) {
+  using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const auto bytes = static_cast<std::size_t>(place.m * place.n) * sizeof(T);
+  const Eigen::Vector<T, Eigen::Dynamic> x = activations(place.n, 1).cast<T>();
+  Eigen::Vector<T, Eigen::Dynamic> y(place.m);
+  std::size_t i = 0;
+  for (auto _ : state) {
+    const Eigen::Map<const Matrix> w(reinterpret_cast<const T*>(rotated(i++, bytes, place.span)), place.m, place.n);
+    y.noalias() = w * x;
+    benchmark::DoNotOptimize(y.data());
+  }
+  count(state, place.m * place.n, static_cast<Index>(bytes));
+}
+
+template <Codebook C>
+void packed(benchmark::State& state, Place place, Index group, Activations mode) {
+  const Matrices<C> matrices(place.m, place.n, group, place.span);
+  const Eigen::MatrixXf x = activations(place.n, 1);
+  Eigen::VectorXf y(place.m);
+  std::size_t i = 0;
+  for (auto _ : state) {
+    gosset::detail::multiplyCodes(matrices[i++], mode, x.data(), place.n, 1, place.n, y.data(), place.m);
+    benchmark::DoNotOptimize(y.data());
+  }
+  count(state, place.m * place.n, matrices.bytes());
+}
+
+template <Codebook C>
+void registerFormat(const std::string& name, Index group) {
+  for (const Activations mode : {Activations::kRounded, Activations::kFloat}) {
+    for (const Place& place : kPlaces) {
+      const std::string full = std::string(place.name) + "/" + name + (mode == Activations::kFloat ? ", float" : "");
+      benchmark::RegisterBenchmark(full.c_str(), packed<C>, place, group, mode);
+    }
+  }
+}
+
+void registerAll() {
+  for (const Place& place : kPlaces) {
+    const std::string where = std::string(place.name) + "/";
+    benchmark::RegisterBenchmark((where + "stream").c_str(), stream, place);
+    benchmark::RegisterBenchmark((where + "FP16").c_str(), plain<Float16>, place);
+    benchmark::RegisterBenchmark((where + "float").c_str(), plain<float>, place);
+    benchmark::RegisterBenchmark((where + "Eigen float").c_str(), eigen<float>, place);
+    if (place.span == 1) benchmark::RegisterBenchmark((where + "Eigen half").c_str(), eigen<Float16>, place);
+  }
+  registerFormat<Symmetric<8>>("Symmetric<8>, rows", 0);
+  registerFormat<Asymmetric<6>>("Asymmetric<6>, 128", 128);
+  registerFormat<Asymmetric<5>>("Asymmetric<5>, 128", 128);
+  registerFormat<Symmetric<4>>("Symmetric<4>, 32", 32);
+  registerFormat<Asymmetric<4>>("Asymmetric<4>, 128", 128);
+  registerFormat<NormalFloat4>("NormalFloat4, 64", 64);
+  registerFormat<Asymmetric<3>>("Asymmetric<3>, 128", 128);
+  registerFormat<LloydMax<3>>("LloydMax<3>, 128", 128);
+  registerFormat<Asymmetric<2>>("Asymmetric<2>, 128", 128);
+  registerFormat<Ternary>("Ternary, rows", 0);
+  registerFormat<Binary>("Binary, rows", 0);
+  registerFormat<E8P>("E8P", 0);
+  registerFormat<E8PRvq3>("E8PRvq3", 0);
+  registerFormat<E8PRvq4>("E8PRvq4", 0);
+}
+
+/// Prints as usual, and keeps the medians for a table of ratios.
+class Reporter : public benchmark::ConsoleReporter {
+ public:
+  Reporter() : ConsoleReporter(OO_None) {}
+
+  void ReportRuns(const std::vector<Run>& runs) override {
+    ConsoleReporter::ReportRuns(runs);
+    for (const Run& run : runs) {
+      if (run.run_type == Run::RT_Aggregate && run.aggregate_name != "median") continue;
+      const std::string& name = run.run_name.function_name;
+      if (run.run_type == Run::RT_Iteration && run.repetitions > 1) continue;
+      speeds_[name] = {run.counters.at("weights/s"), run.counters.at("bytes/s")};
+    }
+  }
+
+  void printRatios() const {
+    std::printf("\n%-44s %12s %8s %8s %8s\n", "", "Gweights/s", "GB/s", "/ FP16", "/ stream");
+    for (const auto& [name, speed] : speeds_) {
+      const std::string place = name.substr(0, name.rfind('/') + 1);
+      const auto ratio = [&](const char* to, bool bytes) {
+        const auto found = speeds_.find(place + to);
+        if (found == speeds_.end()) return 0.;
+        return bytes ? speed.bytes / found->second.bytes : speed.weights / found->second.weights;
+      };
+      std::printf("%-44s %12.2f %8.1f %8.2f %8.2f\n", name.c_str(), speed.weights * 1e-9, speed.bytes * 1e-9,
+                  ratio("FP16", false), ratio("stream", true));
+    }
+  }
+
+ private:
+  struct Speed {
+    double weights, bytes;
+  };
+  std::map<std::string, Speed> speeds_;
+};
+
+}  // namespace
+}  // namespace gosset::bench
+
+int main(int argc, char** argv) {
+  Eigen::setNbThreads(1);
+  gosset::bench::registerAll();
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  gosset::bench::Arena::instance();  // filled before anything is timed
+  gosset::bench::Reporter reporter;
+  benchmark::RunSpecifiedBenchmarks(&reporter);
+  reporter.printRatios();
+  benchmark::Shutdown();
+}

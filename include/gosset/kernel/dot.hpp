@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/simd.hpp>
+#include <gosset/core/types.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+// The few inner operations of products from packed codes that vector extensions do not express: the dot product of
+// bytes, look-ups in registers, half to float. Each is written once for every instruction set that has an instruction
+// for it, and once in plain C++ for the others; all else in kernel/ is generic over the width.
+namespace gosset::simd {
+
+/// Bytes of the widest register that has integer operations.
+#if defined(__AVX512BW__)
+inline constexpr int kByteLanes = 64;
+#elif defined(__AVX2__)
+inline constexpr int kByteLanes = 32;
+#else
+inline constexpr int kByteLanes = 16;
+#endif
+inline constexpr int kWordLanes = kByteLanes / 4;
+
+using Bytes = Vec<std::uint8_t, kByteLanes>;
+using Words = Vec<std::uint32_t, kWordLanes>;
+using Ints = Vec<std::int32_t, kWordLanes>;
+using Floats = Vec<float, kWordLanes>;
+
+/// Whether lookup256() exists: a table of 256 bytes in registers.
+#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
+inline constexpr bool kHasLookup256 = true;
+#else
+inline constexpr bool kHasLookup256 = false;
+#endif
+
+/// Asks for the cache line at p, wherever that may point.
+[[gnu::always_inline]] inline void prefetch(const std::uint8_t* p) { __builtin_prefetch(p, 0, 3); }
+
+/// What is set in the mask from a, the rest from b.
+template <class V>
+[[gnu::always_inline]] inline V select(V mask, V a, V b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == 64) return (V)_mm512_ternarylogic_epi32((__m512i)mask, (__m512i)a, (__m512i)b, 0xca);
+#endif
+  return (a & mask) | (b & ~mask);
+}
+
+[[gnu::always_inline]] inline Floats toFloats(Ints v) { return __builtin_convertvector(v, Floats); }
+
+/// a * b + c, rounded once or twice as the machine does it faster.
+[[gnu::always_inline]] inline Floats multiplyAdd(Floats a, Floats b, Floats c) { return a * b + c; }
+
+namespace detail {
+
+#if defined(__SSE2__)
+/// Lane i: the sum of the products of 16-bit lanes 2i and 2i + 1.
+[[gnu::always_inline]] inline Ints multiplyPairs16(Bytes a, Bytes b) {
+#if defined(__AVX512BW__)
+  return (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#else
+  return (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#endif
+}
+#endif
+
+#if defined(__SSSE3__)
+/// 16-bit lane i: unsigned a times signed b, summed over byte lanes 2i and 2i + 1; saturates where a can exceed 127.
+[[gnu::always_inline]] inline Bytes multiplyPairs8(Bytes a, Bytes b) {
+#if defined(__AVX512BW__)
+  return (Bytes)_mm512_maddubs_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (Bytes)_mm256_maddubs_epi16((__m256i)a, (__m256i)b);
+#else
+  return (Bytes)_mm_maddubs_epi16((__m128i)a, (__m128i)b);
+#endif
+}
+#endif
+
+}  // namespace detail
+
+/// Lane i of the result: acc + sum over the lane's four bytes of unsigned w times signed x; x holds the same four bytes
+/// in every lane. kSmall promises that no byte of w exceeds 127, which spares some machines half the work.
+template <bool kSmall>
+[[gnu::always_inline]] inline Ints dot(Ints acc, Bytes w, std::int32_t four) {
+  [[maybe_unused]] const Ints x = splat<Ints>(four);
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+  return (Ints)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)w, (__m512i)x);
+#elif defined(__AVXVNNI__) && defined(__AVX2__)
+  return (Ints)_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)w, (__m256i)x);
+#elif defined(__SSE2__)
+#if defined(__SSSE3__)
+  if constexpr (kSmall) {
+    using Shorts = Vec<std::int16_t, kByteLanes / 2>;
+    return acc + detail::multiplyPairs16(detail::multiplyPairs8(w, (Bytes)x), (Bytes)splat<Shorts>(std::int16_t{1}));
+  }
+#endif
+  using Shorts = Vec<std::int16_t, kByteLanes / 2>;
+  using Halves = Vec<std::uint16_t, kByteLanes / 2>;
+  const auto even = (Bytes)((Halves)w & std::uint16_t{0xff}), odd = (Bytes)((Halves)w >> 8);
+  const auto evenX = (Bytes)((Shorts)((Halves)x << 8) >> 8), oddX = (Bytes)((Shorts)x >> 8);
+  return acc + detail::multiplyPairs16(even, evenX) + detail::multiplyPairs16(odd, oddX);
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+  return (Ints)vusdotq_s32((int32x4_t)acc, (uint8x16_t)w, (int8x16_t)x);
+#elif defined(__ARM_FEATURE_DOTPROD)
+  if constexpr (kSmall) return (Ints)vdotq_s32((int32x4_t)acc, (int8x16_t)w, (int8x16_t)x);
+  // w = (w - 128) + 128, the first of which is a signed byte.
+  const int32x4_t sum = vdotq_s32(vdupq_n_s32(0), vdupq_n_s8(1), (int8x16_t)x);
+  return (Ints)vdotq_s32(vaddq_s32((int32x4_t)acc, vshlq_n_s32(sum, 7)), (int8x16_t)(w ^ std::uint8_t{0x80}),
+                         (int8x16_t)x);
+#else
+  unroll<4>([&](auto k) {
+    const auto byte = (Ints)(((Words)w >> (8 * k)) & 0xffu);
+    acc += byte * splat<Ints>((four << (24 - 8 * k)) >> 24);
+  });
+  return acc;
+#endif
+}
+
+/// Byte lane i: table[index lane i], indices 0 .. 15.
+[[gnu::always_inline]] inline Bytes lookup16(const std::uint8_t* table, Bytes index) {
+#if defined(__AVX512BW__)
+  return (Bytes)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)table)), (__m512i)index);
+#elif defined(__AVX2__)
+  return (Bytes)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)table)),
+                                    (__m256i)index);
+#elif defined(__SSSE3__)
+  return (Bytes)_mm_shuffle_epi8(_mm_loadu_si128((const __m128i*)table), (__m128i)index);
+#elif defined(__aarch64__)
+  return (Bytes)vqtbl1q_u8(vld1q_u8(table), (uint8x16_t)index);
+#else
+  Bytes result;
+  for (int i = 0; i < kByteLanes; ++i) result[i] = table[index[i]];
+  return result;
+#endif
+}
+
+/// Lane i: table[index lane i], indices 0 .. 15.
+[[gnu::always_inline]] inline Floats lookup16(const float* table, Words index) {
+#if defined(__AVX512BW__)
+  return (Floats)_mm512_permutexvar_ps((__m512i)index, _mm512_loadu_ps(table));
+#elif defined(__AVX2__)
+  const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), (__m256i)index);
+  const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), (__m256i)index);
+  return (Floats)_mm256_blendv_ps(low, high, (__m256)(index << 28));
+#else
+  Floats result;
+  for (int i = 0; i < kWordLanes; ++i) result[i] = table[index[i]];
+  return result;
+#endif
+}
+
+#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
+/// Byte lane i: table[index lane i]; table: 256 bytes.
+[[gnu::always_inline]] inline Bytes lookup256(const std::uint8_t* table, Bytes index) {
+  const auto part = [&](int i) { return _mm512_load_si512((const void*)(table + 64 * i)); };
+  const auto at = (__m512i)index;
+  const __m512i low = _mm512_permutex2var_epi8(part(0), at, part(1));
+  const __m512i high = _mm512_permutex2var_epi8(part(2), at, part(3));
+  return (Bytes)_mm512_mask_mov_epi8(low, _mm512_movepi8_mask(at), high);
+}
+/// Byte lane i: 0x80 where an odd number of the bits in kMask is set, else 0.
+template <std::uint8_t kMask>
+[[gnu::always_inline]] inline Bytes highParity(Bytes v) {
+#if defined(__GFNI__)
+  return (Bytes)_mm512_gf2p8affine_epi64_epi8((__m512i)v, _mm512_set1_epi64(kMask), 0);
+#else
+  auto parity = (Words)(v & kMask);
+  parity ^= parity >> 4;
+  parity ^= parity >> 2;
+  parity ^= parity >> 1;
+  return (Bytes)(parity << 7) & std::uint8_t{0x80};
+#endif
+}
+/// Byte lane i: table[index lane i mod 64]; table: 64 bytes.
+[[gnu::always_inline]] inline Bytes lookup64(const std::uint8_t* table, Bytes index) {
+  return (Bytes)_mm512_permutexvar_epi8((__m512i)index, _mm512_load_si512((const void*)table));
+}
+#endif
+
+/// kWordLanes numbers from p on, as floats.
+[[gnu::always_inline]] inline Floats widen(const float* p) { return load<Floats>(p); }
+[[gnu::always_inline]] inline Floats widen(const BFloat16* p) {
+  const auto bits = load<Vec<std::uint16_t, kWordLanes>>(p);
+  return (Floats)(__builtin_convertvector(bits, Words) << 16);
+}
+[[gnu::always_inline]] inline Floats widen(const Float16* p) {
+#if defined(__AVX512BW__)
+  return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+#elif defined(__AVX2__) && defined(__F16C__)
+  return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
+#elif defined(__aarch64__)
+  return (Floats)vcvt_f32_f16(vld1_f16((const __fp16*)p));
+#else
+  // Exponent and fraction moved into place are the number times 2^-112, subnormal numbers included.
+  const Words bits = __builtin_convertvector(load<Vec<std::uint16_t, kWordLanes>>(p), Words);
+  const Words magnitude = (bits & 0x7fffu) << 13, special = (Words)(magnitude >= 0x0f800000u) & 0x7f800000u;
+  const auto value = (Words)((Floats)magnitude * 0x1p112f);
+  return (Floats)(value | special | ((bits & 0x8000u) << 16));
+#endif
+}
+
+}  // namespace gosset::simd

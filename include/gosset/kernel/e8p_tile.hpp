@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/codebook/e8p_rvq.hpp>
+#include <gosset/kernel/tile_code.hpp>
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+
+// Tiles of the E8 codebooks. A tile holds 4 codes of 8 columns in each of 16 rows; plane by plane, byte k of lane r is
+// one byte of code k of row r. Numbers come out as bytes: four times a point of E8P plus 16 (5 .. 27), twice a point of
+// E81B plus 4 (0 .. 8).
+//
+// Where a table of 256 bytes fits in registers, all 64 codes of a plane are looked up at once, and columns come out
+// transposed: column i + 8 k is bit i, or field i, of byte k. Elsewhere each code fetches its 8 bytes from a table in
+// L1.
+namespace gosset::detail {
+
+// How 64 codes of E8P are decoded at once. Two look-ups by the pattern give the magnitudes 2 + 4 u, u = 0, 1, 2, in
+// fields of 2 bits: one those of the even columns 0, 2, 4, 6, the other those of the odd columns. The minus signs n
+// come from the running signs (e8p.hpp), bit i for column i, and the shift as a byte of ones or zeros. Taking every
+// second bit of both gives fields of [n, shift] that match the fields of u:
+//
+//   bit            7 6    5 4    3 2    1 0
+//   even           u6     u4     u2     u0
+//   signs          s n6   s n4   s n2   s n0        s the high bit of a field
+//
+// and a shift by one field and a selection put the two fields of a column side by side, two columns a byte. Then each
+// nibble looks its byte up among the 12 values +-2 +-1, +-6 +-1, +-10 +-1 there are.
+struct E8PTileTables {
+  alignas(64) std::uint8_t even[256] = {};       ///< fields of u, columns 0, 2, 4, 6
+  alignas(64) std::uint8_t odd[256] = {};        ///< columns 1, 3, 5, 7
+  alignas(64) std::uint8_t lowU[64] = {};        ///< the value of a nibble with u in the low bits; the same 4 times
+  alignas(64) std::uint8_t highU[64] = {};       ///< with u in the high bits
+  alignas(64) std::uint8_t values[256][8] = {};  ///< 16 + 4 |v_i|, all columns of a pattern
+  alignas(64) std::uint8_t turns[256][8] = {};   ///< for a mask of minus signs: what turns 16 + x into 16 - x by XOR
+};
+
+constexpr E8PTileTables makeE8PTileTables() {
+  // 16 + x and 16 - x differ by the same bits for x = 2, 6 and 10.
+  constexpr unsigned kTurn = 18 ^ 14;
+  static_assert((22 ^ 10) == kTurn && (26 ^ 6) == kTurn);
+  E8PTileTables t;
+  for (unsigned p = 0; p < 256; ++p) {
+    for (unsigned i = 0; i < 8; ++i) {
+      const unsigned u = static_cast<unsigned>(kE8P.quarters[p][i] - 2) / 4;
+      std::uint8_t& fields = i % 2 == 0 ? t.even[p] : t.odd[p];
+      fields = static_cast<std::uint8_t>(fields | (u << (i / 2 * 2)));
+      t.values[p][i] = static_cast<std::uint8_t>(16 + kE8P.quarters[p][i]);
+      t.turns[p][i] = static_cast<std::uint8_t>(((p >> i) & 1) != 0 ? kTurn : 0);
+    }
+  }
+  const auto value = [](unsigned u, unsigned sign) {
+    const int magnitude = 2 + 4 * static_cast<int>(u);
+    return static_cast<std::uint8_t>(16 + ((sign & 1) != 0 ? -magnitude : magnitude) + ((sign & 2) != 0 ? 1 : -1));
+  };
+  for (unsigned i = 0; i < 64; ++i) {
+    t.lowU[i] = value(i & 3, (i >> 2) & 3);
+    t.highU[i] = value((i >> 2) & 3, i & 3);
+  }
+  return t;
+}
+
+inline constexpr E8PTileTables kE8PTile = makeE8PTileTables();
+
+struct E81BTileTables {
+  alignas(64) std::uint8_t pairs[4][256] = {};   ///< columns q and q + 4 in the low and high nibble
+  alignas(64) std::uint8_t values[256][8] = {};  ///< all columns of a code
+};
+
+constexpr E81BTileTables makeE81BTileTables() {
+  E81BTileTables t;
+  for (unsigned code = 0; code < 256; ++code) {
+    for (unsigned i = 0; i < 8; ++i) t.values[code][i] = static_cast<std::uint8_t>(4 + kE81B.halves[code][i]);
+    for (unsigned q = 0; q < 4; ++q) {
+      t.pairs[q][code] = static_cast<std::uint8_t>(t.values[code][q] | (t.values[code][q + 4] << 4));
+    }
+  }
+  return t;
+}
+
+inline constexpr E81BTileTables kE81BTile = makeE81BTileTables();
+
+/// The 4 codes of each lane one by one: eight(lane, k) gives the 8 bytes of code k.
+template <class Eight>
+[[gnu::always_inline]] inline void tileFromEights(const Eight& eight, Tile& out) {
+  std::uint32_t lanes[8][simd::kWordLanes];
+  for (int lane = 0; lane < simd::kWordLanes; ++lane) {
+    for (int k = 0; k < 4; ++k) {
+      const std::uint64_t bytes = eight(4 * lane + k);
+      std::memcpy(&lanes[2 * k][lane], &bytes, 4);
+      std::memcpy(&lanes[2 * k + 1][lane], reinterpret_cast<const char*>(&bytes) + 4, 4);
+    }
+  }
+  simd::unroll<8>([&](auto i) __attribute__((always_inline)) { out[i] = simd::load<simd::Bytes>(lanes[i]); });
+}
+
+inline std::uint64_t eightBytes(const std::uint8_t* p) {
+  std::uint64_t bytes;
+  std::memcpy(&bytes, p, 8);
+  return bytes;
+}
+
+/// E8P from its two planes, of 64 bytes each.
+[[gnu::always_inline]] inline void e8pTile(const std::uint8_t* low, Tile& out) {
+  const std::uint8_t* pattern = low + kBundleBytes;
+#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
+  using namespace simd;
+  using SignedBytes = Vec<std::int8_t, kByteLanes>;
+  const auto code = load<Bytes>(low), patterns = load<Bytes>(pattern);
+  const auto fill = [](unsigned byte) { return (Bytes)splat<Words>(byte * 0x01010101u); };
+  const Bytes even = lookup256(kE8PTile.even, patterns), odd = lookup256(kE8PTile.odd, patterns);
+
+  // A pattern has an odd number of 3/2's where the low bits of its fields have: 4 of them in each byte.
+  const Bytes running = (code & std::uint8_t{0x7f}) ^ (code + code);
+  const auto n = (Words)(running ^ highParity<0x55>(even ^ odd));
+  const auto s = (Words)((SignedBytes)code < 0);
+
+  const Words signsEven = select((Words)fill(0x55), n, s), signsOdd = select((Words)fill(0x55), n >> 1, s);
+  const Words mask = (Words)fill(0x33);
+  const auto finish = [&](Words u, Words signs, Bytes & o0, Bytes & o1, Bytes & o2, Bytes & o3)
+      __attribute__((always_inline)) {
+    const Words first = select(mask, u, signs << 2), second = select(mask, signs >> 2, u);
+    o0 = lookup64(kE8PTile.lowU, (Bytes)first);
+    o2 = lookup64(kE8PTile.lowU, (Bytes)(first >> 4));
+    o1 = lookup64(kE8PTile.highU, (Bytes)second);
+    o3 = lookup64(kE8PTile.highU, (Bytes)(second >> 4));
+  };
+  finish((Words)even, signsEven, out[0], out[2], out[4], out[6]);
+  finish((Words)odd, signsOdd, out[1], out[3], out[5], out[7]);
+#else
+  tileFromEights(
+      [&](int at) {
+        const unsigned code = low[at], p = pattern[at];
+        const unsigned signs = ((code & 0x7fu) ^ (code << 1) ^ kE8P.oddSign[p]) & 0xffu;
+        constexpr std::uint64_t kOnes = 0x0101010101010101u;
+        return (eightBytes(kE8PTile.values[p]) ^ eightBytes(kE8PTile.turns[signs])) - kOnes + kOnes * (code >> 7 << 1);
+      },
+      out);
+#endif
+}
+
+/// E81B from its plane.
+[[gnu::always_inline]] inline void e81bTile(const std::uint8_t* plane, Tile& out) {
+#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
+  using namespace simd;
+  const auto code = load<Bytes>(plane);
+  unroll<4>([&](auto q) __attribute__((always_inline)) {
+    const Bytes pair = lookup256(kE81BTile.pairs[q], code);
+    out[q] = pair & std::uint8_t{0x0f};
+    out[q + 4] = (Bytes)((Words)pair >> 4) & std::uint8_t{0x0f};
+  });
+#else
+  tileFromEights([&](int at) { return eightBytes(kE81BTile.values[plane[at]]); }, out);
+#endif
+}
+
+inline constexpr TileTerm kE8PTerm{16, 0.25f, true};
+inline constexpr TileTerm kE81BTerm{4, 0.5f, true};
+
+/// Levels of tiles whose terms are exact.
+template <class Code, class Visit>
+[[gnu::always_inline]] inline void levelsOfTerms(const std::uint8_t* tile, const Visit& visit) {
+  Tile terms[Code::kTerms];
+  simd::unroll<Code::kTerms>([&](auto t) __attribute__((always_inline)) { Code::template bytes<t>(tile, terms[t]); });
+  simd::unroll<8>([&](auto i) __attribute__((always_inline)) {
+    simd::unroll<4>([&](auto k) __attribute__((always_inline)) {
+      simd::Floats level{};
+      simd::unroll<Code::kTerms>([&](auto t) __attribute__((always_inline)) {
+        constexpr float kUnit = Code::kTerm[t].unit, kShift = static_cast<float>(Code::kTerm[t].zero) * kUnit;
+        const auto byte = (simd::Ints)(((simd::Words)terms[t][i] >> (8 * k)) & 0xffu);
+        level += simd::toFloats(byte) * kUnit - kShift;  // exact
+      });
+      visit(tileColumn<Code::kTransposed>(i, k), level);
+    });
+  });
+}
+
+template <>
+struct TileCode<E8P> {
+  static constexpr int kTerms = 1;
+  static constexpr bool kTransposed = simd::kHasLookup256;
+  static constexpr TileTerm kTerm[] = {kE8PTerm};
+  template <int>
+  [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
+    e8pTile(tile, out);
+  }
+  template <class Visit>
+  [[gnu::always_inline]] static void levels(const std::uint8_t* tile, const Visit& visit) {
+    levelsOfTerms<TileCode>(tile, visit);
+  }
+};
+
+template <>
+struct TileCode<E81B> {
+  static constexpr int kTerms = 1;
+  static constexpr bool kTransposed = simd::kHasLookup256;
+  static constexpr TileTerm kTerm[] = {kE81BTerm};
+  template <int>
+  [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
+    e81bTile(tile, out);
+  }
+  template <class Visit>
+  [[gnu::always_inline]] static void levels(const std::uint8_t* tile, const Visit& visit) {
+    levelsOfTerms<TileCode>(tile, visit);
+  }
+};
+
+/// The second stage's planes come first, for its code takes the low bits.
+template <class A, class B>
+requires(TileCode<A>::kTerms == 1 && TileCode<B>::kTerms == 1) struct TileCode<Residual<A, B>> {
+  static constexpr int kTerms = 2;
+  static constexpr bool kTransposed = TileCode<A>::kTransposed;
+  static_assert(TileCode<B>::kTransposed == kTransposed);
+  static constexpr TileTerm kTerm[] = {
+      TileCode<A>::kTerm[0],
+      {TileCode<B>::kTerm[0].zero, TileCode<B>::kTerm[0].unit* Residual<A, B>::kStep, TileCode<B>::kTerm[0].small}};
+  template <int term>
+  [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
+    if constexpr (term == 0) {
+      TileCode<A>::template bytes<0>(tile + kBundleBytes * B::kBits / 8, out);
+    } else {
+      TileCode<B>::template bytes<0>(tile, out);
+    }
+  }
+  template <class Visit>
+  [[gnu::always_inline]] static void levels(const std::uint8_t* tile, const Visit& visit) {
+    levelsOfTerms<TileCode>(tile, visit);
+  }
+};
+
+}  // namespace gosset::detail

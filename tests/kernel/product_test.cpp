@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/kernel/product.hpp>
+
+#include <gosset/codebook.hpp>
+#include <gosset/kernel/definition.hpp>
+#include <gosset/kernel/e8p_tile.hpp>
+
+#include "testing.hpp"
+
+#include <vector>
+
+namespace gosset::detail {
+namespace {
+
+/// A packed matrix of random codes with scales (and zero points) of one size.
+template <class C, class T>
+struct Arrays {
+  static constexpr bool hasZero() {
+    if constexpr (ScalarCodebook<C>) return C::kHasZero;
+    return false;
+  }
+
+  Arrays(Index rows, Index n, Index groupTiles, bool oneScale = false)
+      : layout(rows, ceilDiv(n, C::kDim)), bytes(static_cast<std::size_t>(layout.bytes())) {
+    const Index groups = ceilDiv(layout.tiles(), groupTiles), codes = layout.codes();
+    std::vector<typename C::Code> random(static_cast<std::size_t>(rows * codes));
+    std::uint64_t levels = std::uint64_t{1} << C::kBits;
+    if constexpr (ScalarCodebook<C>) levels = static_cast<std::uint64_t>(C::kLevels);
+    for (std::size_t i = 0; i < random.size(); ++i) {
+      random[i] = static_cast<typename C::Code>((randomBits(5, i) >> 16) % levels);
+    }
+    for (Index block = 0; block < layout.blocks(); ++block) {
+      layout.packBlock(random.data() + block * kBlockRows * codes, codes, block, bytes.data());
+    }
+    for (Index i = 0; i < (oneScale ? 1 : rows * groups); ++i) {
+      const double u = static_cast<double>(randomBits(6, static_cast<std::uint64_t>(i)) >> 11) * 0x1p-53;
+      scales.push_back(static_cast<T>(static_cast<float>(0.5 + u)));
+      zeros.push_back(static_cast<T>(static_cast<float>(u * static_cast<double>(levels - 1))));
+    }
+    view = {layout, bytes.data(), scales.data(), hasZero() ? zeros.data() : nullptr, oneScale, groupTiles, groups};
+  }
+
+  TileLayout<C> layout;
+  AlignedVector<std::uint8_t> bytes;
+  std::vector<T> scales, zeros;
+  CodeView<C, T> view{layout, nullptr, nullptr, nullptr, false, 1, 1};
+};
+
+/// Products in both modes, against the definition.
+template <class C, class T>
+void checkProduct(Index rows, Index n, Index tokens, Index groupTiles, bool oneScale = false) {
+  const Arrays<C, T> w(rows, n, groupTiles, oneScale);
+  const Index xStride = n + 3, yStride = rows + 5;
+  const Eigen::MatrixXf x = testing::gaussian(xStride, tokens, 3);
+  Eigen::MatrixXf expected(yStride, tokens), y = Eigen::MatrixXf::Constant(yStride, tokens, 77);
+  multiplyDefinition(w.view, x.data(), n, tokens, xStride, expected.data(), yStride);
+
+  multiplyCodes(w.view, Activations::kFloat, x.data(), n, tokens, xStride, y.data(), yStride);
+  const float size = expected.topRows(rows).norm() + 1;
+  ASSERT_LE((y - expected).topRows(rows).norm(), 2e-5f * size) << rows << " x " << n << " x " << tokens;
+  ASSERT_TRUE((y.bottomRows(5).array() == 77.f).all());
+
+  // Forced to round, however small the matrix.
+  const RoundedActivations rounded(x.data(), n, tokens, xStride, TileCode<C>::kTransposed);
+  if (tokens == 1) {
+    multiplyRounded(w.view, rounded, y.data());
+  } else {
+    multiplyRoundedMany(w.view, rounded, y.data(), yStride);
+  }
+  ASSERT_TRUE((y.bottomRows(5).array() == 77.f).all());
+  if (rows * n * tokens > 5000) {
+    ASSERT_LE((y - expected).topRows(rows).norm(), 0.01f * size) << rows << " x " << n << " x " << tokens;
+  }
+
+  // The same activations, rounded before: nothing else may be lost, but for tables of levels.
+  Eigen::MatrixXf before(xStride, tokens);
+  for (Index token = 0; token < tokens; ++token) {
+    for (Index tile = 0; tile < rounded.tiles(); ++tile) {
+      for (int i = 0; i < kTileColumns; ++i) {
+        const Index j = tile * kTileColumns + tileColumn<TileCode<C>::kTransposed>(i / 4, i % 4);
+        if (j < n) before(j, token) = rounded.scale(token, tile) * static_cast<float>(rounded.numbers(token, tile)[i]);
+      }
+    }
+  }
+  multiplyDefinition(w.view, before.data(), n, tokens, xStride, expected.data(), yStride);
+  bool exact = true;
+  if constexpr (ScalarCodebook<C>) exact = ByteLevels<C>::kUniform || C::kLevels == 2;
+  if (exact || rows * n * tokens > 5000) {
+    const float bound = exact ? 2e-5f : 0.01f;
+    ASSERT_LE((y - expected).topRows(rows).norm(), bound * size) << rows << " x " << n << " x " << tokens;
+  }
+}
+
+template <class C>
+class ProductTest : public ::testing::Test {};
+using Codebooks = ::testing::Types<Binary, Ternary, Asymmetric<3>, Symmetric<8>, NormalFloat4, E8P, E8PRvq3>;
+TYPED_TEST_SUITE(ProductTest, Codebooks);
+
+TYPED_TEST(ProductTest, OddShapes) {
+  using C = TypeParam;
+  for (const Index rows : {1, 9, 16, 65}) {
+    for (const Index n : testing::kOddSizes) {
+      for (const Index tokens : {1, 2, 11}) {
+        if (rows * n * tokens > 65 * 172 * 2) continue;
+        checkProduct<C, Float16>(rows, n, tokens, 2);
+      }
+    }
+  }
+}
+
+TYPED_TEST(ProductTest, GroupsOfEveryWidthAndOneScaleForAll) {
+  using C = TypeParam;
+  for (const Index tokens : {1, 3}) {
+    for (const Index groupTiles : {1, 3, 50}) checkProduct<C, Float16>(33, 417, tokens, groupTiles);
+    checkProduct<C, Float16>(33, 417, tokens, 14, true);
+  }
+}
+
+TEST(Product, ScalesInEveryType) {
+  checkProduct<Asymmetric<3>, BFloat16>(33, 417, 1, 2);
+  checkProduct<Asymmetric<3>, float>(33, 417, 9, 2);
+}
+
+TEST(Product, ManyTilesAndTokens) {
+  checkProduct<Asymmetric<3>, Float16>(17, 32 * 19 + 5, 21, 4);
+  checkProduct<E8PRvq3, Float16>(17, 32 * 19 + 5, 21, 20);
+}
+
+TEST(Product, DecodesBlocks) {
+  const Arrays<E8PRvq3, Float16> w(37, 77, 2);
+  RowMatrixXf values = RowMatrixXf::Constant(37, 80, 77);
+  for (Index block = 0; block < 3; ++block) decodeBlock(w.view, block, 77, &values(16 * block, 0), 80);
+  for (Index row = 0; row < 37; ++row) {
+    for (Index j = 0; j < 77; ++j) ASSERT_EQ(values(row, j), numberAt(w.view, row, j)) << row << ' ' << j;
+    ASSERT_TRUE((values.row(row).tail(3).array() == 77.f).all());
+  }
+}
+
+TEST(Product, ThreadsDoNotChangeABit) {
+  const Arrays<E8P, Float16> w(417, 417, 14);
+  const Eigen::MatrixXf x = testing::gaussian(417, 9, 3);
+  const int threads = Eigen::nbThreads();
+  for (const Activations activations : {Activations::kRounded, Activations::kFloat}) {
+    for (const Index tokens : {1, 9}) {
+      Eigen::MatrixXf one(417, tokens), many(417, tokens);
+      Eigen::setNbThreads(1);
+      multiplyCodes(w.view, activations, x.data(), 417, tokens, 417, one.data(), 417);
+      Eigen::setNbThreads(3);
+      multiplyCodes(w.view, activations, x.data(), 417, tokens, 417, many.data(), 417);
+      EXPECT_EQ(one, many);
+    }
+  }
+  Eigen::setNbThreads(threads);
+}
+
+TEST(Product, NotANumberReachesEveryResult) {
+  const Arrays<Symmetric<8>, Float16> w(33, 96, 3);
+  Eigen::VectorXf x = Eigen::VectorXf::Ones(96), y(33);
+  x(40) = std::numeric_limits<float>::quiet_NaN();
+  multiplyCodes(w.view, Activations::kRounded, x.data(), 96, 1, 96, y.data(), 33);
+  EXPECT_TRUE((y.array() != y.array()).all());
+}
+
+TEST(Product, SmallMatricesAreNotRounded) {
+  const Arrays<Symmetric<8>, Float16> w(15, 96, 3);
+  const Eigen::VectorXf x = testing::gaussian(96, 1);
+  Eigen::VectorXf y(15), exact(15);
+  multiplyCodes(w.view, Activations::kRounded, x.data(), 96, 1, 96, y.data(), 15);
+  multiplyCodes(w.view, Activations::kFloat, x.data(), 96, 1, 96, exact.data(), 15);
+  EXPECT_EQ(y, exact);
+}
+
+}  // namespace
+}  // namespace gosset::detail

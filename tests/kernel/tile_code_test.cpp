@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/kernel/tile_code.hpp>
+
+#include <gosset/codebook.hpp>
+#include <gosset/kernel/e8p_tile.hpp>
+#include <gosset/kernel/product.hpp>
+
+#include "testing.hpp"
+
+namespace gosset::detail {
+namespace {
+
+template <class C>
+class TileCodeTest : public ::testing::Test {
+ protected:
+  using L = TileLayout<C>;
+
+  /// All numbers of a tile of random codes, by the codebook.
+  void fill(std::uint64_t seed) {
+    for (Index row = 0; row < kBlockRows; ++row) {
+      for (Index i = 0; i < L::kTileCodes; ++i) {
+        const std::uint64_t bits = randomBits(seed, static_cast<std::uint64_t>(row * L::kTileCodes + i)) >> 16;
+        typename C::Code code;
+        if constexpr (ScalarCodebook<C>) {
+          code = static_cast<typename C::Code>(bits % static_cast<std::uint64_t>(C::kLevels));
+          expected[row][i] = C::level(code);
+        } else {
+          code = static_cast<typename C::Code>(bits & ((std::uint64_t{1} << C::kBits) - 1));
+          C::decode(code, &expected[row][8 * i]);
+        }
+        L::putCode(code, row, i, tile);
+      }
+    }
+  }
+
+  alignas(64) std::uint8_t tile[L::kTileBytes];
+  float expected[kBlockRows][kTileColumns];
+
+  void clear() { std::fill_n(tile, L::kTileBytes, std::uint8_t{0}); }
+};
+using Codebooks = ::testing::Types<Binary, Ternary, Symmetric<2>, Asymmetric<3>, Symmetric<4>, Asymmetric<5>,
+                                   Asymmetric<6>, Asymmetric<7>, Symmetric<8>, NormalFloat4, LloydMax<1>, LloydMax<2>,
+                                   LloydMax<3>, LloydMax<4>, E81B, E8P, E8PRvq3, E8PRvq4>;
+TYPED_TEST_SUITE(TileCodeTest, Codebooks);
+
+TYPED_TEST(TileCodeTest, LevelsAreTheCodebooks) {
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    this->clear();
+    this->fill(seed);
+    int seen = 0;
+    for (int p = 0; p < kParts; ++p) {
+      TileCode<TypeParam>::levels(this->tile + p * simd::kByteLanes, [&](int column, simd::Floats level) {
+        ++seen;
+        for (int lane = 0; lane < simd::kWordLanes; ++lane) {
+          ASSERT_EQ(level[lane], this->expected[p * simd::kWordLanes + lane][column]) << "column " << column;
+        }
+      });
+    }
+    ASSERT_EQ(seen, kParts * kTileColumns);
+  }
+}
+
+TYPED_TEST(TileCodeTest, BytesAreTheLevelsInUnits) {
+  using C = TypeParam;
+  using Code = TileCode<C>;
+  constexpr bool kExact = [] {
+    if constexpr (ScalarCodebook<C>) return ByteLevels<C>::kUniform || C::kLevels == 2;
+    return true;
+  }();
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    this->clear();
+    this->fill(seed);
+    for (int p = 0; p < kParts; ++p) {
+      Tile terms[Code::kTerms];
+      simd::unroll<Code::kTerms>([&](auto t) { Code::template bytes<t>(this->tile + p * simd::kByteLanes, terms[t]); });
+      for (int i = 0; i < 8; ++i) {
+        for (int at = 0; at < simd::kByteLanes; ++at) {
+          float value = 0;
+          for (int t = 0; t < Code::kTerms; ++t) {
+            value += Code::kTerm[t].unit * static_cast<float>(terms[t][i][at] - Code::kTerm[t].zero);
+            if (Code::kTerm[t].small) {
+              ASSERT_LT(terms[t][i][at], 128);
+            }
+          }
+          const int column = tileColumn<Code::kTransposed>(i, at % 4);
+          const float level = this->expected[p * simd::kWordLanes + at / 4][column];
+          ASSERT_NEAR(value, level, kExact ? 1e-6 : 0.51 / 48);
+        }
+      }
+    }
+  }
+}
+
+TEST(ByteLevels, TablesCostLittle) {
+  const auto error = []<class C>(C) {
+    double off = 0, all = 0;
+    for (int q = 0; q < C::kLevels; ++q) {
+      const auto level = static_cast<double>(ByteLevels<C>::levelOf(q));
+      const double byte = (ByteLevels<C>::kTable[static_cast<std::size_t>(q)] - ByteLevels<C>::kZero) /
+                          static_cast<double>(ByteLevels<C>::kUnits);
+      off += (byte - level) * (byte - level);
+      all += level * level;
+    }
+    return std::sqrt(off / all);
+  };
+  EXPECT_LT(error(NormalFloat4{}), 0.0034);
+  EXPECT_LT(error(LloydMax<4>{}), 0.0034);
+  EXPECT_LT(error(LloydMax<3>{}), 0.001);
+  EXPECT_LT(error(LloydMax<2>{}), 0.0003);
+  EXPECT_LT(error(LloydMax<1>{}), 1e-7);
+}
+
+}  // namespace
+}  // namespace gosset::detail
