@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/kv/formats.hpp>
+#include <gosset/kv/kv_cache.hpp>
+#include <gosset/kv/online_softmax.hpp>
+#include <gosset/kv/rotation.hpp>
+#include <gosset/kv/scores.hpp>
+#include <gosset/kv/shape.hpp>
+#include <gosset/kv/stream.hpp>
+#include <gosset/kv/transposed_product.hpp>

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/error.hpp>
+#include <gosset/core/parallel.hpp>
+#include <gosset/core/types.hpp>
+#include <gosset/kv/online_softmax.hpp>
+#include <gosset/kv/scores.hpp>
+#include <gosset/kv/shape.hpp>
+#include <gosset/kv/stream.hpp>
+#include <gosset/matrix/quantize.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace gosset {
+
+/// The keys and values of one attention layer, kept in formats and attended to as they are. Any Format is a format of
+/// keys or values:
+///
+///   KvCache<Float16>                         16 bits, the baseline
+///   KvCache<Kivi<2, 64>>                     KIVI
+///   KvCache<Gear<2, 64, 4, 20>, Kivi<2, 64>> GEAR for the keys alone
+///   KvCache<Incoherent<Kivi<4, 64>>>         rotated: queries meet keys, and outputs are summed, in the rotated basis
+///
+/// Tokens wait in a window of 16-bit floats (a plain float format's own type) until there are options.window of them,
+/// and are then packed in one block a KV head. Its matrix is head_dim x tokens for keys, so that a group runs along
+/// tokens within a channel, and tokens x head_dim for values, so that a group runs along channels within a token. A
+/// prompt appended at once makes longer blocks, of up to options.longest_block tokens.
+/// Sources: Liu et al., "KIVI", ICML 2024, section 3; Kang et al., "GEAR" (2024), section 3.
+///
+/// A copy is independent. const functions may be called from several threads.
+template <class KeyFormat, class ValueFormat = KeyFormat>
+class KvCache {
+  static_assert(Format<KeyFormat> && Format<ValueFormat>,
+                "KvCache<KeyFormat, ValueFormat>: each is a format that quantize<Format>(W) takes: a codebook, a "
+                "codebook in PerTensor, PerChannel or Grouped, a wrapper around one of these, or a float type");
+
+ public:
+  /// Errors: std::invalid_argument as validate(shape) and validate(options) say.
+  explicit KvCache(const KvShape& shape, const KvOptions& options = {})
+      : shape_((validate(shape), validate(options), shape)),
+        options_(options),
+        keys_(shape, options.quantize),
+        values_(shape, options.quantize) {}
+
+  const KvShape& shape() const { return shape_; }
+  const KvOptions& options() const { return options_; }
+
+  /// Tokens held.
+  Index size() const { return packedTokens() + keys_.windowTokens(); }
+
+  /// Adds tokens: keys and values t x (kv_heads * head_dim), a token a row, any dense expressions; one token may come
+  /// as a column. Numbers are rounded to the window's floats on entry, whether the window or a block receives them.
+  /// Errors: std::invalid_argument where shapes do not fit or a number is not finite or beyond the window's floats; the
+  /// cache is then as it was.
+  template <class Keys, class Values>
+  void append(const Eigen::DenseBase<Keys>& keys, const Eigen::DenseBase<Values>& values) {
+    static_assert(DenseExpression<Keys> && DenseExpression<Values>,
+                  "KvCache::append(K, V): both must hold float, double, Eigen::half or Eigen::bfloat16");
+    if constexpr (Keys::ColsAtCompileTime == 1 && Values::ColsAtCompileTime == 1) {
+      if (shape_.kvWidth() != 1) return append(keys.derived().transpose(), values.derived().transpose());
+    }
+    checkWidth("keys", keys);
+    checkWidth("values", values);
+    detail::require(keys.rows() == values.rows(), "KvCache::append: expected as many keys as values, got ", keys.rows(),
+                    " and ", values.rows(), " tokens");
+    const RowMatrixXf k = keys_.prepared("KvCache::append, keys", keys);
+    const RowMatrixXf v = values_.prepared("KvCache::append, values", values);
+    keys_.append(k);
+    values_.append(v);
+    packWholeWindows();
+  }
+
+  /// softmax(score(scale * K q)) V for the query of the newest token; q: heads * head_dim, a row or a column. Returns
+  /// heads * head_dim numbers. Errors: std::invalid_argument where the cache is empty, q has another size or is not
+  /// finite, or an option is out of its range.
+  template <class Query, ScoreFunction Score = PlainScores>
+  requires(Query::IsVectorAtCompileTime != 0) Eigen::VectorXf
+      attend(const Eigen::DenseBase<Query>& q, const AttendOptions& options = {}, const Score& score = {})
+  const {
+    static_assert(DenseExpression<Query>,
+                  "KvCache::attend(q): q must hold float, double, Eigen::half or Eigen::bfloat16");
+    detail::require(q.size() == shape_.queryWidth(),
+                    "KvCache::attend: expected a query of heads * head_dim = ", shape_.queryWidth(), " numbers, got ",
+                    q.size());
+    const Eigen::Matrix<typename Query::Scalar, Eigen::Dynamic, 1> column = q.derived().reshaped();
+    return attendAll(column.transpose(), options, score).row(0).transpose();
+  }
+
+  /// The same for the queries of the newest t tokens, each of which sees itself and what came before (causal); q, and
+  /// the result: t x (heads * head_dim). Errors: also where t is more than size().
+  template <class Queries, ScoreFunction Score = PlainScores>
+  requires(Queries::IsVectorAtCompileTime == 0) RowMatrixXf
+      attend(const Eigen::DenseBase<Queries>& q, const AttendOptions& options = {}, const Score& score = {})
+  const {
+    static_assert(DenseExpression<Queries>,
+                  "KvCache::attend(q): q must hold float, double, Eigen::half or Eigen::bfloat16");
+    detail::require(q.cols() == shape_.queryWidth(),
+                    "KvCache::attend: expected queries of heads * head_dim = ", shape_.queryWidth(), " columns, got ",
+                    q.rows(), " x ", q.cols());
+    return attendAll(q, options, score);
+  }
+
+  /// What the cache holds, as attention sees it: size() x (kv_heads * head_dim).
+  RowMatrixXf keys() const { return dequantized(keys_); }
+  RowMatrixXf values() const { return dequantized(values_); }
+
+  /// Forgets all tokens but the first n. What stays keeps its values; a block that is cut keeps its bytes.
+  /// Errors: std::invalid_argument where n is negative or more than size().
+  void truncate(Index n) {
+    detail::require(n >= 0 && n <= size(), "KvCache::truncate: expected a size between 0 and ", size(), ", got ", n);
+    const Index in_window = std::max<Index>(n - packedTokens(), 0);
+    keys_.truncateWindow(in_window);
+    values_.truncateWindow(in_window);
+    while (!ends_.empty() && begin(blocks() - 1) >= n) ends_.pop_back();
+    keys_.truncateBlocks(blocks());
+    values_.truncateBlocks(blocks());
+    if (packedTokens() > n) ends_.back() = n;
+  }
+
+  void clear() { truncate(0); }
+
+  /// Bytes kept: every stored array of every block, the window's tokens, seeds. Room that is set aside for the rest of
+  /// the window, and some hundred bytes of bookkeeping a block and KV head, are not counted.
+  Index bytes() const { return keys_.bytes() + values_.bytes(); }
+
+  /// 8 * bytes() over the numbers held, keys and values; 0 for an empty cache.
+  double bitsPerElement() const {
+    const auto numbers = 2.0 * static_cast<double>(size()) * static_cast<double>(shape_.kvWidth());
+    return numbers > 0 ? 8.0 * static_cast<double>(bytes()) / numbers : 0.0;
+  }
+
+  /// Equal in shape, in the tokens held and in every stored bit.
+  friend bool operator==(const KvCache& a, const KvCache& b) {
+    return a.shape_ == b.shape_ && a.ends_ == b.ends_ && a.size() == b.size() && a.keys_.image() == b.keys_.image() &&
+           a.values_.image() == b.values_.image();
+  }
+
+ private:
+  template <class Derived>
+  void checkWidth(const char* name, const Eigen::DenseBase<Derived>& tokens) const {
+    detail::require(tokens.cols() == shape_.kvWidth(), "KvCache::append: expected ", name,
+                    " of kv_heads * head_dim = ", shape_.kvWidth(), " columns, got ", tokens.rows(), " x ",
+                    tokens.cols());
+  }
+
+  Index blocks() const { return static_cast<Index>(ends_.size()); }
+  Index begin(Index block) const { return block == 0 ? 0 : ends_[static_cast<std::size_t>(block - 1)]; }
+  Index end(Index block) const { return ends_[static_cast<std::size_t>(block)]; }
+  Index packedTokens() const { return ends_.empty() ? 0 : ends_.back(); }
+
+  /// Packs what fills whole windows, in as few blocks as longest_block allows, of nearly equal length.
+  void packWholeWindows() {
+    const Index windows = keys_.windowTokens() / options_.window;
+    if (windows == 0) return;
+    const Index in_block = std::max<Index>(options_.longest_block / options_.window, 1);
+    const Index count = ceilDiv(windows, in_block);
+    for (Index i = 0; i < count; ++i) {
+      const Index first = windows * i / count * options_.window;
+      const Index last = windows * (i + 1) / count * options_.window;
+      keys_.pack(first, last - first);
+      values_.pack(first, last - first);
+      ends_.push_back(packedTokens() + last - first);
+    }
+    keys_.dropOldest(windows * options_.window, options_.window);
+    values_.dropOldest(windows * options_.window, options_.window);
+  }
+
+  template <class Stream>
+  RowMatrixXf dequantized(const Stream& stream) const {
+    RowMatrixXf w(size(), shape_.kvWidth());
+    parallelFor(blocks(), options_.window * shape_.kvWidth(), [&](Index block) {
+      stream.dequantizeBlock(block, w.middleRows(begin(block), end(block) - begin(block)));
+    });
+    stream.dequantizeWindow(w.bottomRows(stream.windowTokens()));
+    stream.rotateBack(w);
+    return w;
+  }
+
+  template <class Queries, class Score>
+  RowMatrixXf attendAll(const Queries& queries, const AttendOptions& options, const Score& score) const {
+    validate(options);
+    detail::require(size() > 0, "KvCache::attend: the cache is empty");
+    RowMatrixXf q = detail::finiteFloats("KvCache::attend", queries);
+    detail::require(q.rows() <= size(), "KvCache::attend: expected at most one query a token held, ", size(), ", got ",
+                    q.rows());
+    keys_.rotate(q);
+    q *= options.scale ? *options.scale : 1 / std::sqrt(static_cast<float>(shape_.head_dim));
+    RowMatrixXf output(q.rows(), shape_.queryWidth());
+    constexpr Index kQueries = 64;
+    const Index chunks = ceilDiv(q.rows(), kQueries);
+    parallelFor(shape_.kv_heads * chunks, size() * shape_.head_dim * shape_.headsInGroup(), [&](Index task) {
+      const Index first = task % chunks * kQueries;
+      attendHead(task / chunks, first, std::min(kQueries, q.rows() - first), options, score, q, output);
+    });
+    values_.rotateBack(output);
+    return output;
+  }
+
+  /// A stretch of the cache, as one step of attention sees it.
+  struct Part {
+    Index begin;   ///< position of its first token
+    Index tokens;  ///< that count
+    Index stored;  ///< as many as scores have to be made for, cut ones included
+  };
+
+  /// The queries [first, first + count) of all heads that share a KV head.
+  template <class Score>
+  void attendHead(Index kv_head, Index first, Index count, const AttendOptions& options, const Score& score,
+                  const RowMatrixXf& q, RowMatrixXf& output) const {
+    const Index group = shape_.headsInGroup();
+    const Index dim = shape_.head_dim;
+    const Index position = size() - q.rows() + first;  // of the first query
+    Eigen::MatrixXf x(dim, count * group);             // column i * group + g: head g of query i
+    for (Index i = 0; i < x.cols(); ++i) {
+      x.col(i) = q.row(first + i / group).segment((kv_head * group + i % group) * dim, dim).transpose();
+    }
+    detail::OnlineSoftmax softmax(dim, x.cols());
+    Eigen::MatrixXf scores;
+    const auto isSeen = [&](Index from, Index to) {
+      return from < position + count && position - to < options.sliding_window - 1;
+    };
+    const auto weigh = [&](const Part& part) {
+      for (Index i = 0; i < x.cols(); ++i) {
+        const Index query = position + i / group;
+        weighPart(part, query, kv_head * group + i % group, i, options, score, scores, softmax);
+      }
+    };
+    for (Index block = 0; block < blocks(); ++block) {
+      if (!isSeen(begin(block), end(block))) continue;
+      const Index stored = storedTokens(block);
+      scores.setZero(stored, x.cols());
+      keys_.addProduct(block, kv_head, x, scores);
+      weigh({begin(block), end(block) - begin(block), stored});
+      values_.addProduct(block, kv_head, scores, softmax.output());
+    }
+    const Index window = keys_.windowTokens();
+    if (window > 0 && isSeen(packedTokens(), size())) {
+      scores.noalias() = keys_.windowPart(kv_head, 0, window) * x;
+      weigh({packedTokens(), window, window});
+      softmax.output().noalias() += values_.windowPart(kv_head, 0, window).transpose() * scores;
+    }
+    const Eigen::MatrixXf result = softmax.result();
+    for (Index i = 0; i < x.cols(); ++i) {
+      output.row(first + i / group).segment((kv_head * group + i % group) * dim, dim) = result.col(i).transpose();
+    }
+  }
+
+  /// Scores of one query and head become weights; those it does not see become 0.
+  template <class Score>
+  static void weighPart(const Part& part, Index query, Index head, Index column, const AttendOptions& options,
+                        const Score& score, Eigen::MatrixXf& scores, detail::OnlineSoftmax& softmax) {
+    const Index oldest = options.sliding_window > query ? 0 : query + 1 - options.sliding_window;
+    const Index from = std::clamp<Index>(oldest - part.begin, 0, part.tokens);
+    const Index to = std::clamp<Index>(query + 1 - part.begin, from, part.tokens);
+    auto all = scores.col(column);
+    if constexpr (!std::is_same_v<Score, PlainScores>) {
+      for (Index i = from; i < to; ++i) all[i] = static_cast<float>(score(all[i], head, query, part.begin + i));
+    }
+    all.head(from).setZero();
+    softmax.weigh(column, all.segment(from, to - from));
+    all.tail(part.stored - to).setZero();
+  }
+
+  /// Tokens of a block as it was packed.
+  Index storedTokens(Index block) const { return values_.block(block, 0).rows(); }
+
+  KvShape shape_;
+  KvOptions options_;
+  detail::KvStream<KeyFormat, detail::KvSide::kKeys> keys_;
+  detail::KvStream<ValueFormat, detail::KvSide::kValues> values_;
+  std::vector<Index> ends_;  ///< position after the last token of each block
+};
+
+}  // namespace gosset

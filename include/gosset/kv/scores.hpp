@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/error.hpp>
+#include <gosset/core/types.hpp>
+
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace gosset {
+
+struct AttendOptions {
+  std::optional<float> scale = {};                           ///< of the scores; 1 / sqrt(head_dim) unless given
+  Index sliding_window = std::numeric_limits<Index>::max();  ///< newest tokens that a query sees, itself included
+};
+
+/// Errors: std::invalid_argument where the scale is not finite or the sliding window is not positive.
+inline void validate(const AttendOptions& options) {
+  detail::require(!options.scale || std::isfinite(*options.scale), "AttendOptions: expected a finite scale, got ",
+                  options.scale.value_or(0.f));
+  detail::require(options.sliding_window >= 1, "AttendOptions: sliding_window must be at least 1 token, got ",
+                  options.sliding_window);
+}
+
+/// What attention does to a score, scale included, before the softmax: score(s, head, query, key), where query and key
+/// are positions of tokens in the cache, gives the new score; -infinity hides the key. Called from several threads.
+template <class S>
+concept ScoreFunction = requires(const S& score, float s, Index n) {
+  { score(s, n, n, n) } -> std::convertible_to<float>;
+};
+
+/// Scores as they are.
+struct PlainScores {
+  float operator()(float s, Index, Index, Index) const { return s; }
+};
+
+/// cap * tanh(s / cap), as Gemma 2 has it.
+struct SoftCap {
+  float cap = 50;
+  float operator()(float s, Index, Index, Index) const { return cap * std::tanh(s / cap); }
+};
+
+/// s - slope * distance, with the slopes 2^(-8 (head + 1) / heads) that are published for a power of two of heads.
+/// Source: Press, Smith and Lewis, "ALiBi", ICLR 2022, section 3.
+struct Alibi {
+  explicit Alibi(Index heads) {
+    for (Index head = 0; head < heads; ++head) {
+      slopes_.push_back(std::exp2(-8.f * static_cast<float>(head + 1) / static_cast<float>(heads)));
+    }
+  }
+  /// Slopes of your own, one a query head.
+  explicit Alibi(std::vector<float> slopes) : slopes_(std::move(slopes)) {}
+
+  float operator()(float s, Index head, Index query, Index key) const {
+    return s - slopes_[static_cast<std::size_t>(head)] * static_cast<float>(query - key);
+  }
+
+ private:
+  std::vector<float> slopes_;
+};
+
+static_assert(ScoreFunction<PlainScores> && ScoreFunction<SoftCap> && ScoreFunction<Alibi>);
+
+}  // namespace gosset

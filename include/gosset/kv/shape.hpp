@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/error.hpp>
+#include <gosset/core/types.hpp>
+#include <gosset/scale/fit.hpp>
+#include <gosset/scale/options.hpp>
+
+namespace gosset {
+
+/// The heads of one attention layer. Each kv_head serves heads / kv_heads query heads, neighbours in the query.
+struct KvShape {
+  Index heads = 0;     ///< of the queries and the output
+  Index kv_heads = 0;  ///< of the keys and values
+  Index head_dim = 0;  ///< numbers a head
+
+  Index queryWidth() const { return heads * head_dim; }
+  Index kvWidth() const { return kv_heads * head_dim; }
+  Index headsInGroup() const { return heads / kv_heads; }
+
+  friend bool operator==(const KvShape&, const KvShape&) = default;
+};
+
+/// Errors: std::invalid_argument where a size is not positive, or heads is no multiple of kv_heads.
+inline void validate(const KvShape& shape) {
+  detail::require(shape.heads > 0 && shape.kv_heads > 0 && shape.head_dim > 0,
+                  "KvShape: expected positive sizes, got heads = ", shape.heads, ", kv_heads = ", shape.kv_heads,
+                  ", head_dim = ", shape.head_dim);
+  detail::require(shape.heads % shape.kv_heads == 0, "KvShape: heads must be a multiple of kv_heads, got ", shape.heads,
+                  " and ", shape.kv_heads);
+}
+
+struct KvOptions {
+  /// The newest tokens wait in 16-bit floats until there are this many, then are packed together: at least 2. Best a
+  /// multiple of the keys' group.
+  Index window = 128;
+  /// Tokens appended at once are packed in blocks of up to this many, in multiples of the window. Longer ones dilute
+  /// what a low-rank correction costs; a block is what attention unpacks at a time.
+  Index longest_block = 1024;
+  /// How blocks are packed; its seed is also that of the rotation of Incoherent formats.
+  QuantizeOptions quantize = {};
+};
+
+/// Errors: std::invalid_argument where an option is out of its range.
+inline void validate(const KvOptions& options) {
+  detail::require(options.window >= 2, "KvOptions: window must be at least 2 tokens, got ", options.window);
+  detail::require(options.longest_block >= 1, "KvOptions: longest_block must be at least 1 token, got ",
+                  options.longest_block);
+  detail::require(options.quantize.low_rank_iterations >= 0,
+                  "KvOptions: low_rank_iterations must not be negative, got ", options.quantize.low_rank_iterations);
+  validate(options.quantize.fit);
+}
+
+}  // namespace gosset

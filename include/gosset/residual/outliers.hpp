@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/error.hpp>
+#include <gosset/core/exact_sum.hpp>
+#include <gosset/core/float_storage.hpp>
+#include <gosset/core/packed.hpp>
+#include <gosset/core/parallel.hpp>
+#include <gosset/residual/valid.hpp>
+#include <gosset/scale/options.hpp>
+#include <gosset/scale/scaled.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace gosset {
+
+/// Keeps the few largest and smallest numbers of each row beside Format, in 16 bits each: w ~ inner + S. Each row gives
+/// up round(n * permille / 2000) numbers at either end; for Format they are replaced by the mean of those that stay,
+/// and S, sparse, holds what Format left over of them.
+///
+///   inner    the matrix as Format keeps it
+///   values   S, Float16, row after row and each row from left to right, in units of
+///   unit     float, a power of two
+///   indices  8 bits each: the column within its block of 256
+///   counts   16 bits each: how many of a row lie in each of its blocks but the last, for rows longer than 256
+///
+/// Bits a number besides the inner ones: permille / 1000 * 24 and, in long rows, 16 / 256; 32 bits a matrix.
+/// A kept number is off by half a unit in the last place of 16-bit floats of the size of S's entry.
+/// Source: Kang et al., "GEAR" (2024), section 3; there the mean is that of all numbers, outliers included.
+template <class Format, int permille>
+struct Outliers {
+  static_assert(permille >= 1 && permille <= 1000,
+                "Outliers<Format, permille>: between 1 and 1000 of a thousand numbers");
+  using Inner = Format;
+};
+
+template <Format F, int permille>
+class Packed<Outliers<F, permille>> {
+ public:
+  static Packed shaped(Index rows, Index cols) { return Packed(Packed<F>::shaped(rows, cols)); }
+
+  template <class Rounding>
+  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+    Places places(w.rows(), keptInRow(w.cols()));
+    RowMatrixXf rest = w;
+    parallelFor(w.rows(), 16 * w.cols(),
+                [&](Index row) { takeOut(rest.row(row).data(), rest.cols(), places.row(row)); });
+    Packed packed(Packed<F>::quantize(std::move(rest), rounding, options));
+    w -= packed.inner_.dequantized();
+    packed.keep(w, places);
+    return packed;
+  }
+
+  static std::string formatName() {
+    return "Outliers<" + Packed<F>::formatName() + ", " + std::to_string(permille) + ">";
+  }
+  Index rows() const { return inner_.rows(); }
+  Index cols() const { return inner_.cols(); }
+
+  template <class Visitor>
+  void visitFields(Visitor&& visit) const {
+    fields(*this, visit);
+  }
+  template <class Visitor>
+  void visitFields(Visitor&& visit) {
+    fields(*this, visit);
+  }
+
+  const Packed<F>& inner() const { return inner_; }
+
+  /// False where a file holds columns or counts beyond the matrix, or codes that are none of the inner format.
+  bool isValid() const {
+    for (Index row = 0; row < rows(); ++row) {
+      Index counted = 0;
+      for (Index block = 0; block + 1 < blocks(); ++block) counted += countAt(row, block);
+      if (counted > keptInRow(cols())) return false;
+    }
+    bool inside = true;
+    forEach([&](Index, Index col, float) { inside = inside && col < cols(); });
+    return inside && detail::isValid(inner_);
+  }
+
+  /// Calls visit(row, col, value) for each entry of S, in the order in which they are stored; values in units of the
+  /// matrix's.
+  template <class Visit>
+  void forEach(const Visit& visit) const {
+    for (Index row = 0; row < rows(); ++row) {
+      forEachInRow(row, [&](Index col, float value) { visit(row, col, value); });
+    }
+  }
+
+  RowMatrixXf dequantized() const {
+    RowMatrixXf w = inner_.dequantized();
+    forEach([&](Index row, Index col, float value) { w(row, col) += value; });
+    return w;
+  }
+
+  /// y = inner x + S x.
+  void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
+                Activations activations) const {
+    inner_.multiply(x, y, activations);
+    parallelFor(rows(), keptInRow(cols()) * x.cols(), [&](Index row) {
+      forEachInRow(row, [&](Index col, float value) { y.row(row) += value * x.row(col); });
+    });
+  }
+
+ private:
+  static constexpr Index kBlock = 256;
+
+  using Places = Eigen::Matrix<Index, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+  explicit Packed(Packed<F> inner)
+      : inner_(std::move(inner)),
+        values_(static_cast<std::size_t>(inner_.rows() * keptInRow(inner_.cols()))),
+        indices_(values_.size()),
+        counts_(static_cast<std::size_t>(inner_.rows() * (blocks() - 1))) {}
+
+  static constexpr Index keptAtEachEnd(Index cols) { return std::min((cols * permille + 1000) / 2000, cols / 2); }
+  static constexpr Index keptInRow(Index cols) { return 2 * keptAtEachEnd(cols); }
+  Index blocks() const { return std::max<Index>(ceilDiv(cols(), kBlock), 1); }
+  std::uint16_t countAt(Index row, Index block) const {
+    return counts_[static_cast<std::size_t>(row * (blocks() - 1) + block)];
+  }
+
+  /// Writes the columns of the numbers to keep, ascending, and replaces these numbers by the mean of the others.
+  template <class Row>
+  static void takeOut(float* x, Index cols, Row columns) {
+    const Index each = keptAtEachEnd(cols);
+    if (each == 0) return;
+    std::vector<Index> order(static_cast<std::size_t>(cols));
+    std::iota(order.begin(), order.end(), Index{0});
+    const auto less = [x](Index a, Index b) { return x[a] != x[b] ? x[a] < x[b] : a < b; };
+    std::nth_element(order.begin(), order.begin() + each, order.end(), less);
+    std::nth_element(order.begin() + each, order.end() - each, order.end(), less);
+    std::copy_n(order.begin(), each, columns.data());
+    std::copy_n(order.end() - each, each, columns.data() + each);
+    std::sort(columns.data(), columns.data() + 2 * each);
+    std::sort(order.begin() + each, order.end() - each);  // one order of additions
+    const Index others = cols - 2 * each;
+    const Index* stay = order.data() + each;
+    const double sum = sumOf(others, [&](Index i) { return x[stay[i]]; });
+    const auto mean = others == 0 ? 0.f : static_cast<float>(sum / static_cast<double>(others));
+    for (Index i = 0; i < 2 * each; ++i) x[columns(i)] = mean;
+  }
+
+  /// Stores what is left over at these places.
+  void keep(const RowMatrixXf& left_over, const Places& places) {
+    float largest = 0;
+    for (Index i = 0; i < places.size(); ++i) {
+      largest = std::max(largest, std::abs(left_over(i / places.cols(), places.data()[i])));
+    }
+    unit_ = detail::storageUnit(largest);
+    for (Index i = 0; i < places.size(); ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      const Index row = i / places.cols();
+      const Index col = places.data()[i];
+      values_[at] = storeNearest<Float16>(left_over(row, col) / unit_);
+      indices_[at] = static_cast<std::uint8_t>(col % kBlock);
+      if (col / kBlock + 1 < blocks()) ++counts_[static_cast<std::size_t>(row * (blocks() - 1) + col / kBlock)];
+    }
+  }
+
+  template <class Visit>
+  void forEachInRow(Index row, const Visit& visit) const {
+    const Index kept = keptInRow(cols());
+    Index i = 0;
+    for (Index block = 0; block < blocks(); ++block) {
+      const Index end = block + 1 < blocks() ? std::min<Index>(i + countAt(row, block), kept) : kept;
+      for (; i < end; ++i) {
+        const auto at = static_cast<std::size_t>(row * kept + i);
+        visit(block * kBlock + indices_[at], static_cast<float>(values_[at]) * unit_);
+      }
+    }
+  }
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    self.inner_.visitFields([&](std::string_view name, auto values) { visit("inner." + std::string(name), values); });
+    visit("values", std::span(self.values_));
+    visit("indices", std::span(self.indices_));
+    visit("counts", std::span(self.counts_));
+    visit("unit", std::span(&self.unit_, 1));
+  }
+
+  Packed<F> inner_;
+  std::vector<Float16> values_;
+  std::vector<std::uint8_t> indices_;
+  std::vector<std::uint16_t> counts_;
+  float unit_ = 1;
+};
+
+}  // namespace gosset

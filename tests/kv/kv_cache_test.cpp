@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/kv/kv_cache.hpp>
+
+#include <gosset/kv/formats.hpp>
+
+#include <limits>
+
+#include "testing.hpp"
+
+namespace gosset {
+namespace {
+
+using testing::gaussian;
+
+/// softmax(score(scale * K q)) V of one query in double, by the definition; the query stands at `position`.
+template <class Score>
+Eigen::VectorXd reference(const KvShape& shape, const RowMatrixXf& k, const RowMatrixXf& v, const Eigen::VectorXf& q,
+                          Index position, const AttendOptions& options, const Score& score) {
+  const Index d = shape.head_dim;
+  const double scale = options.scale ? static_cast<double>(*options.scale) : 1 / std::sqrt(static_cast<double>(d));
+  const Index oldest = options.sliding_window > position ? 0 : position + 1 - options.sliding_window;
+  Eigen::VectorXd output(shape.queryWidth());
+  for (Index head = 0; head < shape.heads; ++head) {
+    const Index column = head / (shape.heads / shape.kv_heads) * d;
+    const auto keys = k.block(oldest, column, position + 1 - oldest, d).cast<double>();
+    const auto values = v.block(oldest, column, position + 1 - oldest, d).cast<double>();
+    Eigen::VectorXd s = keys * q.segment(head * d, d).cast<double>() * scale;
+    for (Index i = 0; i < s.size(); ++i) {
+      s[i] = static_cast<double>(score(static_cast<float>(s[i]), head, position, oldest + i));
+    }
+    s = (s.array() - s.maxCoeff()).exp();
+    output.segment(head * d, d) = values.transpose() * s / s.sum();
+  }
+  return output;
+}
+
+/// The cache's attention against the definition on what it says it holds: a query, and the newest tokens' queries.
+template <class Cache, class Score = PlainScores>
+void expectAttention(const Cache& cache, const AttendOptions& options = {}, const Score& score = {}) {
+  const RowMatrixXf k = cache.keys(), v = cache.values();
+  const Index queries = std::min<Index>(cache.size(), 70);
+  const RowMatrixXf q = gaussian(queries, cache.shape().queryWidth(), 77);
+  const RowMatrixXf many = cache.attend(q, options, score);
+  ASSERT_EQ(many.rows(), queries);
+  for (Index i = 0; i < queries; i += 23) {
+    const Eigen::VectorXd expected =
+        reference(cache.shape(), k, v, q.row(i).transpose(), cache.size() - queries + i, options, score);
+    EXPECT_LT((many.row(i).transpose().template cast<double>() - expected).norm(), 2e-5 * (1 + expected.norm()))
+        << "query " << i << " of " << queries << " on " << cache.size() << " tokens";
+  }
+  const Eigen::VectorXf last = cache.attend(q.row(queries - 1), options, score);
+  EXPECT_LT((last.transpose() - many.row(queries - 1)).norm(), 2e-5f * (1 + last.norm()));
+}
+
+template <class K, class V = K>
+KvCache<K, V> filled(const KvShape& shape, Index tokens, const KvOptions& options = {.window = 64}) {
+  KvCache<K, V> cache(shape, options);
+  if (tokens > 0) cache.append(gaussian(tokens, shape.kvWidth(), 1), gaussian(tokens, shape.kvWidth(), 2));
+  return cache;
+}
+
+template <class K, class V>
+struct Pair {
+  using Key = K;
+  using Value = V;
+};
+
+template <class Formats>
+class KvCacheOf : public ::testing::Test {};
+using AllFormats =
+    ::testing::Types<Pair<Float16, BFloat16>, Pair<Kivi<2, 32>, Kivi<3, 64>>, Pair<Gear<3, 32, 2, 40>, GearL<8, 64, 4>>,
+                     Pair<Incoherent<Kivi<4, 32>>, Incoherent<Gear<2, 32, 1, 60>>>>;
+TYPED_TEST_SUITE(KvCacheOf, AllFormats);
+
+TYPED_TEST(KvCacheOf, AttendsToWhatItHolds) {
+  for (const Index d : {1, 7, 64, 80, 96}) {
+    for (const Index tokens : {1, 63, 65, 417}) {
+      SCOPED_TRACE(::testing::Message() << "head_dim " << d << ", " << tokens << " tokens");
+      const auto cache = filled<typename TypeParam::Key, typename TypeParam::Value>({4, 2, d}, tokens);
+      EXPECT_EQ(cache.size(), tokens);
+      expectAttention(cache);
+    }
+  }
+}
+
+TYPED_TEST(KvCacheOf, ATokenAtATimeAfterAPrompt) {
+  using Cache = KvCache<typename TypeParam::Key, typename TypeParam::Value>;
+  const KvShape shape{.heads = 6, .kv_heads = 2, .head_dim = 20};
+  const RowMatrixXf k = gaussian(300, shape.kvWidth(), 1), v = gaussian(300, shape.kvWidth(), 2);
+  Cache cache(shape, {.window = 32});
+  cache.append(k.topRows(150), v.topRows(150));
+  for (Index t = 150; t < 300; ++t) {
+    cache.append(k.row(t), v.row(t));
+    ASSERT_EQ(cache.size(), t + 1);
+  }
+  expectAttention(cache);
+  EXPECT_LT((cache.keys() - k).norm(), 0.5f * k.norm());
+  EXPECT_LT((cache.values() - v).norm(), 0.5f * v.norm());
+  const RowMatrixXf newest = cache.keys().bottomRows(300 % 32);
+  EXPECT_LT((newest - k.bottomRows(300 % 32)).norm(), 1e-3f * newest.norm()) << "the window is in 16 bits";
+}
+
+TYPED_TEST(KvCacheOf, TruncationKeepsTheFirstTokensAsTheyAre) {
+  const KvShape shape{.heads = 2, .kv_heads = 1, .head_dim = 20};
+  const auto whole = filled<typename TypeParam::Key, typename TypeParam::Value>(shape, 417);
+  for (const Index n : {417, 416, 385, 384, 383, 65, 1}) {
+    auto cache = whole;
+    cache.truncate(n);
+    EXPECT_EQ(cache.size(), n);
+    EXPECT_EQ(cache.keys(), whole.keys().topRows(n));
+    EXPECT_EQ(cache.values(), whole.values().topRows(n));
+    expectAttention(cache);
+    cache.append(gaussian(100, 20, 5), gaussian(100, 20, 6));
+    EXPECT_EQ(cache.size(), n + 100);
+    EXPECT_EQ(cache.keys().topRows(std::min<Index>(n, 384)), whole.keys().topRows(std::min<Index>(n, 384)));
+    expectAttention(cache);
+  }
+  EXPECT_EQ(whole.size(), 417) << "copies are independent";
+}
+
+TYPED_TEST(KvCacheOf, ConstantsAndZeros) {
+  const KvShape shape{.heads = 2, .kv_heads = 2, .head_dim = 8};
+  for (const float c : {0.f, -2.5f}) {
+    KvCache<typename TypeParam::Key, typename TypeParam::Value> cache(shape, {.window = 32});
+    const RowMatrixXf w = RowMatrixXf::Constant(100, 16, c);
+    cache.append(w, w);
+    EXPECT_LT((cache.keys() - w).norm(), 0.03f * w.norm() + 1e-9f);
+    EXPECT_LT((cache.values() - w).norm(), 0.3f * w.norm() + 1e-9f);
+    const Eigen::VectorXf o = cache.attend(Eigen::VectorXf::Ones(16));
+    EXPECT_TRUE(o.allFinite());
+    EXPECT_LT((o.transpose() - cache.values().colwise().mean()).norm(), 1e-5f * (1 + w.row(0).norm()));
+  }
+}
+
+using Two = Kivi<2, 32>;
+
+TEST(KvCache, SixteenBitsAreExact) {
+  const KvShape shape{.heads = 4, .kv_heads = 2, .head_dim = 7};
+  const RowMatrixXf k = gaussian(300, 14, 1).cast<Float16>().cast<float>();
+  const RowMatrixXf v = gaussian(300, 14, 2).cast<Float16>().cast<float>();
+  KvCache<Float16> cache(shape);
+  cache.append(k, v);
+  EXPECT_EQ(cache.keys(), k);
+  EXPECT_EQ(cache.values(), v);
+  EXPECT_EQ(cache.bitsPerElement(), 16.0);
+  KvCache<float> wide(shape, {.window = 100});
+  wide.append(gaussian(300, 14, 1), gaussian(250, 14, 2).replicate(2, 1).topRows(300));
+  EXPECT_EQ(wide.keys(), gaussian(300, 14, 1));
+  EXPECT_EQ(wide.bitsPerElement(), 32.0);
+}
+
+TEST(KvCache, PromptsAndSingleTokensHoldTheSame) {
+  const KvShape shape{.heads = 4, .kv_heads = 2, .head_dim = 24};
+  const RowMatrixXf k = gaussian(417, 48, 1), v = gaussian(417, 48, 2);
+  const KvOptions options{.window = 64};
+  KvCache<Two> prompt(shape, options), single(shape, options), columns(shape, options);
+  prompt.append(k, v);
+  for (Index t = 0; t < 417; ++t) {
+    single.append(k.row(t), v.row(t));
+    columns.append(k.row(t).transpose(), Eigen::VectorXf(v.row(t)));
+  }
+  EXPECT_EQ(single, columns);
+  // A block's unit is a power of two that fits its largest number; scales are 16-bit floats in units of it.
+  EXPECT_LT((prompt.keys() - single.keys()).norm(), 1e-4f * k.norm());
+  EXPECT_LT((prompt.values() - single.values()).norm(), 1e-4f * v.norm());
+}
+
+TEST(KvCache, AnyDenseExpressionIsTaken) {
+  const KvShape shape{.heads = 2, .kv_heads = 1, .head_dim = 8};
+  const Eigen::MatrixXf w = gaussian(80, 8);
+  KvCache<Two> floats(shape), doubles(shape), halves(shape);
+  floats.append(w.cast<Float16>(), w.cast<Float16>());
+  doubles.append(w.cast<Float16>().cast<double>(), RowMatrixXf(w.cast<Float16>().cast<float>()));
+  EXPECT_EQ(floats, doubles);
+  const Eigen::VectorXd q = Eigen::VectorXd::Ones(16);
+  EXPECT_EQ(floats.attend(q), doubles.attend(q.transpose()));
+  EXPECT_EQ(floats.attend(q.cast<Float16>()), floats.attend(q.cast<float>()));
+}
+
+TEST(KvCache, GroupedQueriesShareTheirKeys) {
+  for (const Index heads : {3, 6, 12}) {
+    const auto cache = filled<Two>({heads, 3, 16}, 200);
+    expectAttention(cache);
+  }
+}
+
+TEST(KvCache, SlidingWindowScaleAndScores) {
+  const KvShape shape{.heads = 4, .kv_heads = 2, .head_dim = 16};
+  const auto cache = filled<Two>(shape, 417);
+  for (const Index window : {1, 5, 33, 64, 100, 417, 1000}) {
+    SCOPED_TRACE(window);
+    expectAttention(cache, {.sliding_window = window});
+  }
+  expectAttention(cache, {.scale = 2.f});
+  expectAttention(cache, {.scale = 0.f});
+  expectAttention(cache, {.scale = 100.f});
+  expectAttention(cache, {.scale = 3.f}, SoftCap{2.f});
+  expectAttention(cache, {.sliding_window = 70}, Alibi(4));
+  expectAttention(cache, {}, Alibi({0.f, 1.f, 3.f, 0.5f}));
+}
+
+TEST(KvCache, AScoreMayHideKeys) {
+  const KvShape shape{.heads = 1, .kv_heads = 1, .head_dim = 8};
+  const auto cache = filled<Two>(shape, 150);
+  constexpr float kHidden = -std::numeric_limits<float>::infinity();
+  const auto only = [](Index key) { return [key](float s, Index, Index, Index k) { return k == key ? s : kHidden; }; };
+  const Eigen::VectorXf q = gaussian(8, 1);
+  for (const Index key : {0, 70, 149}) {
+    EXPECT_LT((cache.attend(q, {}, only(key)).transpose() - cache.values().row(key)).norm(), 1e-6f) << key;
+  }
+  EXPECT_TRUE(cache.attend(q, {}, only(150)).isZero(0)) << "nothing seen";
+}
+
+TEST(KvCache, LargeScoresDoNotOverflow) {
+  const KvShape shape{.heads = 1, .kv_heads = 1, .head_dim = 8};
+  KvCache<Float16> cache(shape, {.window = 16});
+  RowMatrixXf k = RowMatrixXf::Zero(60, 8);
+  for (Index t = 0; t < 60; ++t) k(t, 0) = static_cast<float>(t) * 100;
+  const RowMatrixXf v = gaussian(60, 8).cast<Float16>().cast<float>();
+  cache.append(k, v);
+  Eigen::VectorXf q = Eigen::VectorXf::Zero(8);
+  q[0] = 1000;
+  EXPECT_LT((cache.attend(q).transpose() - v.row(59)).norm(), 1e-6f);
+  q[0] = -1000;
+  EXPECT_LT((cache.attend(q).transpose() - v.row(0)).norm(), 1e-6f);
+}
+
+TEST(KvCache, EveryBitIsCounted) {
+  const KvShape shape{.heads = 2, .kv_heads = 2, .head_dim = 64};
+  // Codes, and a 16-bit scale and zero point for 32 numbers; a 32-bit unit for each block and head.
+  const double units = 2 * 2 * 32;
+  const double numbers = 2 * 128 * 2 * 64;
+  EXPECT_DOUBLE_EQ(filled<Two>(shape, 128).bitsPerElement(), 2 + 1 + units / numbers);
+  // 20 tokens more wait in the window.
+  EXPECT_DOUBLE_EQ((filled<Two>(shape, 148).bitsPerElement()),
+                   (3 * numbers + units + 16 * 2 * 20 * 128) / (2 * 148 * 128));
+  // Keys: lines of 128, 20 per mille: one at either end; values: lines of 64, one at either end; 24 bits each. Factors
+  // of rank 3: 128 + 64 numbers.
+  const double outliers = 2 * 24 * (2 * 64 + 2 * 128);
+  const double factors = 2 * 2 * 16 * 3 * (128 + 64);
+  EXPECT_DOUBLE_EQ((filled<Gear<2, 32, 3, 20>>(shape, 128).bitsPerElement()),
+                   3 + (outliers + factors + 3 * units) / numbers);
+  // A seed for either side.
+  EXPECT_DOUBLE_EQ((filled<Incoherent<Two>>(shape, 128).bitsPerElement()), 3 + (units + 2 * 64) / numbers);
+  auto cut = filled<Two>(shape, 128);
+  cut.truncate(100);
+  EXPECT_EQ(cut.bytes(), filled<Two>(shape, 128).bytes()) << "a cut block keeps its bytes";
+  cut.truncate(0);
+  EXPECT_EQ(cut.bytes(), 0);
+  EXPECT_EQ(cut.bitsPerElement(), 0);
+}
+
+TEST(KvCache, GearPaysOnKeysWithCoherentChannelsAndOutliers) {
+  const KvShape shape{.heads = 2, .kv_heads = 1, .head_dim = 64};
+  RowMatrixXf k = gaussian(512, 4, 3) * gaussian(4, 64, 4) + 0.3f * gaussian(512, 64, 5);
+  k.col(9).array() += 20.f;
+  for (Index t = 0; t < 512; t += 60) k(t, t % 64) += 30.f;
+  const auto error = [&](auto cache) {
+    cache.append(k, k);
+    return (cache.keys() - k).norm() / k.norm();
+  };
+  const float kivi = error(KvCache<Kivi<2, 64>>(shape));
+  const float low_rank = error(KvCache<GearL<2, 64, 4>>(shape));
+  const float gear = error(KvCache<Gear<2, 64, 4, 20>>(shape));
+  EXPECT_LT(low_rank, 0.9f * kivi);
+  EXPECT_LT(gear, 0.8f * low_rank);
+}
+
+TEST(KvCache, RotationSpreadsChannelOutliersOfTheValues) {
+  const KvShape shape{.heads = 1, .kv_heads = 1, .head_dim = 64};
+  RowMatrixXf v = gaussian(256, 64);
+  v.col(3) *= 20.f;
+  const auto error = [&](auto cache) {
+    cache.append(v, v);
+    return (cache.values() - v).norm() / v.norm();
+  };
+  EXPECT_LT(error(KvCache<Incoherent<Kivi<4, 64>>>(shape)), 0.8f * error(KvCache<Kivi<4, 64>>(shape)));
+}
+
+TEST(KvCache, CopiesEqualityAndClear) {
+  const KvShape shape{.heads = 2, .kv_heads = 2, .head_dim = 8};
+  const auto a = filled<Two>(shape, 100);
+  auto b = a;
+  EXPECT_EQ(a, b);
+  b.append(RowMatrixXf::Ones(1, 16), RowMatrixXf::Ones(1, 16));
+  EXPECT_NE(a, b);
+  EXPECT_EQ(a.size(), 100);
+  b.truncate(100);
+  EXPECT_EQ(a, b);
+  b.truncate(60);
+  EXPECT_NE(a, b);
+  b.clear();
+  EXPECT_EQ(b.size(), 0);
+  EXPECT_EQ(b, KvCache<Two>(shape));
+  EXPECT_EQ(b.keys().rows(), 0);
+  EXPECT_NE((filled<Incoherent<Two>>(shape, 9, {.quantize = {.seed = 1}})),
+            (filled<Incoherent<Two>>(shape, 9, {.quantize = {.seed = 2}})));
+}
+
+TEST(KvCache, LongPromptsAreCutIntoBlocksOfWholeWindows) {
+  const KvShape shape{.heads = 1, .kv_heads = 1, .head_dim = 4};
+  // 9 windows of 100 in blocks of at most 4: three of 3 windows, each with a unit a side.
+  const auto cache = filled<Kivi<8, 100>>(shape, 950, {.window = 100, .longest_block = 450});
+  const Index window = 2 * 50 * 4 * 2;
+  const Index keys = 900 * 4 + 9 * 4 * 4, values = 900 * (4 + 4);
+  EXPECT_EQ(cache.bytes(), keys + values + 3 * 2 * 4 + window);
+  expectAttention(cache);
+}
+
+TEST(KvCache, AHundredThousandTokensOneByOne) {
+  const KvShape shape{.heads = 2, .kv_heads = 1, .head_dim = 4};
+  KvCache<Kivi<4, 128>> cache(shape);
+  const RowMatrixXf w = gaussian(1000, 4);
+  for (Index t = 0; t < 100000; ++t) cache.append(w.row(t % 1000), w.row((t + 1) % 1000));
+  const Index blocks = 100000 / 128, rest = 100000 % 128;
+  // 4 rows of 128 codes and their scales; 128 rows, each of 4 bytes for its 4 codes, and theirs; two units.
+  const Index in_block = 4 * 64 + 4 * 4 + 128 * 4 + 128 * 4 + 2 * 4;
+  EXPECT_EQ(cache.bytes(), blocks * in_block + rest * 2 * 4 * 2);
+  EXPECT_EQ(cache.size(), 100000);
+  const Eigen::VectorXf q = Eigen::VectorXf::Zero(8);
+  const Eigen::VectorXf mean = w.colwise().mean();
+  EXPECT_LT((cache.attend(q).head(4) - mean).norm(), 0.01f) << "the mean of all values";
+}
+
+TEST(KvCacheErrors, Shapes) {
+  testing::expectThrows(
+      [] {
+        KvCache<Two> cache({0, 1, 8});
+      },
+      "KvShape: expected positive sizes, got heads = 0, kv_heads = 1, head_dim = 8");
+  testing::expectThrows([] { KvCache<Two> cache({4, 0, 8}); }, "got heads = 4, kv_heads = 0");
+  testing::expectThrows([] { KvCache<Two> cache({4, 2, 0}); }, "head_dim = 0");
+  testing::expectThrows(
+      [] {
+        KvCache<Two> cache({4, 3, 8});
+      },
+      "KvShape: heads must be a multiple of kv_heads, got 4 and 3");
+}
+
+TEST(KvCacheErrors, Options) {
+  const KvShape shape{2, 1, 8};
+  testing::expectThrows([&] { KvCache<Two> cache(shape, {.window = 1}); },
+                        "KvOptions: window must be at least 2 tokens, got 1");
+  testing::expectThrows([&] { KvCache<Two> cache(shape, {.longest_block = 0}); },
+                        "KvOptions: longest_block must be at least 1 token, got 0");
+  testing::expectThrows([&] { KvCache<Two> cache(shape, {.quantize = {.low_rank_iterations = -1}}); },
+                        "KvOptions: low_rank_iterations must not be negative, got -1");
+  testing::expectThrows([&] { KvCache<Two> cache(shape, {.quantize = {.fit = Percentile{5}}}); }, "Percentile");
+}
+
+TEST(KvCacheErrors, AppendLeavesTheCacheAsItWas) {
+  const KvShape shape{2, 1, 8};
+  auto cache = filled<Two>(shape, 70);
+  const auto before = cache;
+  const RowMatrixXf w = gaussian(3, 8);
+  testing::expectThrows([&] { cache.append(gaussian(3, 7), w); },
+                        "KvCache::append: expected keys of kv_heads * head_dim = 8 columns, got 3 x 7");
+  testing::expectThrows([&] { cache.append(w, gaussian(3, 9)); },
+                        "KvCache::append: expected values of kv_heads * head_dim = 8 columns, got 3 x 9");
+  testing::expectThrows([&] { cache.append(w, gaussian(2, 8)); },
+                        "KvCache::append: expected as many keys as values, got 3 and 2 tokens");
+  testing::expectThrows([&] { cache.append(w.topRows(0), w.topRows(0)); },
+                        "KvCache::append, keys: the matrix is empty (0 x 8)");
+  RowMatrixXf bad = w;
+  bad(1, 2) = std::numeric_limits<float>::quiet_NaN();
+  testing::expectThrows([&] { cache.append(bad, w); },
+                        "KvCache::append, keys: expected numbers that are finite in float, got nan at (1, 2)");
+  bad(1, 2) = std::numeric_limits<float>::infinity();
+  testing::expectThrows([&] { cache.append(w, bad); }, "KvCache::append, values: expected numbers that are finite");
+  bad(1, 2) = 70000;
+  testing::expectThrows([&] { cache.append(w, bad); },
+                        "KvCache::append, values: a magnitude of 70000 is beyond the 65504 that Float16 can hold");
+  EXPECT_EQ(cache, before);
+  KvCache<Incoherent<Two>> rotated(shape);
+  testing::expectThrows([&] { rotated.append(RowMatrixXf::Constant(1, 8, 60000.f), w.topRows(1)); }, "after rotation");
+}
+
+TEST(KvCacheErrors, Attend) {
+  const KvShape shape{2, 1, 8};
+  const Eigen::VectorXf q = Eigen::VectorXf::Ones(16);
+  testing::expectThrows([&] { (void)KvCache<Two>(shape).attend(q); }, "KvCache::attend: the cache is empty");
+  const auto cache = filled<Two>(shape, 3);
+  testing::expectThrows([&] { (void)cache.attend(q.head(15)); },
+                        "KvCache::attend: expected a query of heads * head_dim = 16 numbers, got 15");
+  testing::expectThrows([&] { (void)cache.attend(gaussian(2, 15)); },
+                        "KvCache::attend: expected queries of heads * head_dim = 16 columns, got 2 x 15");
+  testing::expectThrows([&] { (void)cache.attend(gaussian(4, 16)); },
+                        "KvCache::attend: expected at most one query a token held, 3, got 4");
+  testing::expectThrows([&] { (void)cache.attend(Eigen::VectorXf(q * std::numeric_limits<float>::infinity())); },
+                        "KvCache::attend: expected numbers that are finite in float, got inf");
+  testing::expectThrows([&] { (void)cache.attend(q, {.sliding_window = 0}); },
+                        "AttendOptions: sliding_window must be at least 1 token, got 0");
+  testing::expectThrows([&] { (void)cache.attend(q, {.scale = std::numeric_limits<float>::infinity()}); },
+                        "AttendOptions: expected a finite scale, got inf");
+}
+
+TEST(KvCacheErrors, Truncate) {
+  auto cache = filled<Two>({2, 1, 8}, 70);
+  testing::expectThrows([&] { cache.truncate(71); }, "KvCache::truncate: expected a size between 0 and 70, got 71");
+  testing::expectThrows([&] { cache.truncate(-1); }, "KvCache::truncate: expected a size between 0 and 70, got -1");
+  EXPECT_EQ(cache.size(), 70);
+}
+
+}  // namespace
+}  // namespace gosset
