@@ -15,3 +15,4 @@
 #include <gosset/codebook/residual.hpp>
 #include <gosset/codebook/symmetric.hpp>
 #include <gosset/codebook/ternary.hpp>
+#include <gosset/codebook/trits5.hpp>

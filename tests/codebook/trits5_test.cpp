@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/codebook/trits5.hpp>
+#include <gosset/matrix.hpp>
+#include <gosset/rounding.hpp>
+#include <gosset/theory.hpp>
+
+#include "testing.hpp"
+
+#include <array>
+#include <set>
+
+namespace gosset {
+namespace {
+
+using testing::gaussian;
+
+TEST(Trits5, EveryCodeComesBack) {
+  std::set<std::array<float, 5>> points;
+  for (int q = 0; q < Trits5::kCodes; ++q) {
+    std::array<float, 5> y;
+    Trits5::decode(static_cast<std::uint8_t>(q), y.data());
+    EXPECT_EQ(Trits5::encode(y.data()), q);
+    points.insert(y);
+  }
+  EXPECT_EQ(points.size(), 243u);
+}
+
+TEST(Trits5, KnownAnswers) {
+  const std::array<float, 5> x = {0.6f, -2.f, 0.4f, -0.f, 9.f};  // levels 1, -1, 0, 0, 1
+  EXPECT_EQ(Trits5::encode(x.data()), 2 + 0 * 3 + 1 * 9 + 1 * 27 + 2 * 81);
+  std::array<float, 5> y;
+  Trits5::decode(255, y.data());
+  EXPECT_EQ(y, (std::array<float, 5>{1, 1, 1, 1, 1}));
+}
+
+TEST(Trits5, HoldsTheValuesOfTernaryInFewerBits) {
+  for (const Index cols : {5, 40, 65, 170}) {
+    const RowMatrixXf w = gaussian(9, cols);
+    EXPECT_EQ(quantize<PerChannel<Trits5>>(w).dequantized(), quantize<PerChannel<Ternary>>(w).dequantized());
+  }
+  for (const Index cols : testing::kOddSizes) {
+    const auto q = quantize<PerTensor<Trits5>>(gaussian(4, cols));
+    EXPECT_EQ(q.bytes(), 4 * ceilDiv(cols, 5) + 2 + 4);
+  }
+  EXPECT_EQ((quantize<Grouped<Trits5, 320>>(gaussian(4, 640)).bitsPerWeight()), 1.6 + 16.0 / 320 + 32.0 / (4 * 640));
+}
+
+TEST(Trits5, TheLeastSquaresScaleIsTheOneOfTheGaussian) {
+  const RowMatrixXf w = gaussian(200, 400);
+  const auto q = quantize<PerTensor<Trits5>>(w, Nearest{}, {.fit = LeastSquares{}});
+  EXPECT_NEAR(q.packed().affine(0, 0).scale, Trits5::kGaussianScale, 0.02);
+  EXPECT_NEAR(distortion(w, q.dequantized()).mse, 0.1902, 0.003);
+}
+
+TEST(Trits5, TakesFeedback) {
+  RowMatrixXf x = gaussian(300, 65, 2);
+  for (Index j = 1; j < 65; ++j) x.col(j) = 0.9f * x.col(j - 1) + 0.4f * x.col(j);
+  Hessian h(65);
+  h.accumulate(x);
+  const RowMatrixXf w = gaussian(30, 65);
+  EXPECT_LT(proxyLoss(w, quantize<PerChannel<Trits5>>(w, Ldlq(h)).dequantized(), h),
+            0.7 * proxyLoss(w, quantize<PerChannel<Trits5>>(w).dequantized(), h));
+}
+
+}  // namespace
+}  // namespace gosset

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/codebook.hpp>
+#include <gosset/entropy/archive.hpp>
+#include <gosset/entropy/code_entropy.hpp>
+#include <gosset/matrix.hpp>
+#include <gosset/transform/incoherent.hpp>
+
+#include "testing.hpp"
+
+namespace gosset {
+namespace {
+
+using Bytes = std::vector<std::uint8_t>;
+using testing::expectThrows;
+using testing::gaussian;
+
+template <class Format>
+class ArchiveOf : public ::testing::Test {};
+using Formats = ::testing::Types<PerChannel<Ternary>, Grouped<Asymmetric<3>, 32>, PerTensor<Symmetric<8>, float>,
+                                 Incoherent<E8P>, BFloat16>;
+TYPED_TEST_SUITE(ArchiveOf, Formats);
+
+TYPED_TEST(ArchiveOf, MatricesComeBackBitForBit) {
+  for (const Index rows : {1, 9, 65}) {
+    for (const Index cols : {1, 8, 63, 172}) {
+      const auto q = quantize<TypeParam>(gaussian(rows, cols), Nearest{}, {.seed = 3});
+      EXPECT_EQ(unarchive<TypeParam>(archive(q)), q) << rows << " x " << cols;
+    }
+  }
+  const auto zero = quantize<TypeParam>(RowMatrixXf::Zero(9, 40));
+  EXPECT_EQ(unarchive<TypeParam>(archive(zero)), zero);
+}
+
+TEST(Archive, TernaryTakesAboutItsEntropy) {
+  const RowMatrixXf w = gaussian(512, 512);
+  const auto bits = [&](const auto& q) { return 8.0 * static_cast<double>(archive(q).size()) / (512.0 * 512.0); };
+  const auto absmean = quantize<PerTensor<Ternary>>(w);
+  const auto optimal = quantize<PerTensor<Ternary>>(w, Nearest{}, {.fit = LeastSquares{}});
+  EXPECT_LT(bits(absmean), 1.01 * codeEntropy(absmean));
+  EXPECT_LT(bits(optimal), 1.01 * codeEntropy(optimal));
+  EXPECT_LT(bits(optimal), 1.56);
+  EXPECT_GT(bits(optimal), 1.5);
+  const auto sixteen = quantize<PerTensor<LloydMax<4>>>(w);
+  EXPECT_LT(bits(sixteen), 1.01 * codeEntropy(sixteen));
+}
+
+TEST(Archive, CorruptedOnesAreRefused) {
+  using F = PerChannel<Ternary>;
+  const auto q = quantize<F>(gaussian(40, 70));
+  const Bytes bytes = archive(q);
+  for (std::size_t size = 0; size < bytes.size(); size += 3) {
+    EXPECT_THROW(unarchive<F>(std::span(bytes).first(size)), FormatError) << size;
+  }
+  Bytes longer = bytes;
+  longer.push_back(0);
+  expectThrows<FormatError>([&] { unarchive<F>(longer); }, "1 bytes follow its end");
+  expectThrows<FormatError>([&] { unarchive<PerTensor<Ternary>>(bytes); },
+                            "gosset: corrupted archive: it holds another format than PerTensor<Ternary>");
+  expectThrows<FormatError>([&] { unarchive<F>(bytes, 2799); }, "it says 40 x 70, expected 1 to 2799 numbers");
+  for (std::size_t i = 0; i < bytes.size(); ++i) {  // damage to arrays kept as they are cannot be seen: no crash then
+    Bytes damaged = bytes;
+    damaged[i] ^= 0xff;
+    try {
+      EXPECT_FALSE(unarchive<F>(damaged) == q) << i;
+    } catch (const FormatError&) {
+    }
+  }
+}
+
+}  // namespace
+}  // namespace gosset
