@@ -2,11 +2,16 @@
 #pragma once
 
 // All of gosset but gosset/io, which reads and writes files and is included by its own name.
+#include <gosset/calibration.hpp>
 #include <gosset/codebook.hpp>
 #include <gosset/core.hpp>
+#include <gosset/entropy.hpp>
+#include <gosset/kv.hpp>
 #include <gosset/matrix.hpp>
+#include <gosset/residual.hpp>
 #include <gosset/rounding.hpp>
 #include <gosset/scale.hpp>
 #include <gosset/theory.hpp>
+#include <gosset/train.hpp>
 #include <gosset/transform.hpp>
 #include <gosset/version.hpp>

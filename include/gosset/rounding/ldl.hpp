@@ -13,6 +13,10 @@ namespace gosset::detail {
 
 /// A symmetric matrix H and the Cholesky factor C of H + damping * mean(diag H) * I = C C^T, in one n x n array: C in
 /// its lower triangle, H above its diagonal. At 4096 inputs the two would otherwise take 128 MB more.
+///
+/// A template, as the functions of ldlq.hpp are, so that only programs that round with feedback wait for Eigen's
+/// decompositions to compile.
+template <class = void>
 class DampedCholesky {
  public:
   /// Takes over a full symmetric H. The damping is raised step by step until H factorizes.

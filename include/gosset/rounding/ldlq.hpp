@@ -17,6 +17,7 @@
 #include <functional>
 #include <numeric>
 #include <optional>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -88,8 +89,9 @@ struct FeedbackOptions {
 // These two stand outside the class template, so that they are compiled once and not once a format.
 
 /// target += errors * feedback, a chunk of rows a thread: Eigen's own threads would change the order of the sums.
-inline void addProduct(const Eigen::Ref<const RowMatrixXf>& errors, const Eigen::Ref<const Eigen::MatrixXf>& feedback,
-                       RowMatrixXf& target) {
+template <class = void>
+void addProduct(const Eigen::Ref<const RowMatrixXf>& errors, const Eigen::Ref<const Eigen::MatrixXf>& feedback,
+                RowMatrixXf& target) {
   constexpr Index kRows = 256;
   parallelFor(ceilDiv(target.rows(), kRows), kRows * feedback.size(), [&](Index chunk) {
     const Index row = chunk * kRows;
@@ -101,8 +103,9 @@ inline void addProduct(const Eigen::Ref<const RowMatrixXf>& errors, const Eigen:
 /// What the columns of a group would become if each were kept exactly where the feedback puts it, given all that is
 /// rounded so far: X with (W - X) L = W - target, L being the group's own unit lower triangle. That is what GPTQ fits a
 /// group to.
-inline RowMatrixXf compensated(const Eigen::Ref<const RowMatrixXf>& w, const Eigen::Ref<const RowMatrixXf>& target,
-                               const Eigen::Ref<const RowMatrixXf>& unit) {
+template <class = void>
+RowMatrixXf compensated(const Eigen::Ref<const RowMatrixXf>& w, const Eigen::Ref<const RowMatrixXf>& target,
+                        const Eigen::Ref<const RowMatrixXf>& unit) {
   RowMatrixXf shift = target - w;
   unit.triangularView<Eigen::UnitLower>().solveInPlace<Eigen::OnTheRight>(shift);
   return w + shift;
@@ -220,7 +223,7 @@ class Feedback {
       const Index width = end - begin;
       const Eigen::MatrixXf unit = cholesky_->unitBlockColumns(begin, width, kDim);
       RowMatrixXf target = w_.middleCols(begin, width);
-      addProduct(w_.rightCols(n - end), unit.bottomRows(n - end), target);
+      addProduct<std::void_t<F>>(w_.rightCols(n - end), unit.bottomRows(n - end), target);
       roundPanel(begin, unit.topRows(width), target);
       end = begin;
       report(n - begin, 0);
@@ -234,8 +237,9 @@ class Feedback {
       if (!static_groups_) {
         const auto [group, width] = groupEndingAt(begin + last);
         first = last - width;
-        grid_.fitGroup(group, compensated(w_.middleCols(begin + first, width), target.middleCols(first, width),
-                                          unit.block(first, first, width, width)));
+        grid_.fitGroup(group,
+                       compensated<std::void_t<F>>(w_.middleCols(begin + first, width), target.middleCols(first, width),
+                                                   unit.block(first, first, width, width)));
       }
       parallelFor(ceilDiv(w_.rows(), kRowChunk), kRowChunk * kPanel * kPanel, [&](Index chunk) {
         const Index row = chunk * kRowChunk;
@@ -281,7 +285,7 @@ class Feedback {
         inverses.push_back(block.template cast<double>().inverse().template cast<float>());
       }
       RowMatrixXf gradient = RowMatrixXf::Zero(w_.rows(), width);
-      addProduct(w_, h, gradient);
+      addProduct<std::void_t<F>>(w_, h, gradient);
       parallelFor(ceilDiv(w_.rows(), kRowChunk), kRowChunk * kPanel * kPanel, [&](Index chunk) {
         const Index row = chunk * kRowChunk;
         const Index rows = std::min(kRowChunk, w_.rows() - row);
@@ -342,8 +346,8 @@ class Feedback {
   CodeMatrix<C>& codes_;
   FeedbackOptions options_;
   bool static_groups_;
-  std::vector<Index> block_at_;             ///< place / kDim -> block
-  std::optional<DampedCholesky> cholesky_;  ///< of H in places
+  std::vector<Index> block_at_;                             ///< place / kDim -> block
+  std::optional<DampedCholesky<std::void_t<F>>> cholesky_;  ///< of H in places
 };
 
 }  // namespace detail
