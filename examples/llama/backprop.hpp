@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -75,11 +76,11 @@ class Parameters {
     return c.vocab * c.dim + c.layers * perLayer + c.dim;
   }
 
-  /// Calls visit(matrix) for each linear layer.
+  /// Calls visit(matrix) for each linear layer, in the order of llama::forEachLinear().
   template <class Visit>
   void forEachLinear(Visit&& visit) {
     for (Layer& layer : layers) {
-      for (MatrixMap* w : {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.w1, &layer.w2, &layer.w3}) visit(*w);
+      for (MatrixMap* w : {&layer.wq, &layer.wk, &layer.wv, &layer.wo, &layer.w1, &layer.w3, &layer.w2}) visit(*w);
     }
   }
 };
@@ -95,6 +96,30 @@ inline Model toModel(const Parameters<float>& parameters) {
   }
   model.finalNorm = parameters.finalNorm;
   return model;
+}
+
+/// The parameters of a model that was read from a file. Throws std::invalid_argument where its output matrix is not its
+/// embedding.
+inline Parameters<float> toParameters(const Model& model) {
+  gosset::detail::require(!model.output,
+                          "model: an output matrix that is its embedding expected, found one of its own");
+  Parameters<float> parameters(model.config);
+  parameters.embedding = model.embedding;
+  for (std::size_t i = 0; i < model.layers.size(); ++i) {
+    auto& to = parameters.layers[i];
+    const Model::Layer& from = model.layers[i];
+    to.attentionNorm = from.attentionNorm;
+    to.wq = from.wq;
+    to.wk = from.wk;
+    to.wv = from.wv;
+    to.wo = from.wo;
+    to.ffnNorm = from.ffnNorm;
+    to.w1 = from.w1;
+    to.w2 = from.w2;
+    to.w3 = from.w3;
+  }
+  parameters.finalNorm = model.finalNorm;
+  return parameters;
 }
 
 /// RMSNorm (Zhang and Sennrich 2019): y = x / rms(x) * weight, with rms(x)^2 = mean(x^2) + eps.
@@ -255,7 +280,7 @@ void addLinearInputGradient(const Weight& w, const RowMatrix<Scalar>& dY, RowMat
 /// Computes losses and gradients, one sequence after the other; keeps its buffers between them. One for each thread.
 ///
 /// It reads the weights that it is given and knows no others: who gives it rounded weights and adds the gradient to
-/// the weights before rounding has trained with the straight-through estimator.
+/// the weights before rounding has trained with the straight-through estimator, as qat_model.hpp does.
 template <class Scalar>
 class Backprop {
  public:
@@ -275,6 +300,27 @@ class Backprop {
                          Parameters<Scalar>& gradient) {
     const double value = loss(weights, tokens);
     backward(weights, tokens.first(tokens.size() - 1), gradient);
+    return value;
+  }
+
+  /// What is predicted behind each token but the last: t x vocab, rows that sum to 1.
+  RowMatrix<Scalar> predictions(const Parameters<Scalar>& weights, std::span<const Token> tokens) {
+    checkTokens(tokens);
+    forward(weights, tokens.first(tokens.size() - 1));
+    logits_.colwise() -= Vector<Scalar>(logits_.rowwise().maxCoeff());
+    logits_ = logits_.array().exp();
+    return Vector<Scalar>(logits_.rowwise().sum().cwiseInverse()).asDiagonal() * logits_;
+  }
+
+  /// Mean Kullback-Leibler divergence of the predictions from `teacher`'s, t x vocab, in nats; sets `gradient` to its
+  /// derivative by every parameter (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network").
+  double divergenceAndGradient(const Parameters<Scalar>& weights, std::span<const Token> tokens,
+                               const RowMatrix<Scalar>& teacher, Parameters<Scalar>& gradient) {
+    checkTokens(tokens);
+    const std::span<const Token> seen = tokens.first(tokens.size() - 1);
+    forward(weights, seen);
+    const double value = divergence(teacher);
+    backward(weights, seen, gradient);
     return value;
   }
 
@@ -343,6 +389,22 @@ class Backprop {
       sum += std::log(static_cast<double>(total)) - static_cast<double>(targetLogit);
       row /= total * static_cast<Scalar>(t);
       row(target) -= 1 / static_cast<Scalar>(t);
+    }
+    return sum / static_cast<double>(t);
+  }
+
+  /// Turns logits_ into the divergence's derivative by them, (softmax - teacher) / t.
+  double divergence(const RowMatrix<Scalar>& teacher) {
+    const Index t = logits_.rows();
+    double sum = 0;
+    for (Index i = 0; i < t; ++i) {
+      auto row = logits_.row(i).array();
+      const auto target = teacher.row(i).array();
+      row -= row.maxCoeff();
+      row -= std::log(row.exp().sum());
+      constexpr Scalar kLeast = std::numeric_limits<Scalar>::min();  // 0 log 0 = 0
+      sum += static_cast<double>((target * (target.max(kLeast).log() - row)).sum());
+      row = (row.exp() - target) / static_cast<Scalar>(t);
     }
     return sum / static_cast<double>(t);
   }

@@ -92,14 +92,18 @@ class BatchBackprop {
     return sum / static_cast<double>(predicted);
   }
 
-  /// The mean loss of sequences of equal length; gradient() is then its derivative. makeSequence(i) may be called from
-  /// any thread.
+  /// The mean loss of sequences of equal length; gradient() is then its derivative. With a teacher, the loss is the
+  /// divergence from its predictions. makeSequence(i) may be called from any thread.
   template <class MakeSequence>
-  double lossAndGradient(const Parameters<float>& weights, std::size_t count, MakeSequence&& makeSequence) {
+  double lossAndGradient(const Parameters<float>& weights, std::size_t count, MakeSequence&& makeSequence,
+                         const Parameters<float>* teacher = nullptr) {
     while (gradients_.size() < count) gradients_.push_back(std::make_unique<Parameters<float>>(config_));
     std::vector<double> losses(count);
     forEach(count, [&](Backprop<float>& worker, std::size_t i) {
-      losses[i] = worker.lossAndGradient(weights, makeSequence(i), *gradients_[i]);
+      const std::vector<Token> sequence = makeSequence(i);
+      losses[i] = teacher == nullptr ? worker.lossAndGradient(weights, sequence, *gradients_[i])
+                                     : worker.divergenceAndGradient(
+                                           weights, sequence, worker.predictions(*teacher, sequence), *gradients_[i]);
     });
     double sum = 0;
     mean_.values().setZero();
@@ -110,7 +114,7 @@ class BatchBackprop {
     mean_.values() /= static_cast<float>(count);
     return sum / static_cast<double>(count);
   }
-  const Parameters<float>& gradient() const { return mean_; }
+  Parameters<float>& gradient() { return mean_; }
 
  private:
   /// work(worker, i) for i in 0 .. count - 1; the first exception, if any, is thrown on.

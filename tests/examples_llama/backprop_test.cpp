@@ -128,7 +128,7 @@ TEST(ParametersTest, CountsAndOrdersItsParts) {
   Index linears = 0;
   parameters.forEachLinear([&](auto& w) { w.setConstant(static_cast<float>(++linears)); });
   EXPECT_EQ(linears, 14);
-  EXPECT_EQ(parameters.layers[1].w3(6, 11), 14.f);
+  EXPECT_EQ(parameters.layers[1].w2(11, 6), 14.f);
   const Parameters<float> moved = std::move(parameters);
   EXPECT_EQ(moved.layers[0].wq(11, 11), 1.f);
   EXPECT_EQ(moved.values().sum(), moved.layers[0].wq.size() * (1 + 4 + 8 + 11) +

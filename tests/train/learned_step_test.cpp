@@ -5,23 +5,60 @@
 
 #include "testing.hpp"
 
+#include <limits>
+#include <utility>
+
 namespace gosset {
 namespace {
 
 using testing::expectThrows;
 using testing::gaussian;
 
-TEST(LearnedStep, StartsWhereQuantizeIs) {
+template <class Format>
+class LearnedStepOf : public ::testing::Test {};
+using Formats = ::testing::Types<PerChannel<Symmetric<4>>, Grouped<Asymmetric<3>, 32>, Grouped<LloydMax<2>, 16, float>,
+                                 PerTensor<Ternary>, Ternary>;
+TYPED_TEST_SUITE(LearnedStepOf, Formats);
+
+TYPED_TEST(LearnedStepOf, StartsWhereQuantizeIs) {
+  for (const Index cols : {1, 9, 65}) {
+    for (const float size : {1.f, 1e-20f, 1e30f}) {
+      const RowMatrixXf w = size * gaussian(9, cols);
+      const LearnedStep<TypeParam> steps(w);
+      EXPECT_EQ(steps.quantized(w), quantize<TypeParam>(w)) << cols << ", " << size;
+      EXPECT_EQ(steps.forward(w), quantize<TypeParam>(w).dequantized());
+    }
+  }
+  const LearnedStep<TypeParam> zero(RowMatrixXf::Zero(3, 40));
+  EXPECT_TRUE(zero.forward(RowMatrixXf::Zero(3, 40)).isZero(0));
+}
+
+/// Wherever an optimizer has moved them, the scales that are kept are the ones that training saw.
+TYPED_TEST(LearnedStepOf, WhatItExportsIsWhatItTrained) {
   const RowMatrixXf w = gaussian(9, 65);
-  const auto start = [&](auto format) {
-    using F = decltype(format);
-    const LearnedStep<F> steps(w);
-    EXPECT_LT((steps.forward(w) - quantize<F>(w).dequantized()).norm(), 1e-5f * w.norm());
-    return std::pair(steps.scales().rows(), steps.scales().cols());
-  };
-  EXPECT_EQ(start(PerChannel<Symmetric<4>>{}), std::pair(Index{9}, Index{1}));
-  EXPECT_EQ(start(Grouped<Symmetric<3>, 32>{}), std::pair(Index{9}, Index{3}));
-  EXPECT_EQ(start(Ternary{}), std::pair(Index{1}, Index{1}));
+  LearnedStep<TypeParam> steps(w);
+  steps.scales() *= 1.234567f;
+  steps.zeros().array() += 0.3f;
+  const auto q = steps.quantized(w);
+  EXPECT_EQ(q.dequantized(), steps.forward(Eigen::MatrixXd(w.cast<double>())));
+  for (Index row = 0; row < 9; ++row) {
+    EXPECT_NEAR(q.packed().affine(row, 0).scale, steps.scales()(std::min(row, steps.scales().rows() - 1), 0),
+                1e-3f * steps.scales()(0, 0));
+    if (steps.zeros().size() > 0) {
+      EXPECT_NEAR(q.packed().affine(row, 0).zero, steps.zeros()(row, 0), 2e-3f);
+    }
+  }
+  EXPECT_NE(q, quantize<TypeParam>(w));
+}
+
+TEST(LearnedStep, HasAScaleAGroup) {
+  const auto shape = [](const auto& steps) { return std::pair(steps.scales().rows(), steps.scales().cols()); };
+  const RowMatrixXf w = gaussian(9, 65);
+  EXPECT_EQ(shape(LearnedStep<PerChannel<Symmetric<4>>>(w)), std::pair(Index{9}, Index{1}));
+  EXPECT_EQ(shape(LearnedStep<Grouped<Symmetric<3>, 32>>(w)), std::pair(Index{9}, Index{3}));
+  EXPECT_EQ(shape(LearnedStep<Ternary>(w)), std::pair(Index{1}, Index{1}));
+  EXPECT_EQ(LearnedStep<Ternary>(w).zeros().size(), 0);
+  EXPECT_EQ((LearnedStep<Grouped<Asymmetric<3>, 32>>(w).zeros().size()), 27);
 }
 
 TEST(LearnedStep, GradientsByHand) {
@@ -40,6 +77,28 @@ TEST(LearnedStep, GradientsByHand) {
   EXPECT_TRUE(steps.forward(w).isZero(0));
   EXPECT_EQ(steps.backward(w, g).weights, RowMatrixXf(g));
   EXPECT_EQ(steps.backward(w, g).scales(0, 0), 0);
+}
+
+TEST(LearnedStep, GradientsOfZeroPointsByHand) {
+  Eigen::RowVectorXf w(4), g(4);
+  w << 0.5f, 4.f, -3.f, 1.f;
+  g << 1, 2, 4, 8;
+  LearnedStep<Asymmetric<2>> steps(w);  // levels 0 .. 3
+  steps.scales()(0, 0) = 2;
+  steps.zeros()(0, 0) = 1;
+  Eigen::RowVectorXf values(4), expected(4);
+  values << 0, 4, -2, 2;  // codes of 1.25, 3, -0.5 and 1.5, a tie that goes to even
+  EXPECT_EQ(steps.forward(w), RowMatrixXf(values));
+  const auto gradients = steps.backward(w, g);
+  EXPECT_EQ(gradients.weights, RowMatrixXf(g)) << "-0.5 is half a step out, not more";
+  EXPECT_EQ(gradients.zeros(0, 0), 0);
+  w(2) = -3.5f;
+  expected << 1, 2, 0, 8;
+  const auto clipped = steps.backward(w, g);
+  EXPECT_EQ(clipped.weights, RowMatrixXf(expected));
+  // (0 - 0.25) * 1 + (2 - 2) * 2 + (0 - 1) * 4 + (1 - 0.5) * 8, over sqrt(4 * 3)
+  EXPECT_FLOAT_EQ(clipped.scales(0, 0), -0.25f / std::sqrt(12.f));
+  EXPECT_FLOAT_EQ(clipped.zeros(0, 0), -8 / std::sqrt(12.f));
 }
 
 /// Away from the points where a code changes, the loss is |scale * level - w|^2 and its derivative d/dscale is sum 2
@@ -73,6 +132,16 @@ TEST(LearnedStep, LearnsAScaleThatLosesLess) {
   EXPECT_LT(loss(), 0.8f * before);
 }
 
+TEST(LearnedStep, LearnsAZeroPointThatLosesLess) {
+  const RowMatrixXf w = gaussian(8, 256).array() + 2.f;
+  LearnedStep<PerChannel<Asymmetric<3>>> steps(w);
+  steps.zeros().setConstant(3.5f);  // as if the range lay around zero
+  const auto loss = [&] { return (steps.forward(w) - w).squaredNorm(); };
+  const float before = loss();
+  for (int i = 0; i < 100; ++i) steps.zeros() -= 0.02f * steps.backward(w, 2 * (steps.forward(w) - w)).zeros;
+  EXPECT_LT(loss(), 0.5f * before);
+}
+
 TEST(LearnedStep, RefusesOtherShapes) {
   const LearnedStep<Ternary> steps(gaussian(3, 4));
   expectThrows([&] { steps.forward(gaussian(4, 3)); }, "LearnedStep::forward: expected weights of 3 x 4, got 4 x 3");
@@ -80,6 +149,16 @@ TEST(LearnedStep, RefusesOtherShapes) {
                "LearnedStep::backward: expected weights of 3 x 4");
   expectThrows([&] { steps.backward(gaussian(3, 4), gaussian(4, 3)); },
                "LearnedStep::backward: expected a gradient of 3 x 4, as the weights have, got 4 x 3");
+}
+
+TEST(LearnedStep, RefusesWhatIsNotFinite) {
+  const RowMatrixXf w = gaussian(3, 4);
+  LearnedStep<PerChannel<Asymmetric<4>>> steps(w);
+  steps.zeros()(1, 0) = std::numeric_limits<float>::quiet_NaN();
+  expectThrows([&] { steps.forward(w); },
+               "LearnedStep::forward: expected finite scales and zero points, got NaN or an infinity");
+  expectThrows([&] { LearnedStep<Ternary>(w).quantized(w * std::numeric_limits<float>::infinity()); },
+               "LearnedStep::quantized: expected numbers that are finite");
 }
 
 }  // namespace

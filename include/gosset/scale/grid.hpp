@@ -67,6 +67,9 @@ class Grid {
     }
   }
 
+  /// Takes a group's scale and zero point from elsewhere; they must be such as storage gives back.
+  void setAffine(Index row, Index group, const Affine& a) { affine_[at(row, group)] = a; }
+
   const Affine& affine(Index row, Index group) const { return affine_[at(row, group)]; }
   std::span<const Affine> affines() const { return affine_; }
 

@@ -10,7 +10,7 @@
 #include <gosset/scale/options.hpp>
 #include <gosset/scale/scaled.hpp>
 
-#include <type_traits>
+#include <algorithm>
 #include <utility>
 
 // Training through quantization: the forward pass uses the rounded weights, the backward pass takes rounding for the
@@ -53,6 +53,17 @@ bool isClipped(float x, Affine a) {
   return level < low || level > high;
 }
 
+/// Calls visit(row, group, begin, end) for the columns [begin, end) of each group in each row.
+template <ScaledFormat F, class Visit>
+void forEachGroup(Index rows, Index cols, const Visit& visit) {
+  const Index width = F::groupWidth(cols);
+  for (Index row = 0; row < rows; ++row) {
+    for (Index group = 0; group * width < cols; ++group) {
+      visit(row, group, group * width, std::min((group + 1) * width, cols));
+    }
+  }
+}
+
 template <class A, class B>
 void requireOneShape(const char* function, const A& w, const B& gradient) {
   require(w.rows() == gradient.rows() && w.cols() == gradient.cols(), function, ": expected a gradient of ", w.rows(),
@@ -91,13 +102,12 @@ class FakeQuant {
     RowMatrixXf numbers(w.rows(), w.cols()), result(w.rows(), w.cols());
     numbers = w.derived().matrix().template cast<float>();
     result = gradient.derived().matrix().template cast<float>();
-    const Index width = F::groupWidth(numbers.cols());
-    for (Index row = 0; row < numbers.rows(); ++row) {
-      for (Index col = 0; col < numbers.cols(); ++col) {
-        const Affine a = q.packed().affine(row, col / width);
+    detail::forEachGroup<F>(numbers.rows(), numbers.cols(), [&](Index row, Index group, Index begin, Index end) {
+      const Affine a = q.packed().affine(row, group);
+      for (Index col = begin; col < end; ++col) {
         if (detail::isClipped<typename F::Codebook>(numbers(row, col), a)) result(row, col) = 0;
       }
-    }
+    });
     return result;
   }
 

@@ -3,11 +3,13 @@
 
 #include <gosset/codebook/concepts.hpp>
 #include <gosset/core/error.hpp>
+#include <gosset/core/float_storage.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/matrix/quantize.hpp>
 #include <gosset/scale/affine.hpp>
 #include <gosset/scale/fit.hpp>
 #include <gosset/scale/granularity.hpp>
+#include <gosset/scale/grid.hpp>
 #include <gosset/scale/options.hpp>
 #include <gosset/train/fake_quant.hpp>
 
@@ -16,31 +18,63 @@
 
 namespace gosset {
 
-/// Quantization in a training loop with scales that are trained along with the weights, one a group of PerTensor,
-/// PerChannel or Grouped; for scalar codebooks without a zero point. The scales are plain floats here, in the array
-/// scales(): an optimizer moves them by what backward() gives.
-/// Source: Esser et al., "Learned Step Size Quantization", ICLR 2020, equations 1-3 and section 2.2.
+namespace detail {
+
+/// Nearest under scales and zero points that are given: a rounding for quantize().
+struct NearestUnder {
+  const RowMatrixXf& scales;  ///< in units of the numbers
+  const RowMatrixXf& zeros;   ///< as scales, or empty
+  float unit;                 ///< in which quantize() hands the numbers on
+
+  template <ScaledFormat F>
+  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
+    using Scale = typename F::Scale;
+    for (Index row = 0; row < scales.rows(); ++row) {
+      for (Index group = 0; group < scales.cols(); ++group) {
+        const float scale = scales(row, group) / unit, zero = zeros.size() > 0 ? zeros(row, group) : 0.f;
+        grid.setAffine(row, group,
+                       {static_cast<float>(storeNearest<Scale>(std::max(scale, 0.f))),
+                        static_cast<float>(storeNearest<Scale>(zero))});
+      }
+    }
+    for (Index row = 0; row < w.rows(); ++row) grid.encodeRow(row, w.row(row).data(), codes.row(row).data());
+  }
+};
+
+}  // namespace detail
+
+/// Quantization in a training loop with scales, and zero points where the codebook has them, that are trained along
+/// with the weights: one a group of PerTensor, PerChannel or Grouped; for scalar codebooks. They are plain floats here,
+/// in the arrays scales() and zeros(): an optimizer moves them by what backward() gives. quantized(W) rounds them to
+/// how the format stores them, and forward(W) is what that gives back, so that nothing is lost at the end of training.
+/// Sources: Esser et al., "Learned Step Size Quantization", ICLR 2020, equations 1-3 and section 2.2; Bhalgat et al.,
+/// "LSQ+", CVPR Workshops 2020, section 3.1 (zero points).
 template <class Format>
 class LearnedStep {
   static_assert(detail::ScalarFormat<Format>,
                 "LearnedStep<Format> takes a codebook of single numbers, bare or in PerTensor, PerChannel or Grouped");
   using F = typename detail::ScaledFormatOf<Format>::type;
   using C = typename F::Codebook;
-  static_assert(!C::kHasZero, "LearnedStep<Format>: the codebook must have no zero point, as Symmetric and Ternary do");
 
  public:
   struct Gradients {
     RowMatrixXf weights;  ///< m x n
     RowMatrixXf scales;   ///< as scales()
+    RowMatrixXf zeros;    ///< as zeros()
   };
 
   /// Starts with the scales that quantize<Format>(W, Nearest{}, options) finds. Errors: as quantize.
   template <DenseExpression Weights>
   explicit LearnedStep(const Weights& w, const QuantizeOptions& options = {}) : rows_(w.rows()), cols_(w.cols()) {
     const auto q = quantize<Format>(w, Nearest{}, options);
-    scales_.resize(F::kOneRowOnly ? rows_ : 1, ceilDiv(cols_, width()));
+    scales_.resize(F::kOneRowOnly ? rows_ : 1, ceilDiv(cols_, F::groupWidth(cols_)));
+    if (C::kHasZero) zeros_.resize(scales_.rows(), scales_.cols());
     for (Index row = 0; row < scales_.rows(); ++row) {
-      for (Index group = 0; group < scales_.cols(); ++group) scales_(row, group) = q.packed().affine(row, group).scale;
+      for (Index group = 0; group < scales_.cols(); ++group) {
+        const Affine a = q.packed().affine(row, group);
+        scales_(row, group) = a.scale;
+        if (C::kHasZero) zeros_(row, group) = a.zero;
+      }
     }
   }
 
@@ -48,68 +82,75 @@ class LearnedStep {
   RowMatrixXf& scales() { return scales_; }
   const RowMatrixXf& scales() const { return scales_; }
 
-  /// scale * nearest level of w / scale. Errors: std::invalid_argument where W has another shape than at first.
+  /// As scales(), in levels; empty for codebooks without a zero point.
+  RowMatrixXf& zeros() { return zeros_; }
+  const RowMatrixXf& zeros() const { return zeros_; }
+
+  /// W in the format, under these scales and zero points, rounded to how it stores them. Errors: std::invalid_argument
+  /// where W has another shape than at first, or a scale or zero point is not finite; as quantize.
   template <DenseExpression Weights>
-  RowMatrixXf forward(const Weights& w) const {
-    RowMatrixXf result = numbers("LearnedStep::forward", w);
-    forEach([&](Index row, Index col, float scale) {
-      float& value = result(row, col);
-      value = scale > 0 ? scale * C::level(C::encode(value / scale)) : 0.f;
-    });
-    return result;
+  QuantizedMatrix<Format> quantized(const Weights& w) const {
+    return quantizedBy("LearnedStep::quantized", w);
   }
 
-  /// The gradients with respect to W and to the scales, given W and the gradient with respect to forward(W), both
-  /// m x n. For a weight: the same where it was not clipped, else 0. For a scale: the sum over its group of gradient *
-  /// (level - w / scale), or gradient * end level where clipped, over sqrt(group size * largest level), which keeps
-  /// relative updates of scales and weights alike. Errors: std::invalid_argument where shapes differ.
+  /// What W becomes: quantized(W).dequantized(). Errors: as quantized.
+  template <DenseExpression Weights>
+  RowMatrixXf forward(const Weights& w) const {
+    return quantizedBy("LearnedStep::forward", w).dequantized();
+  }
+
+  /// The gradients with respect to W and to the scales and zero points, given W and the gradient with respect to
+  /// forward(W), both m x n. For a weight: the same where it was not clipped, else 0. For a scale: the sum over its
+  /// group of gradient * (level - zero - w / scale), or gradient * (end level - zero) where clipped; for a zero point:
+  /// that of -gradient * scale where clipped. Both over sqrt(group size * largest level), which keeps relative updates
+  /// of scales and weights alike. Errors: std::invalid_argument where shapes differ; as quantized.
   template <DenseExpression Weights, DenseExpression Gradient>
   Gradients backward(const Weights& w, const Gradient& gradient) const {
-    const RowMatrixXf x = numbers("LearnedStep::backward", w);
+    const auto q = quantizedBy("LearnedStep::backward", w);
     detail::requireOneShape("LearnedStep::backward", w, gradient);
-    Gradients result{RowMatrixXf(rows_, cols_), RowMatrixXf::Zero(scales_.rows(), scales_.cols())};
+    RowMatrixXf x(rows_, cols_);
+    x = w.derived().matrix().template cast<float>();
+    const CodeMatrix<C> codes = q.packed().codes();
+    Gradients result{RowMatrixXf(rows_, cols_), RowMatrixXf::Zero(scales_.rows(), scales_.cols()),
+                     RowMatrixXf::Zero(zeros_.rows(), zeros_.cols())};
     result.weights = gradient.derived().matrix().template cast<float>();
-    forEach([&](Index row, Index col, float scale) {
-      if (!(scale > 0)) return;
-      float& g = result.weights(row, col);
-      const float value = x(row, col) / scale;
-      const bool clipped = detail::isClipped<C>(x(row, col), Affine{scale, 0});
-      scaleOf(result.scales, row, col) += g * (C::level(C::encode(value)) - (clipped ? 0.f : value));
-      if (clipped) g = 0;
+    detail::forEachGroup<F>(rows_, cols_, [&](Index row, Index group, Index begin, Index end) {
+      const Affine a = q.packed().affine(row, group);
+      if (!(a.scale > 0)) return;
+      const Index at = F::kOneRowOnly ? row : 0;
+      for (Index col = begin; col < end; ++col) {
+        float& g = result.weights(row, col);
+        const bool clipped = detail::isClipped<C>(x(row, col), a);
+        const float level = C::level(codes(row, col)) - a.zero;
+        result.scales(at, group) += g * (clipped ? level : level - x(row, col) / a.scale);
+        if (!clipped) continue;
+        if (C::kHasZero) result.zeros(at, group) -= g * a.scale;
+        g = 0;
+      }
     });
     for (Index group = 0; group < scales_.cols(); ++group) {
-      const Index count = std::min(width(), cols_ - group * width()) * (F::kOneRowOnly ? 1 : rows_);
-      result.scales.col(group) /= std::sqrt(static_cast<float>(count) * detail::largestLevel<C>());
+      const Index width = F::groupWidth(cols_);
+      const Index count = std::min(width, cols_ - group * width) * (F::kOneRowOnly ? 1 : rows_);
+      const float size = std::sqrt(static_cast<float>(count) * detail::largestLevel<C>());
+      result.scales.col(group) /= size;
+      if (C::kHasZero) result.zeros.col(group) /= size;
     }
     return result;
   }
 
  private:
-  Index width() const { return F::groupWidth(cols_); }
-
-  template <class Matrix>
-  auto& scaleOf(Matrix& scales, Index row, Index col) const {
-    return scales(F::kOneRowOnly ? row : 0, col / width());
-  }
-
-  template <class Body>
-  void forEach(const Body& body) const {
-    for (Index row = 0; row < rows_; ++row) {
-      for (Index col = 0; col < cols_; ++col) body(row, col, scaleOf(scales_, row, col));
-    }
-  }
-
   template <class Weights>
-  RowMatrixXf numbers(const char* function, const Weights& w) const {
+  QuantizedMatrix<Format> quantizedBy(const char* function, const Weights& w) const {
     detail::require(w.rows() == rows_ && w.cols() == cols_, function, ": expected weights of ", rows_, " x ", cols_,
                     ", got ", w.rows(), " x ", w.cols());
-    RowMatrixXf result(rows_, cols_);
-    result = w.derived().matrix().template cast<float>();
-    return result;
+    detail::require(scales_.allFinite() && zeros_.allFinite(), function,
+                    ": expected finite scales and zero points, got NaN or an infinity");
+    const RowMatrixXf x = detail::finiteFloats(function, w);
+    return quantize<Format>(x, detail::NearestUnder{scales_, zeros_, detail::storageUnit(x.cwiseAbs().maxCoeff())});
   }
 
   Index rows_, cols_;
-  RowMatrixXf scales_;
+  RowMatrixXf scales_, zeros_;
 };
 
 }  // namespace gosset

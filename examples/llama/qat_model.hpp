@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "backprop.hpp"
+#include "qat.hpp"
+
+#include <memory>
+#include <vector>
+
+namespace llama {
+
+/// The float parameters of a model under training, and what a format makes of its linear layers. Embedding and norms
+/// are trained as floats.
+class QatModel {
+ public:
+  /// Starts with `parameters`; where scales are learned, they start as the format's own for these.
+  QatModel(Parameters<float> parameters, const QatFormat& format, bool learnScales)
+      : parameters_(std::move(parameters)), rounded_(parameters_.config()) {
+    parameters_.forEachLinear(
+        [&](const auto& w) { layers_.push_back(learnScales ? format.learned(w) : format.fitted(w)); });
+  }
+
+  Parameters<float>& parameters() { return parameters_; }
+
+  /// The parameters, each linear layer being what the format leaves of it: for forward and backward passes.
+  const Parameters<float>& rounded() {
+    rounded_.values() = parameters_.values();
+    std::size_t i = 0;
+    rounded_.forEachLinear([&](auto& w) { w = layers_[i++]->forward(w); });
+    return rounded_;
+  }
+
+  /// Turns the loss's derivative by rounded() into that by parameters(), by the straight-through estimator.
+  void backward(Parameters<float>& gradient) {
+    std::vector<QatLayer::Weights> weights;
+    parameters_.forEachLinear([&](const auto& w) { weights.emplace_back(w); });
+    std::size_t i = 0;
+    gradient.forEachLinear([&](auto& g) {
+      g = layers_[i]->backward(weights[i], g);
+      ++i;
+    });
+  }
+
+  /// Moves learned scales, if there are any.
+  void stepScales(float rate) {
+    for (const auto& layer : layers_) layer->step(rate);
+  }
+
+  /// The model in its format, its embedding and norms in 16-bit floats.
+  PackedModel packed() const {
+    auto layer = layers_.begin();
+    return packModel(toModel(parameters_), Rest::kFloat16,
+                     [&](const LinearInfo&, const RowMatrixXf& weights) { return (*layer++)->packed(weights); });
+  }
+
+  /// Bits a weight of the linear layers once their codes and scales are entropy-coded.
+  double archivedBits() {
+    double bits = 0, count = 0;
+    std::size_t i = 0;
+    parameters_.forEachLinear([&](const auto& w) {
+      bits += layers_[i++]->archivedBits(w) * static_cast<double>(w.size());
+      count += static_cast<double>(w.size());
+    });
+    return bits / count;
+  }
+
+ private:
+  Parameters<float> parameters_, rounded_;
+  std::vector<std::unique_ptr<QatLayer>> layers_;
+};
+
+}  // namespace llama
