@@ -26,8 +26,9 @@
 //           and 0 where they are shorter as they are; u64 length and bytes
 //
 // An array is coded as bytes. Codes of 1, 2, 4 or 8 bits lie in bytes whole, and independent ones come out at their
-// entropy: 2-bit ternary codes at about 1.58 bits under the absmean rule, 1.54 under LeastSquares. Codes of other
-// widths cross bytes and gain less; 16-bit codes are two bytes that are taken for independent.
+// entropy: 2-bit ternary codes of Gaussian numbers at about 1.58 bits under the absmean rule, 1.54 under LeastSquares,
+// 1.41 where the threshold is 0.8 sigma. Codes of other widths cross bytes and gain little or nothing; 16-bit codes are
+// two bytes that are taken for independent.
 namespace gosset {
 
 namespace detail {

@@ -8,9 +8,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 // Bytes in about as many bits as their entropy says, and back, bit for bit: an asymmetric numeral system over ranges
@@ -18,15 +18,20 @@
 //
 //   magic     4 bytes, "gANS"
 //   count     u64, how many bytes were coded            (all numbers little-endian)
-//   check     u64, FNV-1a of these bytes
+//   check     u64, detail::ransCheck of these bytes
 //   symbols   u16, how many different ones there are, S
 //   table     S times: the symbol, u8, rising, and its frequency, u16; the frequencies sum to 2^14
-//   states    4 times u32, where the decoder starts; none of the fields from here on where S < 2
-//   payload   what the decoder draws from, to the end
+//   states    4 times u64, where the decoder starts; none of the fields from here on where S < 2
+//   payload   u32s that the decoder draws, to the end
 //
-// That is 22 + 3 S + 16 bytes on top of the payload.
-// Source: Duda, "Asymmetric numeral systems", arXiv 1311.2540, section 3; four interleaved states as in Giesen,
-// "Interleaved entropy coders", arXiv 1402.3392.
+// That is 22 + 3 S + 32 bytes on top of the payload.
+//
+// A state x stands for what has been coded so far. Coding a symbol of frequency f, the first of whose 2^14 slots is s,
+// makes it (x / f) 2^14 + x % f + s: larger by the factor 2^14 / f, that is by the symbol's log2(2^14 / f) bits. Byte i
+// belongs to state i % 4: what a processor waits for in one, it spends on the others. With states of 64 bits and words
+// of 32 a step moves at most one word, so that nothing branches on the data.
+// Source: Duda, "Asymmetric numeral systems", arXiv 1311.2540, section 3; interleaved states as in Giesen, "Interleaved
+// entropy coders", arXiv 1402.3392.
 namespace gosset {
 
 namespace detail {
@@ -47,20 +52,47 @@ struct RansTable {
   }
 };
 
-inline constexpr std::uint32_t kRansLeast = 1u << 23;  ///< states lie in [kRansLeast, 2^8 kRansLeast)
+inline constexpr std::uint64_t kRansLeast = std::uint64_t{1} << 31;  ///< states lie in [kRansLeast, 2^32 kRansLeast)
 inline constexpr std::size_t kRansLanes = 4;
+inline constexpr std::size_t kRansWord = 4;  ///< bytes that a state moves at once
 
+/// `count` bytes at p, up to 8, as a little-endian number.
+inline std::uint64_t littleEndian(const std::uint8_t* p, std::size_t count) {
+  std::uint64_t value = 0;
+  for (std::size_t i = 0; i < count; ++i) value |= std::uint64_t{p[i]} << (8 * i);
+  return value;
+}
+
+/// A hash of bytes, eight at a time, the last ones filled up with zeros: FNV-1a's step, and a shift that brings high
+/// bits down, which multiplication alone does not.
 inline std::uint64_t ransCheck(std::span<const std::uint8_t> bytes) {
   std::uint64_t hash = 0xcbf29ce484222325u;
-  for (const std::uint8_t byte : bytes) hash = (hash ^ byte) * 0x100000001b3u;
+  const auto take = [&](std::uint64_t word) {
+    hash = (hash ^ word) * 0x100000001b3u;
+    hash ^= hash >> 32;
+  };
+  std::size_t i = 0;
+  for (; i + 8 <= bytes.size(); i += 8) take(littleEndian(bytes.data() + i, 8));
+  if (i < bytes.size()) take(littleEndian(bytes.data() + i, bytes.size() - i));
   return hash;
+}
+
+/// How often each byte occurs. Four counters each, as neighbours are often equal and would wait for each other.
+inline std::array<std::uint64_t, 256> countBytes(std::span<const std::uint8_t> bytes) {
+  std::array<std::array<std::uint64_t, 256>, 4> parts{};
+  std::size_t i = 0;
+  for (; i + 4 <= bytes.size(); i += 4) {
+    for (std::size_t part = 0; part < 4; ++part) ++parts[part][bytes[i + part]];
+  }
+  for (; i < bytes.size(); ++i) ++parts[0][bytes[i]];
+  for (std::size_t s = 0; s < 256; ++s) parts[0][s] += parts[1][s] + parts[2][s] + parts[3][s];
+  return parts[0];
 }
 
 /// Frequencies that sum to kTotal, in proportion to the counts, each symbol that occurs keeping at least 1. What
 /// rounding leaves over or lacks goes to the largest ones, where it costs least.
 inline RansTable ransTable(std::span<const std::uint8_t> bytes) {
-  std::array<std::uint64_t, 256> counts{};
-  for (const std::uint8_t byte : bytes) ++counts[byte];
+  const std::array<std::uint64_t, 256> counts = countBytes(bytes);
   RansTable table;
   std::int64_t left = RansTable::kTotal;
   for (std::size_t s = 0; s < 256; ++s) {
@@ -94,10 +126,7 @@ class ArchiveReader {
 
   template <class Number>
   Number number() {
-    std::uint64_t value = 0;
-    const auto bytes = take(sizeof(Number));
-    for (std::size_t i = 0; i < sizeof(Number); ++i) value |= static_cast<std::uint64_t>(bytes[i]) << (8 * i);
-    return static_cast<Number>(value);
+    return static_cast<Number>(littleEndian(take(sizeof(Number)).data(), sizeof(Number)));
   }
 
   std::span<const std::uint8_t> take(std::uint64_t count) {
@@ -118,31 +147,141 @@ class ArchiveReader {
   std::span<const std::uint8_t> rest_;
 };
 
-struct RansDecoder {
-  std::array<std::uint32_t, kRansLanes> states;
-  std::span<const std::uint8_t> payload;
-  RansTable table;
-  std::vector<std::uint8_t> symbol_at;  ///< of each of the kTotal slots
+/// How one symbol is coded.
+struct RansEncoding {
+  std::uint64_t reciprocal =
+      0;                    ///< ceil(2^(63 + shift) / frequency), with shift the logarithm of frequency, rounded up
+  std::uint64_t limit = 0;  ///< states from here on move a word out first
+  std::uint32_t frequency = 0;
+  std::uint32_t start = 0;
+  int shift = 0;
 
-  void run(std::span<std::uint8_t> bytes) {
-    std::size_t next = 0;
-    std::size_t i = 0;
-    const auto step = [&](std::size_t lane, std::uint8_t& byte) {
-      std::uint32_t& x = states[lane];
-      const std::uint32_t slot = x & (RansTable::kTotal - 1);
-      byte = symbol_at[slot];
-      x = table.frequency[byte] * (x >> RansTable::kBits) + slot - table.start[byte];
-      for (; x < kRansLeast && next < payload.size(); ++next) x = (x << 8) | payload[next];
-    };
-    for (; i + kRansLanes <= bytes.size(); i += kRansLanes) {
-      for (std::size_t lane = 0; lane < kRansLanes; ++lane) step(lane, bytes[i + lane]);
+  RansEncoding() = default;
+  /// f, s: the symbol's frequency and first slot.
+  RansEncoding(std::uint32_t f, std::uint32_t s)
+      : limit(std::uint64_t{f} << (63 - RansTable::kBits)), frequency(f), start(s) {
+    while ((1u << shift) < f) ++shift;
+#ifdef __SIZEOF_INT128__
+    reciprocal = static_cast<std::uint64_t>(((Wide{1} << (63 + shift)) + f - 1) / f);
+#endif
+  }
+
+  /// x / frequency for x < 2^63. The reciprocal r exceeds 2^(63 + shift) / f by less than 1, so x r / 2^(63 + shift)
+  /// exceeds x / f by less than 2^-shift <= 1 / f, too little to reach the next integer.
+  std::uint64_t quotient(std::uint64_t x) const {
+#ifdef __SIZEOF_INT128__
+    return static_cast<std::uint64_t>(Wide{2 * x} * reciprocal >> 64) >> shift;
+#else
+    return x / frequency;
+#endif
+  }
+
+  /// (x / f) 2^14 + x % f + s.
+  std::uint64_t next(std::uint64_t x) const { return x + start + quotient(x) * (RansTable::kTotal - frequency); }
+
+#ifdef __SIZEOF_INT128__
+ private:
+  __extension__ using Wide = unsigned __int128;
+#endif
+};
+
+/// States and payload of bytes that have a table, appended to the archive. Backwards, as the decoder undoes the last
+/// step first.
+inline void appendRansPayload(std::vector<std::uint8_t>& archive, std::span<const std::uint8_t> bytes,
+                              const RansTable& table) {
+  std::array<RansEncoding, 256> encodings;
+  for (std::size_t s = 0; s < 256; ++s) {
+    if (table.frequency[s] > 0) encodings[s] = {table.frequency[s], table.start[s]};
+  }
+  // A symbol takes kBits at most; a word is written before it is known whether it counts.
+  const std::size_t room = bytes.size() / 8 * RansTable::kBits + 64;
+  const auto payload = std::make_unique_for_overwrite<std::uint8_t[]>(room);
+  std::uint8_t* first = payload.get() + room;
+  std::array<std::uint64_t, kRansLanes> states;
+  states.fill(kRansLeast);
+  const auto step = [&](std::uint64_t& x, std::uint8_t byte) {
+    const RansEncoding& encoding = encodings[byte];
+    for (std::size_t i = 0; i < kRansWord; ++i) *(first - kRansWord + i) = static_cast<std::uint8_t>(x >> (8 * i));
+    const bool full = x >= encoding.limit;
+    first -= full ? kRansWord : 0;
+    x = encoding.next(full ? x >> 32 : x);
+  };
+  std::size_t i = bytes.size();
+  for (; i % kRansLanes != 0; --i) step(states[(i - 1) % kRansLanes], bytes[i - 1]);
+  std::uint64_t a = states[0], b = states[1], c = states[2], d = states[3];
+  for (; i > 0; i -= kRansLanes) {
+    step(d, bytes[i - 1]);
+    step(c, bytes[i - 2]);
+    step(b, bytes[i - 3]);
+    step(a, bytes[i - 4]);
+  }
+  for (const std::uint64_t x : {a, b, c, d}) appendNumber(archive, x);
+  archive.insert(archive.end(), first, payload.get() + room);
+}
+
+/// Undoes appendRansPayload. Errors: FormatError where the payload does not lead back to where the encoder began.
+class RansDecoder {
+ public:
+  explicit RansDecoder(const RansTable& table) : symbol_at_(RansTable::kTotal) {
+    for (std::size_t s = 0; s < 256; ++s) {
+      std::fill_n(symbol_at_.begin() + table.start[s], table.frequency[s], static_cast<std::uint8_t>(s));
+      ranges_[s] = {table.frequency[s], table.start[s]};
     }
-    for (std::size_t lane = 0; i < bytes.size(); ++i, ++lane) step(lane, bytes[i]);
-    ArchiveReader::expect(next == payload.size(), "its payload is ", payload.size(), " bytes, of which ", next,
+  }
+
+  std::uint8_t symbolAt(std::uint32_t slot) const { return symbol_at_[slot]; }
+
+  void run(std::array<std::uint64_t, kRansLanes> states, std::span<const std::uint8_t> payload,
+           std::span<std::uint8_t> bytes) const {
+    const std::uint8_t* next = payload.data();
+    const std::uint8_t* const end = next + payload.size();
+    std::size_t i = 0;
+    std::uint64_t a = states[0], b = states[1], c = states[2], d = states[3];
+    const auto fast = [&](std::uint64_t& x, std::uint8_t& byte) {
+      x = undone(x, byte);
+      const std::uint64_t word = littleEndian(next, kRansWord);
+      const bool empty = x < kRansLeast;
+      x = empty ? x << 32 | word : x;
+      next += empty ? kRansWord : 0;
+    };
+    while (i + kRansLanes <= bytes.size() && end - next >= std::ptrdiff_t{kRansLanes * kRansWord}) {
+      fast(a, bytes[i]);
+      fast(b, bytes[i + 1]);
+      fast(c, bytes[i + 2]);
+      fast(d, bytes[i + 3]);
+      i += kRansLanes;
+    }
+    states = {a, b, c, d};
+    for (; i < bytes.size(); ++i) {
+      std::uint64_t& x = states[i % kRansLanes];
+      x = undone(x, bytes[i]);
+      if (x >= kRansLeast) continue;
+      ArchiveReader::expect(end - next >= std::ptrdiff_t{kRansWord}, "its payload of ", payload.size(),
+                            " bytes ends too early");
+      x = x << 32 | littleEndian(next, kRansWord);
+      next += kRansWord;
+    }
+    ArchiveReader::expect(next == end, "its payload is ", payload.size(), " bytes, of which ", next - payload.data(),
                           " were needed");
-    for (const std::uint32_t x : states)
+    for (const std::uint64_t x : states)
       ArchiveReader::expect(x == kRansLeast, "the decoder does not end at its start");
   }
+
+ private:
+  struct Range {
+    std::uint32_t frequency, start;
+  };
+
+  /// The state before the last step, which coded `byte`.
+  std::uint64_t undone(std::uint64_t x, std::uint8_t& byte) const {
+    const std::uint32_t slot = static_cast<std::uint32_t>(x) & (RansTable::kTotal - 1);
+    byte = symbol_at_[slot];
+    const Range range = ranges_[byte];
+    return range.frequency * (x >> RansTable::kBits) + (slot - range.start);
+  }
+
+  std::vector<std::uint8_t> symbol_at_;  // of each of the kTotal slots
+  std::array<Range, 256> ranges_{};
 };
 
 inline RansTable readRansTable(ArchiveReader& reader, std::uint16_t symbols) {
@@ -180,22 +319,7 @@ inline std::vector<std::uint8_t> encodeBytes(std::span<const std::uint8_t> bytes
     appendNumber(archive, static_cast<std::uint16_t>(table.frequency[s]));
   }
   if (symbols < 2) return archive;
-
-  // Backwards, as the decoder undoes the last step first. A symbol of frequency f takes x in [0, f 2^17) without
-  // passing 2^31; above, bytes are moved out beforehand.
-  std::vector<std::uint8_t> payload;
-  payload.reserve(bytes.size() / 2);
-  std::array<std::uint32_t, kRansLanes> states;
-  states.fill(kRansLeast);
-  for (std::size_t i = bytes.size(); i-- > 0;) {
-    std::uint32_t& x = states[i % kRansLanes];
-    const std::uint32_t frequency = table.frequency[bytes[i]];
-    const std::uint64_t limit = std::uint64_t{frequency} << (23 + 8 - RansTable::kBits);
-    for (; x >= limit; x >>= 8) payload.push_back(static_cast<std::uint8_t>(x));
-    x = ((x / frequency) << RansTable::kBits) + x % frequency + table.start[bytes[i]];
-  }
-  for (const std::uint32_t x : states) appendNumber(archive, x);
-  archive.insert(archive.end(), payload.rbegin(), payload.rend());
+  appendRansPayload(archive, bytes, table);
   return archive;
 }
 
@@ -213,21 +337,17 @@ inline void decodeBytes(std::span<const std::uint8_t> archive, std::span<std::ui
   ArchiveReader::expect(symbols <= 256 && (symbols > 0) == (count > 0), "it has ", symbols, " symbols for ", count,
                         " bytes");
   if (symbols > 0) {
-    const RansTable table = readRansTable(reader, symbols);
-    std::vector<std::uint8_t> symbol_at(RansTable::kTotal);
-    for (std::size_t s = 0; s < 256; ++s) {
-      std::fill_n(symbol_at.begin() + table.start[s], table.frequency[s], static_cast<std::uint8_t>(s));
-    }
+    const RansDecoder decoder(readRansTable(reader, symbols));
     if (symbols == 1) {
-      std::fill(bytes.begin(), bytes.end(), symbol_at[0]);
+      std::fill(bytes.begin(), bytes.end(), decoder.symbolAt(0));
       ArchiveReader::expect(reader.rest().empty(), reader.rest().size(), " bytes follow its end");
     } else {
-      std::array<std::uint32_t, kRansLanes> states;
-      for (std::uint32_t& x : states) {
-        x = reader.number<std::uint32_t>();
-        ArchiveReader::expect(x >= kRansLeast && x < kRansLeast << 8, "a state of ", x, " is out of range");
+      std::array<std::uint64_t, kRansLanes> states;
+      for (std::uint64_t& x : states) {
+        x = reader.number<std::uint64_t>();
+        ArchiveReader::expect(x >= kRansLeast && x < kRansLeast << 32, "a state of ", x, " is out of range");
       }
-      RansDecoder{states, reader.rest(), table, std::move(symbol_at)}.run(bytes);
+      decoder.run(states, reader.rest(), bytes);
     }
   } else {
     ArchiveReader::expect(reader.rest().empty(), reader.rest().size(), " bytes follow its end");
