@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A codebook of your own: powers of two, which multiply by shifting. A struct of static members is all that it takes;
 // every granularity, fit and rounding of gosset, GPTQ and Incoherent included, then works with it.
+#include "data.hpp"
+
 #include <gosset/gosset.hpp>
 
 #include <cmath>
+#include <cstdio>
 #include <iostream>
 
 /// 0 and +-1, +-1/2, +-1/4 .. +-1/64, in units of the group's largest magnitude: 15 levels, 4 bits.
@@ -34,15 +37,16 @@ static_assert(gosset::ScalarCodebook<PowersOfTwo>);
 
 int main() {
   using gosset::Grouped, gosset::Incoherent;
-  const Eigen::MatrixXf W = Eigen::MatrixXf::Random(128, 172).array().cube();
+  const Eigen::MatrixXf W = example::gaussian(128, 172, 1);
   gosset::Hessian H(172);
-  H.accumulate(Eigen::MatrixXf::Random(1000, 172) + Eigen::MatrixXf::Ones(1000, 172));
+  H.accumulate(example::activations(1000, 172, 2));
 
-  const auto nearest = gosset::quantize<Grouped<PowersOfTwo, 43>>(W);
-  const auto gptq = gosset::quantize<Grouped<PowersOfTwo, 43>>(W, gosset::Gptq{H}, {.fit = gosset::LeastSquares{}});
-  const auto rotated = gosset::quantize<Incoherent<Grouped<PowersOfTwo, 43>>>(W, gosset::Gptq{H});
-  std::cout << nearest << '\n'
-            << "proxy loss: nearest " << gosset::proxyLoss(W, nearest.dequantized(), H) << ", GPTQ "
-            << gosset::proxyLoss(W, gptq.dequantized(), H) << ", rotated "
-            << gosset::proxyLoss(W, rotated.dequantized(), H) << '\n';
+  using Format = Grouped<PowersOfTwo, 43>;
+  const auto nearest = gosset::quantize<Format>(W);
+  const auto gptq = gosset::quantize<Format>(W, gosset::Gptq{H}, {.fit = gosset::LeastSquares{}});
+  const auto rotated = gosset::quantize<Incoherent<Format>>(W, gosset::Gptq{H});
+  const auto lost = [&](const auto& q) { return 100 * gosset::proxyLoss(W, q.dequantized(), H); };
+  std::cout << nearest << '\n';
+  std::printf("output energy lost: nearest %.2f%%, GPTQ %.2f%%, rotated %.2f%%\n", lost(nearest), lost(gptq),
+              lost(rotated));
 }

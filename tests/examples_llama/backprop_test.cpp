@@ -65,6 +65,50 @@ TEST_P(GradientTest, EqualsDifferenceQuotients) {
 
 INSTANTIATE_TEST_SUITE_P(Lengths, GradientTest, ::testing::Values(2, 9, 41));
 
+TEST(BackpropTest, PredictionsAreTheSoftmaxThatTheLossIsOf) {
+  const std::vector<Token> tokens = someTokens(kTiny, 9);
+  Parameters<double> parameters(kTiny);
+  fillNormal(parameters, 1);
+  Backprop<double> backprop(kTiny);
+  const RowMatrix<double> p = backprop.predictions(parameters, tokens);
+  ASSERT_EQ(p.rows(), 8);
+  double loss = 0;
+  for (Index i = 0; i < 8; ++i) {
+    EXPECT_NEAR(p.row(i).sum(), 1, 1e-14);
+    loss -= std::log(p(i, tokens[static_cast<std::size_t>(i + 1)])) / 8;
+  }
+  EXPECT_NEAR(backprop.loss(parameters, tokens), loss, 1e-12);
+}
+
+// The divergence from a teacher's predictions: none from its own, and its derivative by differences.
+TEST(BackpropTest, LearnsFromATeacher) {
+  const std::vector<Token> tokens = someTokens(kTiny, 9);
+  Parameters<double> parameters(kTiny), teacher(kTiny), gradient(kTiny), unused(kTiny);
+  fillNormal(parameters, 1);
+  fillNormal(teacher, 2);
+  Backprop<double> backprop(kTiny);
+  const RowMatrix<double> target = backprop.predictions(teacher, tokens);
+  const double loss = backprop.divergenceAndGradient(parameters, tokens, target, gradient);
+  EXPECT_GT(loss, 0.1);
+  EXPECT_NEAR(backprop.divergenceAndGradient(teacher, tokens, target, unused), 0, 1e-13);
+  EXPECT_LT(unused.values().norm(), 1e-12);
+  const double step = 1e-5;
+  for (Index i = 0; i < parameters.values().size(); i += 7) {
+    const double kept = parameters.values()(i);
+    parameters.values()(i) = kept + step;
+    const double above = backprop.divergenceAndGradient(parameters, tokens, target, unused);
+    parameters.values()(i) = kept - step;
+    const double below = backprop.divergenceAndGradient(parameters, tokens, target, unused);
+    parameters.values()(i) = kept;
+    ASSERT_NEAR(gradient.values()(i), (above - below) / (2 * step), 1e-8) << "parameter " << i;
+  }
+  // A word that the teacher rules out counts nothing.
+  RowMatrix<double> sure = RowMatrix<double>::Zero(8, 11);
+  sure.col(4).setOnes();
+  EXPECT_NEAR(backprop.divergenceAndGradient(parameters, tokens, sure, unused),
+              -backprop.predictions(parameters, tokens).col(4).array().log().mean(), 1e-12);
+}
+
 TEST(BackpropTest, FloatGradientIsTheDoubleOneRounded) {
   const std::vector<Token> tokens = someTokens(kTiny, 41);
   Parameters<double> parameters(kTiny), gradient(kTiny);
