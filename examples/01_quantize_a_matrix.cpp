@@ -12,6 +12,7 @@ int main() {
   const auto q = gosset::quantize<Int4>(W);
   const Eigen::VectorXf y = q * x;
 
+  std::cout.precision(3);
   std::cout << q << '\n'
             << gosset::distortion(W, q.dequantized()) << '\n'
             << "relative error of the product " << (y - W * x).norm() / (W * x).norm() << '\n';

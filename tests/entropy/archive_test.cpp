@@ -8,6 +8,9 @@
 
 #include "testing.hpp"
 
+#include <algorithm>
+#include <string>
+
 namespace gosset {
 namespace {
 
@@ -17,8 +20,9 @@ using testing::gaussian;
 
 template <class Format>
 class ArchiveOf : public ::testing::Test {};
-using Formats = ::testing::Types<PerChannel<Ternary>, Grouped<Asymmetric<3>, 32>, PerTensor<Symmetric<8>, float>,
-                                 Incoherent<E8P>, BFloat16>;
+using Formats =
+    ::testing::Types<PerChannel<Ternary>, Grouped<Asymmetric<3>, 32>, PerTensor<Symmetric<8>, float>, LloydMax<3>,
+                     PerChannel<Symmetric<5>>, Incoherent<E8P>, Incoherent<Grouped<Symmetric<3>, 8>>, BFloat16>;
 TYPED_TEST_SUITE(ArchiveOf, Formats);
 
 TYPED_TEST(ArchiveOf, MatricesComeBackBitForBit) {
@@ -43,6 +47,9 @@ TEST(Archive, TernaryTakesAboutItsEntropy) {
   EXPECT_GT(bits(optimal), 1.5);
   const auto sixteen = quantize<PerTensor<LloydMax<4>>>(w);
   EXPECT_LT(bits(sixteen), 1.01 * codeEntropy(sixteen));
+  const auto eight = quantize<PerTensor<LloydMax<3>>>(w);
+  EXPECT_LT(bits(eight), 1.01 * codeEntropy(eight));
+  EXPECT_LT(bits(eight), 2.9);
 }
 
 /// With a threshold of c standard deviations, a share of erfc(c / sqrt(2)) is not zero: what ternary weights are really
@@ -57,6 +64,26 @@ TEST(Archive, TernaryAtAThresholdOfSixTenthsSigmaIsAboutOneAndAHalfBits) {
   EXPECT_NEAR(bits(0.6f), 1.542, 0.02);
   EXPECT_NEAR(bits(0.7f), 1.484, 0.02);
   EXPECT_NEAR(bits(0.8f), 1.407, 0.02);
+}
+
+TEST(Archive, CodesThatAreTooLargeAreRefused) {
+  const auto q = quantize<PerTensor<LloydMax<3>>>(gaussian(20, 40));
+  Bytes bytes = archive(q);
+  const Bytes codes(800, 9);
+  const Bytes content = encodeBytes(codes);
+  const std::string name = "codes";
+  const auto at = std::search(bytes.begin(), bytes.end(), name.begin(), name.end()) + 5;
+  ASSERT_EQ(*at, 2);
+  const auto length = static_cast<std::size_t>(detail::littleEndian(&*at + 1, 8));
+  Bytes forged(bytes.begin(), at + 1);
+  detail::appendNumber(forged, static_cast<std::uint64_t>(content.size()));
+  forged.insert(forged.end(), content.begin(), content.end());
+  forged.insert(forged.end(), at + 9 + static_cast<std::ptrdiff_t>(length), bytes.end());
+  expectThrows<FormatError>([&] { unarchive<PerTensor<LloydMax<3>>>(forged); },
+                            "it holds the code 9, expected codes of 3 bits");
+  *at = 7;
+  expectThrows<FormatError>([&] { unarchive<PerTensor<LloydMax<3>>>(bytes); },
+                            "array codes is kept in way 7, which is unknown here");
 }
 
 TEST(Archive, CorruptedOnesAreRefused) {

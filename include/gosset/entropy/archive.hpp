@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/codebook/concepts.hpp>
 #include <gosset/core/packed.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/entropy/rans.hpp>
+#include <gosset/kernel/layout.hpp>
 #include <gosset/matrix/quantized_matrix.hpp>
+#include <gosset/scale/grid.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -22,13 +26,14 @@
 //   magic   4 bytes, "gARC"
 //   format  u16 length, then the format's name
 //   shape   u64 rows, u64 columns
-//   arrays  in the order of visitFields, each: u16 length and name; u8, 1 where its bytes are coded (entropy/rans.hpp)
-//           and 0 where they are shorter as they are; u64 length and bytes
+//   arrays  in the order of visitFields, each: u16 length and name; u8, the way its content is kept: 0 as it is, 1 its
+//           bytes coded (entropy/rans.hpp), 2 its codes coded, row by row, a byte each; u64 length and content
 //
-// An array is coded as bytes. Codes of 1, 2, 4 or 8 bits lie in bytes whole, and independent ones come out at their
-// entropy: 2-bit ternary codes of Gaussian numbers at about 1.58 bits under the absmean rule, 1.54 under LeastSquares,
-// 1.41 where the threshold is 0.8 sigma. Codes of other widths cross bytes and gain little or nothing; 16-bit codes are
-// two bytes that are taken for independent.
+// Codes of 1, 2, 4 or 8 bits lie in bytes whole; bytes are coded then, several codes at once, and independent codes
+// come out at their entropy: 2-bit ternary codes of Gaussian numbers at about 1.58 bits under the absmean rule, 1.54
+// under LeastSquares, 1.41 where the threshold is 0.8 sigma. Codes of 3, 5, 6 or 7 bits are spread over bytes, and
+// coded one by one, slower, unless they are inside a wrapper such as Incoherent: then, as codes of more than 8 bits,
+// they are taken for independent bytes.
 namespace gosset {
 
 namespace detail {
@@ -43,20 +48,54 @@ inline std::string readText(ArchiveReader& reader) {
   return {bytes.begin(), bytes.end()};
 }
 
-inline void appendArray(std::vector<std::uint8_t>& bytes, std::span<const std::uint8_t> values) {
-  const std::vector<std::uint8_t> coded = encodeBytes(values);
+enum class ArchivedArray : std::uint8_t { kPlain, kCodedBytes, kCodedCodes };
+
+/// A packed matrix whose codes are spread over several bytes.
+template <class P>
+concept SpreadCodes = requires(const P& packed) {
+  requires ScalarCodebook<typename P::Codebook>;
+  requires P::Codebook::kBits < 8 && 8 % P::Codebook::kBits != 0;
+  { packed.codes() } -> std::same_as<CodeMatrix<typename P::Codebook>>;
+};
+
+/// The shorter of `values` as they are and `coded`.
+inline void appendArray(std::vector<std::uint8_t>& bytes, std::span<const std::uint8_t> values, ArchivedArray way,
+                        const std::vector<std::uint8_t>& coded) {
   const bool shorter = coded.size() < values.size();
   const std::span<const std::uint8_t> kept = shorter ? std::span<const std::uint8_t>(coded) : values;
-  appendNumber(bytes, static_cast<std::uint8_t>(shorter ? 1 : 0));
+  appendNumber(bytes, static_cast<std::uint8_t>(shorter ? way : ArchivedArray::kPlain));
   appendNumber(bytes, static_cast<std::uint64_t>(kept.size()));
   bytes.insert(bytes.end(), kept.begin(), kept.end());
 }
 
-inline void readArray(ArchiveReader& reader, const std::string& name, std::span<std::uint8_t> values) {
-  const auto coded = reader.number<std::uint8_t>();
+/// Undoes way 2. Errors: FormatError, also for codes of more bits than the codebook's.
+template <SpreadCodes P>
+void readCodes(std::span<const std::uint8_t> coded, const P& packed, std::span<std::uint8_t> values) {
+  using C = typename P::Codebook;
+  CodeMatrix<C> codes(packed.rows(), packed.cols());
+  const std::span<std::uint8_t> plain(codes.data(), static_cast<std::size_t>(codes.size()));
+  decodeBytes(coded, plain);
+  const auto most = plain.empty() ? plain.end() : std::max_element(plain.begin(), plain.end());
+  ArchiveReader::expect(most == plain.end() || *most < 1 << C::kBits, "it holds the code ", int{*most},
+                        ", expected codes of ", C::kBits, " bits");
+  std::fill(values.begin(), values.end(), std::uint8_t{0});
+  const TileLayout<C> layout(codes.rows(), codes.cols());
+  for (Index block = 0; block < layout.blocks(); ++block) {
+    layout.packBlock(codes.row(block * kBlockRows).data(), codes.cols(), block, values.data());
+  }
+}
+
+template <class P>
+void readArray(ArchiveReader& reader, const std::string& name, const P& packed, std::span<std::uint8_t> values) {
+  const auto way = reader.number<std::uint8_t>();
   const auto kept = reader.take(reader.number<std::uint64_t>());
-  if (coded == 1) return decodeBytes(kept, values);
-  ArchiveReader::expect(coded == 0, "array ", name, " is kept in way ", int{coded}, ", expected 0 or 1");
+  if (way == static_cast<std::uint8_t>(ArchivedArray::kCodedBytes)) return decodeBytes(kept, values);
+  if constexpr (SpreadCodes<P>) {
+    if (way == static_cast<std::uint8_t>(ArchivedArray::kCodedCodes) && name == "codes") {
+      return readCodes(kept, packed, values);
+    }
+  }
+  ArchiveReader::expect(way == 0, "array ", name, " is kept in way ", int{way}, ", which is unknown here");
   ArchiveReader::expect(kept.size() == values.size(), "array ", name, " has ", kept.size(), " bytes, expected ",
                         values.size());
   if (!kept.empty()) std::memcpy(values.data(), kept.data(), kept.size());
@@ -73,7 +112,16 @@ std::vector<std::uint8_t> archive(const QuantizedMatrix<Format>& q) {
   detail::appendNumber(bytes, static_cast<std::uint64_t>(q.cols()));
   q.packed().visitFields([&](std::string_view name, auto values) {
     detail::appendText(bytes, name);
-    detail::appendArray(bytes, {reinterpret_cast<const std::uint8_t*>(values.data()), values.size_bytes()});
+    const std::span<const std::uint8_t> plain(reinterpret_cast<const std::uint8_t*>(values.data()),
+                                              values.size_bytes());
+    if constexpr (detail::SpreadCodes<Packed<Format>>) {
+      if (name == "codes") {
+        const auto codes = q.packed().codes();
+        return detail::appendArray(bytes, plain, detail::ArchivedArray::kCodedCodes,
+                                   encodeBytes({codes.data(), static_cast<std::size_t>(codes.size())}));
+      }
+    }
+    detail::appendArray(bytes, plain, detail::ArchivedArray::kCodedBytes, encodeBytes(plain));
   });
   return bytes;
 }
@@ -97,7 +145,8 @@ QuantizedMatrix<Format> unarchive(std::span<const std::uint8_t> bytes, Index mos
   Packed<Format> packed = Packed<Format>::shaped(static_cast<Index>(rows), static_cast<Index>(cols));
   packed.visitFields([&](std::string_view name, auto values) {
     ArchiveReader::expect(detail::readText(reader) == name, "expected array ", name);
-    detail::readArray(reader, std::string(name), {reinterpret_cast<std::uint8_t*>(values.data()), values.size_bytes()});
+    detail::readArray(reader, std::string(name), packed,
+                      {reinterpret_cast<std::uint8_t*>(values.data()), values.size_bytes()});
   });
   ArchiveReader::expect(reader.rest().empty(), reader.rest().size(), " bytes follow its end");
   if constexpr (requires {
