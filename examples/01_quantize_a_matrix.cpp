@@ -17,3 +17,9 @@ int main() {
             << gosset::distortion(W, q.dequantized()) << '\n'
             << "relative error of the product " << (y - W * x).norm() / (W * x).norm() << '\n';
 }
+
+/* Prints:
+Grouped<Asymmetric<4>, 64>, 300 x 417, 4.55 bits a weight, 71104 bytes
+MSE 0.00135, SQNR 23.9 dB, max error 0.0666
+relative error of the product 0.0626
+*/

@@ -24,3 +24,9 @@ int main() {
   report("GPTQ", gosset::quantize<Format>(W, gosset::Gptq{H}));
   report("GPTQ, largest first", gosset::quantize<Format>(W, gosset::Gptq(H, {.act_order = true})));
 }
+
+/* Prints:
+nearest               3.50 bits a weight, weight error 19%, output error 19.4%
+GPTQ                  3.50 bits a weight, weight error 39%, output error 13.3%
+GPTQ, largest first   3.50 bits a weight, weight error 39%, output error 10.8%
+*/

@@ -26,3 +26,11 @@ int main() {
   std::printf("%d of 256 inputs reach magnitudes of 20\n", static_cast<int>(large.columns().size()));
   report("LLM.int8()", gosset::quantize<gosset::LlmInt8>(W, large));
 }
+
+/* Prints:
+nearest           3.5 bits a weight, output error 19.4%
+AWQ               3.6 bits a weight, output error  6.4%
+8 bits            8.1 bits a weight, output error  1.4%
+3 of 256 inputs reach magnitudes of 20
+LLM.int8()        8.3 bits a weight, output error  0.3%
+*/

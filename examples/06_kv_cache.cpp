@@ -13,7 +13,8 @@ int main() {
   const Eigen::Index width = shape.kv_heads * shape.head_dim;
   Eigen::MatrixXf K = example::gaussian(512, width, 1);  // tokens x kv_heads * head_dim
   K.col(3).array() += 10.f;
-  const Eigen::MatrixXf V = example::gaussian(512, width, 2);
+  Eigen::MatrixXf V = example::gaussian(512, width, 2);
+  V.rowwise() += 2 * example::gaussian(1, width, 4).row(0);  // channels with means of their own
   const Eigen::MatrixXf q = example::gaussian(1, shape.heads * shape.head_dim, 3);
 
   gosset::KvCache<gosset::Float16> exact(shape);
@@ -29,6 +30,14 @@ int main() {
   report("16 bits", KvCache<gosset::Float16>(shape));
   report("KIVI, 4 bits", KvCache<Kivi<4, 32>>(shape, {.window = 64}));
   report("KIVI, 2 bits", KvCache<Kivi<2, 32>>(shape, {.window = 64}));
-  report("GEAR, 2 bits", KvCache<Gear<2, 32, /*rank*/ 4, /*outliers, per mille*/ 20>>(shape, {.window = 64}));
+  report("GEAR, 2 bits", KvCache<Gear<2, 32, /*rank*/ 2, /*outliers, per mille*/ 10>>(shape, {.window = 64}));
   report("keys 4, values 2", KvCache<Kivi<4, 32>, Kivi<2, 32>>(shape, {.window = 64}));  // they need not agree
 }
+
+/* Prints:
+16 bits          16.00 bits an element, attention error  0.0%
+KIVI, 4 bits      5.00 bits an element, attention error  0.8%
+KIVI, 2 bits      3.00 bits an element, attention error  4.9%
+GEAR, 2 bits      3.81 bits an element, attention error  4.5%
+keys 4, values 2  4.00 bits an element, attention error  4.4%
+*/

@@ -37,3 +37,9 @@ int main() {
   const gosset::QuantizedMatrix<Format> q = steps.quantized(W);  // the trained scales are what it stores
   std::printf("scales too:     %4.1f%%, in %.2f bits a weight\n", lost(q.dequantized()), q.bitsPerWeight());
 }
+
+/* Prints:
+rounded:        25.6% of the output's energy lost
+trained:        17.1%
+scales too:     14.2%, in 2.38 bits a weight
+*/

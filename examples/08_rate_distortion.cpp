@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// How far each codebook is from the best that any could do: the mean squared error on N(0, 1), measured with one scale
-// of least squares, beside Shannon's bound D(R) = 2^(-2R) at the bits of its codes. Lattices, which code eight numbers
-// at once, come nearer than any single numbers can; Lloyd-Max is the best of the latter.
+// How far each codebook is from the best that any could do: the mean squared error on Gaussian numbers, in units of
+// their variance, with one scale of least squares, beside Shannon's bound D(R) = 2^(-2R) at the bits of its codes.
+// Lattices, which code eight numbers at once, come nearer than any single numbers can; Lloyd-Max is the best of the
+// latter.
 #include "data.hpp"
 
 #include <gosset/gosset.hpp>
@@ -15,7 +16,7 @@ template <class Codebook>
 void row() {
   const auto q = gosset::quantize<Codebook>(kNumbers, gosset::Nearest{}, {.fit = gosset::LeastSquares{}});
   const double bits = static_cast<double>(Codebook::kBits) / Codebook::kDim;
-  const double mse = gosset::distortion(kNumbers, q.dequantized()).mse;
+  const double mse = std::pow(gosset::distortion(kNumbers, q.dequantized()).relative, 2);
   const double bound = gosset::gaussianDistortion(bits);
   std::printf("%-14s %4.1f  %.4f  %.4f  %4.1f dB\n", Codebook::name().c_str(), bits, mse, bound,
               10 * std::log10(mse / bound));
