@@ -55,6 +55,27 @@ TEST(RoundedActivations, WithinHalfAStepAtEveryMagnitude) {
   }
 }
 
+TEST(RoundedActivations, ATokenMayHaveOneScale) {
+  Eigen::MatrixXf x = testing::gaussian(77, 3);
+  x.col(1).setZero();
+  x(40, 2) = -254;
+  const RoundedActivations a(x.data(), 77, 3, 77, false, ScaleReach::kToken);
+  for (Index token = 0; token < 3; ++token) {
+    const float scale = x.col(token).cwiseAbs().maxCoeff() / 127;
+    for (Index tile = 0; tile < 3; ++tile) EXPECT_EQ(a.scale(token, tile), scale);
+    for (Index j = 0; j < 77; ++j) {
+      const auto q = static_cast<float>(a.numbers(token, j / 32)[j % 32]);
+      EXPECT_LE(std::abs(q * scale - x(j, token)), 0.5001f * scale);
+    }
+  }
+  EXPECT_EQ(a.numbers(2, 1)[8], -127);
+  EXPECT_EQ(a.sum(1, 0), 0);
+  const Eigen::MatrixXf floats = roundedPerToken(x);
+  EXPECT_EQ(floats(40, 2), -254);
+  EXPECT_EQ(floats(41, 2), 2 * static_cast<float>(a.numbers(2, 1)[9]));
+  EXPECT_EQ(floats(76, 0), a.scale(0, 2) * static_cast<float>(a.numbers(0, 2)[12]));
+}
+
 TEST(RoundedActivations, NotANumberStaysOne) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     std::vector<float> x(64, 1.f);

@@ -16,26 +16,36 @@
 
 namespace gosset::detail {
 
-/// Activations in 8 bits: t tokens of n numbers, padded with zeros to tiles of 32, that share a scale.
+/// How many numbers of a token share a scale: the 32 of a tile, or all.
+enum class ScaleReach { kTile, kToken };
+
+/// Activations in 8 bits: t tokens of n numbers, padded with zeros to tiles of 32, that share a scale; or one scale for
+/// all tiles of a token.
 ///
 ///   x ~ scale * q,  scale = max |x| / 127,  q = -127 .. 127 the nearest integer, ties to even
 ///
 /// So |x - scale q| <= scale / 2; on Gaussian activations the relative root mean square error is 0.5%, and about that
 /// is the relative error of a product. The numbers of a tile stand in the order in which TileCode<C> gives columns:
-/// four at a time for each of its 8 registers. A tile with NaN or an infinity has the scale NaN.
+/// four at a time for each of its 8 registers. Where NaN or an infinity is among them the scale is NaN.
 class RoundedActivations {
  public:
   /// x: n x t, column-major, columns `stride` apart.
-  RoundedActivations(const float* x, Index n, Index tokens, Index stride, bool transposed)
+  RoundedActivations(const float* x, Index n, Index tokens, Index stride, bool transposed,
+                     ScaleReach reach = ScaleReach::kTile)
       : tiles_(ceilDiv(n, kTileColumns)),
         tokens_(tokens),
         numbers_(static_cast<std::size_t>(tokens * tiles_ * kTileColumns)),
         scales_(static_cast<std::size_t>(tokens * tiles_)),
         sums_(scales_.size()) {
     parallelFor(tokens, n, [&](Index token) {
+      const float* numbers = x + token * stride;
+      std::uint32_t largest = 0;
+      if (reach == ScaleReach::kToken) {
+        for (Index j = 0; j < n; ++j) largest = std::max(largest, magnitudeBits(numbers[j]));
+      }
       for (Index tile = 0; tile < tiles_; ++tile) {
         const Index first = tile * kTileColumns;
-        round(x + token * stride + first, std::min(kTileColumns, n - first), token, tile, transposed);
+        round(numbers + first, std::min(kTileColumns, n - first), largest, token, tile, transposed);
       }
     });
   }
@@ -55,15 +65,19 @@ class RoundedActivations {
   using Indices = std::make_integer_sequence<int, static_cast<int>(kTileColumns)>;
   static constexpr int kRegisters = static_cast<int>(kTileColumns) / simd::kWordLanes;
 
-  void round(const float* x, Index count, Index token, Index tile, bool transposed) {
+  /// |x| as bits, which order floats and put infinity and NaN above them.
+  static std::uint32_t magnitudeBits(float x) { return std::bit_cast<std::uint32_t>(x) & 0x7fffffffu; }
+
+  /// Fills a tile; `known` is the largest magnitude that its scale is made of, or 0 where that is its own.
+  void round(const float* x, Index count, std::uint32_t known, Index token, Index tile, bool transposed) {
     if (count < kTileColumns) {
       float whole[kTileColumns] = {};
       std::copy(x, x + count, whole);
-      return round(whole, kTileColumns, token, tile, transposed);
+      return round(whole, kTileColumns, known, token, tile, transposed);
     }
     const auto at = static_cast<std::size_t>(token * tiles_ + tile);
     std::int8_t* target = numbers_.data() + static_cast<Index>(at) * kTileColumns;
-    const std::uint32_t bits = largestBits(x);
+    const std::uint32_t bits = known != 0 ? known : largestBits(x);
     const bool finite = bits < 0x7f800000u;
     const float largest = finite ? std::bit_cast<float>(bits) : 0.f;
     const float lift = largest < 0x1p-100f ? 0x1p100f : 1.f;  // so that 127 / largest is finite
@@ -89,7 +103,7 @@ class RoundedActivations {
     simd::store(numbers, __builtin_shufflevector(q, q, (I / 4 + 8 * (I % 4))...));
   }
 
-  /// The largest |x| of a tile as bits, which order floats and put infinity and NaN above them.
+  /// The largest magnitudeBits() of a tile.
   static std::uint32_t largestBits(const float* x) {
     simd::Ints largest{};
     simd::unroll<kRegisters>([&](auto r) {
@@ -106,5 +120,19 @@ class RoundedActivations {
   AlignedVector<float> scales_;
   AlignedVector<std::int32_t> sums_;
 };
+
+/// x (n x t) as ScaleReach::kToken has it, in floats again: for products that have no kernel for bytes.
+inline Eigen::MatrixXf roundedPerToken(const Eigen::Ref<const Eigen::MatrixXf>& x) {
+  const RoundedActivations rounded(x.data(), x.rows(), x.cols(), x.outerStride(), false, ScaleReach::kToken);
+  Eigen::MatrixXf result(x.rows(), x.cols());
+  for (Index token = 0; token < x.cols(); ++token) {
+    for (Index j = 0; j < x.rows(); ++j) {
+      const Index tile = j / kTileColumns;
+      const auto q = static_cast<float>(rounded.numbers(token, tile)[j % kTileColumns]);
+      result(j, token) = rounded.scale(token, tile) * q;
+    }
+  }
+  return result;
+}
 
 }  // namespace gosset::detail

@@ -347,8 +347,10 @@ template <TileCodebook C, class T>
 void multiplyCodes(const CodeView<C, T>& w, Activations activations, const float* x, Index n, Index tokens,
                    Index xStride, float* y, Index yStride) {
   const bool worthIt = w.layout.rows() >= kBlockRows && n >= kTileColumns;  // rounding comes first and is done once
-  if (activations == Activations::kRounded && worthIt) {
-    const RoundedActivations rounded(x, n, tokens, xStride, TileCode<C>::kTransposed);
+  const bool per_token = activations == Activations::kRoundedPerToken;
+  if (per_token || (activations == Activations::kRounded && worthIt)) {
+    const RoundedActivations rounded(x, n, tokens, xStride, TileCode<C>::kTransposed,
+                                     per_token ? ScaleReach::kToken : ScaleReach::kTile);
     if (tokens == 1) return multiplyRounded(w, rounded, y);
     return multiplyRoundedMany(w, rounded, y, yStride);
   }

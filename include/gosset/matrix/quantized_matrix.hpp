@@ -71,7 +71,8 @@ class QuantizedMatrix : public Eigen::EigenBase<QuantizedMatrix<Format_>> {
 
   const Packed<Format>& packed() const { return packed_; }
 
-  /// What products do with their operand: round it to 8 bits where that is faster (the default), or take it as it is.
+  /// What products do with their operand: round it to 8 bits where that is faster (the default), take it as it is, or
+  /// round it with one scale a token.
   /// It is no part of the matrix: neither counted, stored nor compared.
   Activations activations() const { return activations_; }
   void setActivations(Activations activations) { activations_ = activations; }

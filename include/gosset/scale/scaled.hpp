@@ -121,7 +121,7 @@ class Packed<F> {
 
   /// y = matrix * x, x: n x t, y: m x t. Activations are rounded only where a kernel for bytes exists: for codebooks
   /// that have a TileCode, in groups of a multiple of 32 or whole rows. Others decode a block of rows at a time, then
-  /// use Eigen's product.
+  /// use Eigen's product; Activations::kRoundedPerToken rounds for these too.
   void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
                 Activations activations) const {
     if constexpr (detail::TileCodebook<Codebook>) {
@@ -132,13 +132,8 @@ class Packed<F> {
         return;
       }
     }
-    parallelFor(layout().blocks(), detail::kBlockRows * cols_ * (x.cols() + 2), [&](Index block) {
-      RowMatrixXf values(layout().rowsOf(block), cols_);
-      decodeRows(block, values.data(), cols_);
-      auto target = y.middleRows(block * detail::kBlockRows, values.rows());
-      target.noalias() = values * x;
-      target *= unit_;
-    });
+    if (activations == Activations::kRoundedPerToken) return multiplyDecoded(detail::roundedPerToken(x), y);
+    multiplyDecoded(x, y);
   }
 
  private:
@@ -148,6 +143,16 @@ class Packed<F> {
         codes_(static_cast<std::size_t>(layout().bytes())),
         scales_(static_cast<std::size_t>((F::kOneRowOnly ? rows : 1) * groups())),
         zeros_(hasZero() ? scales_.size() : 0) {}
+
+  void multiplyDecoded(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    parallelFor(layout().blocks(), detail::kBlockRows * cols_ * (x.cols() + 2), [&](Index block) {
+      RowMatrixXf values(layout().rowsOf(block), cols_);
+      decodeRows(block, values.data(), cols_);
+      auto target = y.middleRows(block * detail::kBlockRows, values.rows());
+      target.noalias() = values * x;
+      target *= unit_;
+    });
+  }
 
   static constexpr bool hasZero() {
     if constexpr (ScalarCodebook<Codebook>) return Codebook::kHasZero;
