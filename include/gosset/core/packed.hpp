@@ -5,6 +5,7 @@
 
 #include <concepts>
 #include <cstring>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,6 +31,12 @@ enum class Activations {
 ///   visitFields(visit)              calls visit(name, span) for each stored array: all that is kept, and nothing else
 ///   dequantized()                   back to floats
 ///   multiply(x, y, activations)     y = matrix * x, x: n x t, y: m x t; wrappers hand activations on to what is inside
+///
+/// and where files need it
+///
+///   shaped(rows, cols, lengths)     in place of shaped(rows, cols) where the lengths of some arrays do not follow from
+///                                   the shape: lengths(name) is what a file has, true or not (static)
+///   isValid()                       whether what the arrays hold makes sense, where not everything does
 template <class Format>
 class Packed;
 
@@ -56,4 +63,39 @@ Index storedBytes(const P& packed) {
   return bytes;
 }
 
+/// How many numbers a file holds of an array, by the array's name.
+using FieldLengths = std::function<Index(std::string_view name)>;
+
+namespace detail {
+
+/// An all-zero matrix, with arrays as long as a file's where their lengths do not follow from the shape. Whether the
+/// file's other arrays agree is for the reader to check, and isValid().
+template <class P>
+P shapedFor(Index rows, Index cols, const FieldLengths& lengths) {
+  if constexpr (requires { P::shaped(rows, cols, lengths); }) {
+    return P::shaped(rows, cols, lengths);
+  } else {
+    return P::shaped(rows, cols);
+  }
+}
+
+/// The same for what is inside a wrapper, whose arrays are called inner.<name>.
+template <class P>
+P innerShapedFor(Index rows, Index cols, const FieldLengths& lengths) {
+  return shapedFor<P>(rows, cols, [&](std::string_view name) { return lengths("inner." + std::string(name)); });
+}
+
+/// What a packed matrix says of itself, if it says anything: false where a file holds codes that mean nothing.
+template <class P>
+bool isValid(const P& packed) {
+  if constexpr (requires {
+                  { packed.isValid() } -> std::convertible_to<bool>;
+                }) {
+    return packed.isValid();
+  } else {
+    return true;
+  }
+}
+
+}  // namespace detail
 }  // namespace gosset

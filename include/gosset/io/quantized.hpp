@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
+#include <gosset/core/packed.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/io/safetensors.hpp>
 
@@ -56,6 +57,7 @@ concept FieldScalar = std::same_as<T, std::uint8_t> || std::same_as<T, std::uint
 ///   to
 ///                           64 bits or 16- and 32-bit floats; names are unique
 /// and optionally
+///   P::shaped(rows, cols, lengths)  where the lengths of some arrays do not follow from the shape, see core/packed.hpp
 ///   isValid()               whether the arrays' contents make sense, where not every pattern of bits does
 template <class P>
 concept PackedMatrix = requires(const P& packed, P& writable, Index n) {
@@ -190,7 +192,10 @@ P readPacked(const SafetensorsFile& file, std::string_view name) {
   const Index cols = detail::packedNumber(file, name, "cols");
   detail::checkPackedShape(file, name, rows, cols);
 
-  P packed = P::shaped(rows, cols);
+  P packed = detail::shapedFor<P>(rows, cols, [&](std::string_view field) {
+    const std::vector<Index>& shape = file.info(detail::concat(name, ".", field)).shape;
+    return shape.size() == 1 ? shape.front() : 0;
+  });
   packed.visitFields([&]<class T>(std::string_view field, std::span<T> values) {
     static_assert(detail::FieldScalar<T>, "a packed matrix stores unsigned integers and 16- or 32-bit floats");
     const std::string tensor = detail::concat(name, ".", field);
@@ -203,13 +208,9 @@ P readPacked(const SafetensorsFile& file, std::string_view name) {
     }
     if (!values.empty()) std::memcpy(values.data(), file.data(tensor).data(), values.size_bytes());
   });
-  if constexpr (requires {
-                  { std::as_const(packed).isValid() } -> std::convertible_to<bool>;
-                }) {
-    if (!packed.isValid()) {
-      detail::fileError(file.path(), "packed matrix ", detail::printable(name), ": its codes are none of ",
-                        detail::printable(format));
-    }
+  if (!detail::isValid(packed)) {
+    detail::fileError(file.path(), "packed matrix ", detail::printable(name), ": its codes are none of ",
+                      detail::printable(format));
   }
   return packed;
 }

@@ -5,7 +5,6 @@
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/packed.hpp>
 #include <gosset/core/random.hpp>
-#include <gosset/residual/valid.hpp>
 #include <gosset/scale/options.hpp>
 #include <gosset/scale/scaled.hpp>
 
@@ -86,6 +85,9 @@ template <Format F, int r>
 class Packed<LowRank<F, r>> {
  public:
   static Packed shaped(Index rows, Index cols) { return Packed(Packed<F>::shaped(rows, cols)); }
+  static Packed shaped(Index rows, Index cols, const FieldLengths& lengths) {
+    return Packed(detail::innerShapedFor<Packed<F>>(rows, cols, lengths));
+  }
 
   /// Errors: std::invalid_argument where low_rank_iterations is negative, and what the inner format refuses.
   template <class Rounding>

@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <utility>
@@ -88,8 +89,16 @@ class OutlierColumns {
 template <Format F, StorageScalar T>
 class Packed<MixedColumns<F, T>> {
  public:
-  /// An all-zero matrix without outlier columns: their number does not follow from the shape.
+  /// An all-zero matrix without outlier columns.
   static Packed shaped(Index rows, Index cols) { return Packed(Packed<F>::shaped(rows, cols)); }
+  /// One with as many as a file has, if it has their values: their number does not follow from the shape.
+  static Packed shaped(Index rows, Index cols, const FieldLengths& lengths) {
+    Packed packed(detail::innerShapedFor<Packed<F>>(rows, cols, lengths));
+    const Index count = std::clamp<Index>(lengths("columns"), 0, cols);
+    packed.columns_.resize(static_cast<std::size_t>(count));
+    packed.values_.resize(static_cast<std::size_t>(std::clamp<Index>(lengths("values"), 0, rows * count)));
+    return packed;
+  }
 
   template <class Columns>
   static Packed quantize(RowMatrixXf w, const Columns& columns, const QuantizeOptions& options) {
@@ -119,6 +128,14 @@ class Packed<MixedColumns<F, T>> {
   template <class Visitor>
   void visitFields(Visitor&& visit) {
     fields(*this, visit);
+  }
+
+  /// For files: columns must rise, lie in the matrix and all have values, the unit must be positive and finite.
+  bool isValid() const {
+    const bool rising = std::adjacent_find(columns_.begin(), columns_.end(), std::greater_equal<>()) == columns_.end();
+    const bool inside = columns_.empty() || static_cast<Index>(columns_.back()) < cols();
+    const bool whole = values_.size() == columns_.size() * static_cast<std::size_t>(rows());
+    return rising && inside && whole && unit_ > 0 && std::isfinite(unit_) && detail::isValid(inner_);
   }
 
   const Packed<F>& inner() const { return inner_; }

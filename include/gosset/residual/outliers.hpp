@@ -6,7 +6,6 @@
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/packed.hpp>
 #include <gosset/core/parallel.hpp>
-#include <gosset/residual/valid.hpp>
 #include <gosset/scale/options.hpp>
 #include <gosset/scale/scaled.hpp>
 
@@ -44,6 +43,9 @@ template <Format F, int permille>
 class Packed<Outliers<F, permille>> {
  public:
   static Packed shaped(Index rows, Index cols) { return Packed(Packed<F>::shaped(rows, cols)); }
+  static Packed shaped(Index rows, Index cols, const FieldLengths& lengths) {
+    return Packed(detail::innerShapedFor<Packed<F>>(rows, cols, lengths));
+  }
 
   template <class Rounding>
   static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {

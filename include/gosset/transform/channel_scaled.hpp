@@ -119,11 +119,7 @@ class Packed<ChannelScaled<F, T>> {
   /// For files: a scale must be positive and finite, the unit too.
   bool isValid() const {
     const auto positive = [](float value) { return value > 0 && std::isfinite(value); };
-    const bool inside = [&] {
-      if constexpr (requires { inner_.isValid(); }) return static_cast<bool>(inner_.isValid());
-      return true;
-    }();
-    return inside && positive(unit_) &&
+    return detail::isValid(inner_) && positive(unit_) &&
            std::all_of(scales_.begin(), scales_.end(), [&](T value) { return positive(static_cast<float>(value)); });
   }
 

@@ -61,6 +61,9 @@ class Packed<Incoherent<F>> {
 
   const Packed<F>& inner() const { return inner_; }
 
+  /// False where a file holds codes that are none of the inner format.
+  bool isValid() const { return detail::isValid(inner_); }
+
   RowMatrixXf dequantized() const {
     RowMatrixXf w = inner_.dequantized();
     inputs_.inverseRows(w);
