@@ -5,21 +5,40 @@
 
 #include <gosset/rounding/hessian.hpp>
 
+#include <algorithm>
 #include <map>
 #include <string>
 
 // What a model's linear layers see on a text: the input to the roundings that look at activations.
 namespace llama {
 
-/// The Hessian of each linear layer, by the layer's name.
-using Calibration = std::map<std::string, gosset::Hessian>;
+/// What entered one linear layer.
+struct LayerInputs {
+  static constexpr Index kMostTokens = 1024;
 
-/// Runs each sequence from its beginning and gathers the second moments of every linear layer's inputs.
+  explicit LayerInputs(Index inputs) : hessian(inputs), tokens(0, inputs) {}
+
+  /// x: tokens x inputs.
+  void add(const RowMatrixXf& x) {
+    hessian.accumulate(x);
+    const Index take = std::min(x.rows(), kMostTokens - tokens.rows());
+    tokens.conservativeResize(tokens.rows() + take, Eigen::NoChange);
+    tokens.bottomRows(take) = x.topRows(take);
+  }
+
+  gosset::Hessian hessian;  ///< the second moment over all tokens
+  RowMatrixXf tokens;       ///< the first tokens themselves, at most kMostTokens x inputs
+};
+
+/// The inputs of each linear layer, by the layer's name.
+using Calibration = std::map<std::string, LayerInputs>;
+
+/// Runs each sequence from its beginning and gathers the inputs of every linear layer.
 template <class Step>
 Calibration calibrate(const Engine& engine, const std::vector<Sequence>& sequences, Step&& step) {
   Calibration calibration;
   const Observer gather = [&](const std::string& name, const Eigen::Ref<const Eigen::MatrixXf>& x) {
-    calibration.try_emplace(name, x.rows()).first->second.accumulate(x.transpose());
+    calibration.try_emplace(name, x.rows()).first->second.add(x.transpose());
   };
   for (const Sequence& sequence : sequences) {
     KvCache cache(engine.config(), static_cast<Index>(sequence.size()));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shrinks the linear layers of a Llama model and measures what each format costs.
+#include "budget.hpp"
 #include "evaluate.hpp"
 #include "formats.hpp"
 #include "load.hpp"
@@ -20,18 +21,18 @@ using namespace llama;
 
 struct Options {
   fs::path model = GOSSET_EXAMPLE_MODEL_DIR;
-  fs::path tokenizer, text, out;
+  fs::path tokenizer, text, out, json;
   std::vector<std::string> formats = {"fp16",      "int8",       "int4",      "asym4",      "asym4-g32", "nf4-g64",
                                       "gptq4-g32", "quip#4",     "asym3-g32", "lloyd3-g64", "gptq3-g32", "quip#3",
                                       "asym2-g32", "lloyd2-g64", "gptq2-g32", "quip#2"};
   std::uint64_t seed = 1;
   Index tokens = 20000;
   Index calibration = 20000;
-  bool json = false;
+  double budget = 0;  ///< bits a weight; 0 for none
 };
 
 std::string formatHelp() {
-  std::string text = "Formats to try, by comma; fp32 comes first in any case:";
+  std::string text = "Formats to try, by comma, or all; fp32 comes first in any case:";
   for (const FormatEntry& entry : formatTable()) text += "\n" + entry.name + ": " + entry.about;
   return text;
 }
@@ -63,17 +64,24 @@ void parse(int argc, char** argv, Options& o) {
                  "Where to write packed models: FILE.safetensors for a single format, else a folder that gets "
                  "FORMAT.safetensors for each");
   app.add_option("--seed", o.seed, "Of whatever a format draws at random");
-  app.add_flag("--json", o.json, "Print JSON");
+  app.add_option("--budget", o.budget,
+                 "Bits a weight for one model that mixes the formats: each is measured in each layer alone, and every "
+                 "layer gets the one with which the model loses least within the budget")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--json", o.json, "Where to write the rows as JSON");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     std::exit(app.exit(error));
   }
-  for (const std::string& name : o.formats) {
-    if (name != "fp32") findFormat(name);
+  if (o.formats == std::vector<std::string>{"all"}) {
+    o.formats.clear();
+    for (const FormatEntry& entry : formatTable()) o.formats.push_back(entry.name);
   }
   std::erase(o.formats, "fp32");
-  if (isPackedFile(o.out) && o.formats.size() != 1) {
+  for (const std::string& name : o.formats) findFormat(name);
+  if (o.budget > 0 && o.formats.empty()) throw std::invalid_argument("--budget needs --formats to choose from");
+  if (isPackedFile(o.out) && o.formats.size() != 1 && o.budget == 0) {
     throw std::invalid_argument("--out names one file, --formats " + std::to_string(o.formats.size()) + " formats");
   }
 }
@@ -128,12 +136,15 @@ class Compressor {
 
   void run() {
     makeOutFolder();
-    if (!options_.json)
-      printHeader(fs::weakly_canonical(options_.model).filename().string(), model_.config, text_.measured);
+    printHeader(fs::weakly_canonical(options_.model).filename().string(), model_.config, text_.measured);
     report(reference());
     if (needsCalibration()) calibrateModel();
-    for (const std::string& name : options_.formats) report(measure(findFormat(name)));
-    if (options_.json) std::cout << json_.dump(2) << '\n';
+    if (options_.budget > 0) {
+      report(measureMixed());
+    } else {
+      for (const std::string& name : options_.formats) report(measure(findFormat(name)));
+    }
+    if (!options_.json.empty()) writeJson();
   }
 
  private:
@@ -150,8 +161,9 @@ class Compressor {
   }
 
   bool needsCalibration() const {
-    return std::any_of(options_.formats.begin(), options_.formats.end(),
-                       [](const std::string& name) { return findFormat(name).needsHessian; });
+    return options_.budget > 0 ||
+           std::any_of(options_.formats.begin(), options_.formats.end(),
+                       [](const std::string& name) { return findFormat(name).needsCalibration; });
   }
 
   void calibrateModel() {
@@ -160,11 +172,8 @@ class Compressor {
   }
 
   void report(const Row& row) {
-    if (options_.json) {
-      json_.push_back(toJson(row));
-    } else {
-      print(row);
-    }
+    json_.push_back(toJson(row));
+    print(row);
   }
 
   /// The float32 model; keeps its logits.
@@ -185,25 +194,64 @@ class Compressor {
   }
 
   Row measure(const FormatEntry& format) const {
-    const std::size_t matrices = model_.layers.size() * 7 + (model_.output ? 1 : 0);
-    Progress progress(format.name, matrices + text_.measured.size());
-    double sqnr = 0;
-    const auto packed = [&](const LinearInfo&, const RowMatrixXf& weights, const Linear& linear) {
-      sqnr += gosset::distortion(weights, linear.dequantized()).sqnr_db / static_cast<double>(matrices);
-      progress.step();
-    };
-    const Engine engine(packModel(model_, format, options_.seed, packed, calibration_));
+    Progress progress(format.name, matrices());
+    const auto packed = [&](const LinearInfo&, const RowMatrixXf&, const Linear&) { progress.step(); };
+    return measure(format.name, packModel(model_, format, options_.seed, packed, calibration_));
+  }
+
+  /// Each layer in the format that the budget has room for.
+  Row measureMixed() const {
+    std::vector<const FormatEntry*> formats;
+    for (const std::string& name : options_.formats) formats.push_back(&findFormat(name));
+    std::vector<LayerCandidates> layers;
+    {
+      Progress progress("layers", matrices() * formats.size());
+      constexpr Index kTokens = 4000;
+      layers = measureCandidates(model_, formats, options_.seed, calibration_,
+                                 split(text_.calibrating, kTokens, 0).measured, [&] { progress.step(); });
+    }
+    const gosset::BitBudgetPlan plan = planLayers(layers, options_.budget);
+    auto layer = layers.begin();
+    auto choice = plan.choice.begin();
+    auto model = packModel(model_, Rest::kFloat16, [&](const LinearInfo& info, const RowMatrixXf&) {
+      Candidate& chosen = (layer++)->candidates[*choice++];
+      std::printf("  %-44s %-16s %8.3f bits  KL %.5f alone\n", info.name.c_str(), chosen.format->name.c_str(),
+                  8.0 * static_cast<double>(chosen.linear->bytes()) / static_cast<double>(info.rows * info.cols),
+                  chosen.klDivergence);
+      return std::move(chosen.linear);
+    });
+    std::printf("  sum of the KL divergences %.5f\n", plan.loss);
+    return measure("mixed", std::move(model));
+  }
+
+  Row measure(const std::string& name, PackedModel model) const {
+    const Engine engine(std::move(model));
+    Progress progress(name, text_.measured.size());
     QualityMeter meter;
     runSequences(engine, text_.measured, [&](std::size_t i, const Eigen::MatrixXf& logits) {
       meter.add(text_.measured[i], reference_[i], logits);
       progress.step();
     });
-    write(format, engine.model());
-    Row row = sizes(format.name, engine.model(), sizeof(gosset::Float16));
-    row.sqnr = sqnr;
+    write(name, engine.model());
+    Row row = sizes(name, engine.model(), sizeof(gosset::Float16));
+    row.sqnr = sqnr(engine.model());
     row.quality = meter.quality();
     row.tokensPerSecond = speed(engine);
     return row;
+  }
+
+  std::size_t matrices() const { return model_.layers.size() * 7 + (model_.output ? 1 : 0); }
+
+  /// Decibels, mean over layers.
+  double sqnr(const PackedModel& packed) const {
+    std::vector<const Linear*> layers;
+    forEachLinear(packed, [&](const LinearInfo&, const auto& linear) { layers.push_back(linear.get()); });
+    double sum = 0;
+    auto layer = layers.begin();
+    forEachLinear(model_, [&](const LinearInfo&, const RowMatrixXf& weights) {
+      sum += gosset::distortion(weights, (*layer++)->dequantized()).sqnr_db;
+    });
+    return sum / static_cast<double>(layers.size());
   }
 
   /// A row with its sizes filled in; `restBytes` is what a number outside the linear layers takes.
@@ -230,10 +278,16 @@ class Compressor {
     check(!failed, options_.out.string(), ": cannot be made: ", failed.message());
   }
 
-  void write(const FormatEntry& format, const PackedModel& model) const {
+  void write(const std::string& name, const PackedModel& model) const {
     if (options_.out.empty()) return;
     const bool oneFile = isPackedFile(options_.out);
-    savePacked(oneFile ? options_.out : options_.out / (format.name + ".safetensors"), model, tokenizer_);
+    savePacked(oneFile ? options_.out : options_.out / (name + ".safetensors"), model, tokenizer_);
+  }
+
+  void writeJson() const {
+    std::ofstream file(options_.json);
+    file << json_.dump(2) << '\n';
+    check(file.good(), options_.json.string(), ": cannot be written");
   }
 
   Options options_;

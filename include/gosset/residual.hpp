@@ -4,3 +4,4 @@
 #include <gosset/residual/low_rank.hpp>
 #include <gosset/residual/outlier_columns.hpp>
 #include <gosset/residual/outliers.hpp>
+#include <gosset/residual/sensitivity.hpp>

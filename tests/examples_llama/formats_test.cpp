@@ -24,7 +24,7 @@ Tokenizer anyTokenizer(Index vocab) {
 PackedModel packed(const Model& model, const std::string& name, std::uint64_t seed = 1) {
   const FormatEntry& format = findFormat(name);
   Calibration calibration;
-  if (format.needsHessian) {
+  if (format.needsCalibration) {
     const std::vector<Sequence> sequences = {randomTokens(model.config, 40), randomTokens(model.config, 30, 10)};
     calibration = calibrate(Engine(floatModel(model)), sequences, [] {});
   }
@@ -92,7 +92,7 @@ TEST(FormatTable, WithoutCalibrationAFormatThatNeedsItIsRefused) {
   const Model model = randomModel(smallConfig(), false);
   const auto ignore = [](const LinearInfo&, const RowMatrixXf&, const Linear&) {};
   for (const FormatEntry& entry : formatTable()) {
-    if (!entry.needsHessian) continue;
+    if (!entry.needsCalibration) continue;
     expectThrows([&] { packModel(model, entry, 1, ignore); },
                  "format \"" + entry.name + "\" needs a calibration of \"model.layers.0.self_attn.q_proj.weight\"");
   }

@@ -19,6 +19,20 @@
 
 namespace gosset {
 
+namespace detail {
+
+/// What a number of each input counts when the largest are sought: 1, unless the rounding says otherwise.
+template <class Rounding>
+Eigen::VectorXf outlierWeights(const Rounding& rounding, Index n) {
+  if constexpr (requires { rounding.outlierWeights(n); }) {
+    return rounding.outlierWeights(n);
+  } else {
+    return Eigen::VectorXf::Ones(n);
+  }
+}
+
+}  // namespace detail
+
 /// Keeps the few largest and smallest numbers of each row beside Format, in 16 bits each: w ~ inner + S. Each row gives
 /// up round(n * permille / 2000) numbers at either end; for Format they are replaced by the mean of those that stay,
 /// and S, sparse, holds what Format left over of them.
@@ -31,6 +45,7 @@ namespace gosset {
 ///
 /// Bits a number besides the inner ones: permille / 1000 * 24 and, in long rows, 16 / 256; 32 bits a matrix.
 /// A kept number is off by half a unit in the last place of 16-bit floats of the size of S's entry.
+/// A rounding may say what numbers of each input count, as BySensitivity does; then those that count most are kept.
 /// Source: Kang et al., "GEAR" (2024), section 3; there the mean is that of all numbers, outliers included.
 template <class Format, int permille>
 struct Outliers {
@@ -51,8 +66,8 @@ class Packed<Outliers<F, permille>> {
   static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
     Places places(w.rows(), keptInRow(w.cols()));
     RowMatrixXf rest = w;
-    parallelFor(w.rows(), 16 * w.cols(),
-                [&](Index row) { takeOut(rest.row(row).data(), rest.cols(), places.row(row)); });
+    const Eigen::RowVectorXf weights = detail::outlierWeights(rounding, w.cols()).transpose();
+    parallelFor(w.rows(), 16 * w.cols(), [&](Index row) { takeOut(rest.row(row), weights, places.row(row)); });
     Packed packed(Packed<F>::quantize(std::move(rest), rounding, options));
     w -= packed.inner_.dequantized();
     packed.keep(w, places);
@@ -132,12 +147,14 @@ class Packed<Outliers<F, permille>> {
 
   /// Writes the columns of the numbers to keep, ascending, and replaces these numbers by the mean of the others.
   template <class Row>
-  static void takeOut(float* x, Index cols, Row columns) {
+  static void takeOut(Eigen::Ref<Eigen::RowVectorXf> x, const Eigen::RowVectorXf& weights, Row columns) {
+    const Index cols = x.size();
     const Index each = keptAtEachEnd(cols);
     if (each == 0) return;
     std::vector<Index> order(static_cast<std::size_t>(cols));
     std::iota(order.begin(), order.end(), Index{0});
-    const auto less = [x](Index a, Index b) { return x[a] != x[b] ? x[a] < x[b] : a < b; };
+    const Eigen::RowVectorXf rank = x.cwiseProduct(weights);
+    const auto less = [&rank](Index a, Index b) { return rank[a] != rank[b] ? rank[a] < rank[b] : a < b; };
     std::nth_element(order.begin(), order.begin() + each, order.end(), less);
     std::nth_element(order.begin() + each, order.end() - each, order.end(), less);
     std::copy_n(order.begin(), each, columns.data());

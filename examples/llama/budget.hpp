@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "evaluate.hpp"
+#include "formats.hpp"
+
+#include <gosset/calibration/bit_budget.hpp>
+
+// Mixed precision: each layer in the format that serves the model best under a budget of bits. What a layer costs in a
+// format is measured, as the KL divergence of the model in which it alone is packed; that the costs of layers add up
+// is an assumption, and holds while they are small.
+namespace llama {
+
+/// What one format makes of one layer.
+struct Candidate {
+  const FormatEntry* format;
+  std::unique_ptr<Linear> linear;
+  double klDivergence;  ///< of the model with this layer packed, all others in float
+};
+
+/// One linear layer and its candidates, one a format.
+struct LayerCandidates {
+  std::string name;
+  std::vector<Candidate> candidates;
+};
+
+namespace detail {
+
+/// A layer that others stand in for.
+class ReplaceableLinear : public Linear {
+ public:
+  explicit ReplaceableLinear(const RowMatrixXf& weights) : own_(weights) {}
+
+  /// Null for its own weights.
+  void replaceBy(const Linear* other) { other_ = other; }
+
+  Index rows() const override { return own_.rows(); }
+  Index cols() const override { return own_.cols(); }
+  Eigen::MatrixXf apply(const Eigen::Ref<const Eigen::MatrixXf>& x) const override { return now().apply(x); }
+  RowMatrixXf dequantized() const override { return now().dequantized(); }
+  Index bytes() const override { return now().bytes(); }
+  void save(gosset::SafetensorsWriter& file, const std::string& name) const override { now().save(file, name); }
+
+ private:
+  const Linear& now() const { return other_ != nullptr ? *other_ : own_; }
+
+  FloatLinear own_;
+  const Linear* other_ = nullptr;
+};
+
+}  // namespace detail
+
+/// Packs every layer in every format and measures each alone on `sequences`. Calls step() after each.
+template <class Step>
+std::vector<LayerCandidates> measureCandidates(const Model& model, const std::vector<const FormatEntry*>& formats,
+                                               std::uint64_t seed, const Calibration& calibration,
+                                               const std::vector<Sequence>& sequences, Step&& step) {
+  std::vector<detail::ReplaceableLinear*> layers;
+  const Engine engine(packModel(model, Rest::kFloat32, [&](const LinearInfo&, const RowMatrixXf& weights) {
+    auto layer = std::make_unique<detail::ReplaceableLinear>(weights);
+    layers.push_back(layer.get());
+    return layer;
+  }));
+  Logits reference(sequences.size());
+  runSequences(engine, sequences, [&](std::size_t i, Eigen::MatrixXf logits) { reference[i] = std::move(logits); });
+
+  std::vector<LayerCandidates> result;
+  forEachLinear(model, [&](const LinearInfo& info, const RowMatrixXf& weights) {
+    const std::size_t index = result.size();
+    result.push_back({info.name, {}});
+    for (const FormatEntry* format : formats) {
+      auto linear = packLayer(info, weights, *format, seed, index, calibration);
+      layers[index]->replaceBy(linear.get());
+      QualityMeter meter;
+      runSequences(engine, sequences, [&](std::size_t i, const Eigen::MatrixXf& logits) {
+        meter.add(sequences[i], reference[i], logits);
+      });
+      layers[index]->replaceBy(nullptr);
+      result.back().candidates.push_back({format, std::move(linear), meter.quality().klDivergence});
+      step();
+    }
+  });
+  return result;
+}
+
+/// Which candidate of each layer has the least total divergence within `bits` a weight, everything counted.
+/// Throws std::invalid_argument where even the smallest candidates exceed the budget.
+inline gosset::BitBudgetPlan planLayers(const std::vector<LayerCandidates>& layers, double bits) {
+  std::vector<std::vector<gosset::LayerChoice>> choices;
+  Index weights = 0;
+  for (const LayerCandidates& layer : layers) {
+    choices.emplace_back();
+    for (const Candidate& candidate : layer.candidates) {
+      choices.back().push_back({candidate.linear->bytes(), candidate.klDivergence});
+    }
+    weights += layer.candidates.front().linear->rows() * layer.candidates.front().linear->cols();
+  }
+  return gosset::planBitBudget(choices, static_cast<Index>(bits * static_cast<double>(weights) / 8));
+}
+
+}  // namespace llama
