@@ -5,51 +5,15 @@
 #include <gosset/kernel/definition.hpp>
 #include <gosset/kernel/e8p_tile.hpp>
 
-#include "testing.hpp"
-
-#include <vector>
+#include "kernel/random_codes.hpp"
 
 namespace gosset::detail {
 namespace {
 
-/// A packed matrix of random codes with scales (and zero points) of one size.
-template <class C, class T>
-struct Arrays {
-  static constexpr bool hasZero() {
-    if constexpr (ScalarCodebook<C>) return C::kHasZero;
-    return false;
-  }
-
-  Arrays(Index rows, Index n, Index groupTiles, bool oneScale = false)
-      : layout(rows, ceilDiv(n, C::kDim)), bytes(static_cast<std::size_t>(layout.bytes())) {
-    const Index groups = ceilDiv(layout.tiles(), groupTiles), codes = layout.codes();
-    std::vector<typename C::Code> random(static_cast<std::size_t>(rows * codes));
-    std::uint64_t levels = std::uint64_t{1} << C::kBits;
-    if constexpr (ScalarCodebook<C>) levels = static_cast<std::uint64_t>(C::kLevels);
-    for (std::size_t i = 0; i < random.size(); ++i) {
-      random[i] = static_cast<typename C::Code>((randomBits(5, i) >> 16) % levels);
-    }
-    for (Index block = 0; block < layout.blocks(); ++block) {
-      layout.packBlock(random.data() + block * kBlockRows * codes, codes, block, bytes.data());
-    }
-    for (Index i = 0; i < (oneScale ? 1 : rows * groups); ++i) {
-      const double u = static_cast<double>(randomBits(6, static_cast<std::uint64_t>(i)) >> 11) * 0x1p-53;
-      scales.push_back(static_cast<T>(static_cast<float>(0.5 + u)));
-      zeros.push_back(static_cast<T>(static_cast<float>(u * static_cast<double>(levels - 1))));
-    }
-    view = {layout, bytes.data(), scales.data(), hasZero() ? zeros.data() : nullptr, oneScale, groupTiles, groups};
-  }
-
-  TileLayout<C> layout;
-  AlignedVector<std::uint8_t> bytes;
-  std::vector<T> scales, zeros;
-  CodeView<C, T> view{layout, nullptr, nullptr, nullptr, false, 1, 1};
-};
-
 /// Products in both modes, against the definition.
 template <class C, class T>
 void checkProduct(Index rows, Index n, Index tokens, Index groupTiles, bool oneScale = false) {
-  const Arrays<C, T> w(rows, n, groupTiles, oneScale);
+  const RandomCodes<C, T> w(rows, n, groupTiles, oneScale);
   const Index xStride = n + 3, yStride = rows + 5;
   const Eigen::MatrixXf x = testing::gaussian(xStride, tokens, 3);
   Eigen::MatrixXf expected(yStride, tokens), y = Eigen::MatrixXf::Constant(yStride, tokens, 77);
@@ -127,7 +91,7 @@ TEST(Product, ManyTilesAndTokens) {
 }
 
 TEST(Product, DecodesBlocks) {
-  const Arrays<E8PRvq3, Float16> w(37, 77, 2);
+  const RandomCodes<E8PRvq3, Float16> w(37, 77, 2);
   RowMatrixXf values = RowMatrixXf::Constant(37, 80, 77);
   for (Index block = 0; block < 3; ++block) decodeBlock(w.view, block, 77, &values(16 * block, 0), 80);
   for (Index row = 0; row < 37; ++row) {
@@ -137,7 +101,7 @@ TEST(Product, DecodesBlocks) {
 }
 
 TEST(Product, ThreadsDoNotChangeABit) {
-  const Arrays<E8P, Float16> w(417, 417, 14);
+  const RandomCodes<E8P, Float16> w(417, 417, 14);
   const Eigen::MatrixXf x = testing::gaussian(417, 9, 3);
   const int threads = Eigen::nbThreads();
   for (const Activations activations : {Activations::kRounded, Activations::kFloat}) {
@@ -154,7 +118,7 @@ TEST(Product, ThreadsDoNotChangeABit) {
 }
 
 TEST(Product, NotANumberReachesEveryResult) {
-  const Arrays<Symmetric<8>, Float16> w(33, 96, 3);
+  const RandomCodes<Symmetric<8>, Float16> w(33, 96, 3);
   Eigen::VectorXf x = Eigen::VectorXf::Ones(96), y(33);
   x(40) = std::numeric_limits<float>::quiet_NaN();
   multiplyCodes(w.view, Activations::kRounded, x.data(), 96, 1, 96, y.data(), 33);
@@ -162,7 +126,7 @@ TEST(Product, NotANumberReachesEveryResult) {
 }
 
 TEST(Product, SmallMatricesAreNotRounded) {
-  const Arrays<Symmetric<8>, Float16> w(15, 96, 3);
+  const RandomCodes<Symmetric<8>, Float16> w(15, 96, 3);
   const Eigen::VectorXf x = testing::gaussian(96, 1);
   Eigen::VectorXf y(15), exact(15);
   multiplyCodes(w.view, Activations::kRounded, x.data(), 96, 1, 96, y.data(), 15);

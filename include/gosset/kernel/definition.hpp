@@ -53,4 +53,19 @@ void multiplyDefinition(const CodeView<C, T>& w, const float* x, Index n, Index 
   }
 }
 
+/// y (n x t, columns yStride apart) += unit * W^T x for x: m x t, its columns xStride apart.
+template <Codebook C, class T>
+void addTransposedDefinition(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index xStride,
+                             float* y, Index yStride) {
+  for (Index j = 0; j < n; ++j) {
+    for (Index token = 0; token < tokens; ++token) {
+      double sum = 0;
+      for (Index row = 0; row < w.layout.rows(); ++row) {
+        sum += static_cast<double>(numberAt(w, row, j)) * static_cast<double>(x[token * xStride + row]);
+      }
+      y[token * yStride + j] += static_cast<float>(static_cast<double>(unit) * sum);
+    }
+  }
+}
+
 }  // namespace gosset::detail

@@ -27,6 +27,7 @@ struct TileTerm {
 ///                           4 i + k,   or i + 8 k where kTransposed
 ///               Where a register has fewer than 16 lanes, tile points at the first byte of its first lane.
 ///   levels(tile, visit)   the codebook's values exactly: visit(column, Floats) for the 32 columns, lane r: row r
+///   columns(tile, i, visit)   where it exists: the same for the columns 4 i + k alone, as visit(k, Floats)
 template <Codebook C>
 struct TileCode;
 
@@ -147,23 +148,57 @@ requires(C::kBits <= 8 && (ByteLevels<C>::kUniform || C::kLevels <= 16)) struct 
     tileCodes<C>(tile, codes);
     simd::unroll<8>([&](auto i) __attribute__((always_inline)) {
       simd::unroll<4>([&](auto k) __attribute__((always_inline)) {
-        const simd::Words shifted = (simd::Words)codes[i] >> (8 * k);
-        if constexpr (kLookUp) {
-          visit(4 * i + k, simd::lookup16(kLevels.data(), simd::kByteLanes == 64 ? shifted : shifted & 0xffu));
-        } else {
-          const auto code = (simd::Ints)(k == 3 ? shifted : shifted & 0xffu);
-          visit(4 * i + k, simd::toFloats(code) - static_cast<float>(L::kZero));
-        }
+        visit(4 * i + k, levelOfByte((simd::Words)codes[i] >> (8 * k), k == 3));
       });
     });
   }
 
+  template <class Visit>
+  [[gnu::always_inline]] static void columns(const std::uint8_t* tile, Index i, const Visit& visit) {
+    using simd::Words;
+    using Layout = TileLayout<C>;
+    if constexpr (kLookUp && Layout::kPlanes == 1 && simd::kByteLanes == 64) {
+      constexpr int kFields = 8 / C::kBits;
+      const auto fields = simd::load<Words>(tile + kBundleBytes * (i / kFields));
+      const auto down = static_cast<std::uint32_t>(i % kFields * C::kBits);
+      simd::unroll<4>([&](auto k) __attribute__((always_inline)) {  // what stands above the code picks a copy of it
+        visit(k, simd::lookup16(kWrapped.data(), fields >> (down + 8 * k)));
+      });
+    } else {
+      Words codes{};
+      simd::unroll<Layout::kPlanes>([&](auto p) __attribute__((always_inline)) {
+        constexpr Plane kPlane = Layout::kPlane[p];
+        constexpr int kFields = 8 / kPlane.bits;
+        constexpr std::uint32_t kMask = ((1u << kPlane.bits) - 1) * 0x01010101u;
+        const auto fields = simd::load<Words>(tile + kBundleBytes * (kPlane.shift + i / kFields));
+        const auto down = static_cast<std::uint32_t>(i % kFields * kPlane.bits);
+        codes |= ((fields >> down) & kMask) << kPlane.shift;
+      });
+      simd::unroll<4>([&](auto k) __attribute__((always_inline)) { visit(k, levelOfByte(codes >> (8 * k), k == 3)); });
+    }
+  }
+
  private:
+  /// The level of the lowest byte of each lane; clean: the bytes above it are zero.
+  [[gnu::always_inline]] static simd::Floats levelOfByte(simd::Words shifted, bool clean) {
+    if constexpr (kLookUp) {
+      return simd::lookup16(kLevels.data(), simd::kByteLanes == 64 ? shifted : shifted & 0xffu);
+    } else {
+      return simd::toFloats((simd::Ints)(clean ? shifted : shifted & 0xffu)) - static_cast<float>(L::kZero);
+    }
+  }
+
   /// A look-up by the low 4 bits of a lane spares AVX-512 the mask and the conversion.
   static constexpr bool kLookUp = !L::kUniform || (C::kLevels <= 16 && simd::kByteLanes == 64);
   static constexpr std::array<float, 16> kLevels = [] {
     std::array<float, 16> levels{};
     for (int q = 0; q < std::min(16, C::kLevels); ++q) levels[static_cast<std::size_t>(q)] = L::levelOf(q);
+    return levels;
+  }();
+  /// For indices whose bits above the code's are set too.
+  static constexpr std::array<float, 16> kWrapped = [] {
+    std::array<float, 16> levels{};
+    for (std::size_t i = 0; i < 16; ++i) levels[i] = kLevels[i % (std::size_t{1} << std::min(C::kBits, 4))];
     return levels;
   }();
 };

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/kernel/product.hpp>
+
+#include "testing.hpp"
+
+#include <vector>
+
+namespace gosset::detail {
+
+/// A packed matrix of random codes with scales (and zero points) of one size.
+template <class C, class T>
+struct RandomCodes {
+  static constexpr bool hasZero() {
+    if constexpr (ScalarCodebook<C>) return C::kHasZero;
+    return false;
+  }
+
+  RandomCodes(Index rows, Index n, Index groupTiles, bool oneScale = false)
+      : layout(rows, ceilDiv(n, C::kDim)), bytes(static_cast<std::size_t>(layout.bytes())) {
+    const Index groups = ceilDiv(layout.tiles(), groupTiles), codes = layout.codes();
+    std::vector<typename C::Code> random(static_cast<std::size_t>(rows * codes));
+    std::uint64_t levels = std::uint64_t{1} << C::kBits;
+    if constexpr (ScalarCodebook<C>) levels = static_cast<std::uint64_t>(C::kLevels);
+    for (std::size_t i = 0; i < random.size(); ++i) {
+      random[i] = static_cast<typename C::Code>((randomBits(5, i) >> 16) % levels);
+    }
+    for (Index block = 0; block < layout.blocks(); ++block) {
+      layout.packBlock(random.data() + block * kBlockRows * codes, codes, block, bytes.data());
+    }
+    for (Index i = 0; i < (oneScale ? 1 : rows * groups); ++i) {
+      const double u = static_cast<double>(randomBits(6, static_cast<std::uint64_t>(i)) >> 11) * 0x1p-53;
+      scales.push_back(static_cast<T>(static_cast<float>(0.5 + u)));
+      zeros.push_back(static_cast<T>(static_cast<float>(u * static_cast<double>(levels - 1))));
+    }
+    view = {layout, bytes.data(), scales.data(), hasZero() ? zeros.data() : nullptr, oneScale, groupTiles, groups};
+  }
+
+  TileLayout<C> layout;
+  AlignedVector<std::uint8_t> bytes;
+  std::vector<T> scales, zeros;
+  CodeView<C, T> view{layout, nullptr, nullptr, nullptr, false, 1, 1};
+};
+
+}  // namespace gosset::detail

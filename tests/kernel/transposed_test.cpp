@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/kernel/transposed.hpp>
+
+#include <gosset/codebook.hpp>
+#include <gosset/kernel/definition.hpp>
+#include <gosset/kernel/e8p_tile.hpp>
+
+#include "kernel/random_codes.hpp"
+
+namespace gosset::detail {
+namespace {
+
+template <class C, class T>
+void checkTransposed(Index rows, Index n, Index tokens, Index groupTiles, bool oneScale = false) {
+  const RandomCodes<C, T> w(rows, n, groupTiles, oneScale);
+  const Index xStride = rows + 3, yStride = n + 5;
+  const Eigen::MatrixXf x = testing::gaussian(xStride, tokens, 3);
+  Eigen::MatrixXf y = testing::gaussian(yStride, tokens, 4), expected = y;
+  const Eigen::MatrixXf before = y;
+  addTransposedDefinition(w.view, n, 0.5f, x.data(), tokens, xStride, expected.data(), yStride);
+  addTransposed(w.view, n, 0.5f, x.data(), tokens, xStride, y.data(), yStride);
+  ASSERT_LE((y - expected).topRows(n).norm(), 2e-5f * ((expected - before).norm() + 1))
+      << rows << " x " << n << " x " << tokens;
+  ASSERT_EQ(y.bottomRows(5), before.bottomRows(5));
+}
+
+template <class C>
+class TransposedTest : public ::testing::Test {};
+using Codebooks =
+    ::testing::Types<Binary, Ternary, Asymmetric<2>, Asymmetric<3>, Asymmetric<4>, Asymmetric<5>, Symmetric<8>, NormalFloat4, LloydMax<2>, E8P, E8PRvq3>;
+TYPED_TEST_SUITE(TransposedTest, Codebooks);
+
+TYPED_TEST(TransposedTest, OddShapes) {
+  for (const Index rows : {1, 9, 16, 65, 128}) {
+    for (const Index n : testing::kOddSizes) {
+      for (const Index tokens : {1, 2, 4, 15}) {
+        if (rows * n * tokens > 65 * 172 * 4) continue;
+        checkTransposed<TypeParam, Float16>(rows, n, tokens, 2);
+      }
+    }
+  }
+}
+
+TYPED_TEST(TransposedTest, GroupsOfEveryWidthAndOneScaleForAll) {
+  for (const Index tokens : {1, 4}) {
+    for (const Index groupTiles : {1, 3, 50}) checkTransposed<TypeParam, Float16>(33, 417, tokens, groupTiles);
+    checkTransposed<TypeParam, Float16>(33, 417, tokens, 14, true);
+  }
+}
+
+TYPED_TEST(TransposedTest, ManyRows) {
+  for (const Index rows : {511, 512, 513, 1040}) checkTransposed<TypeParam, Float16>(rows, 65, 4, 1);
+}
+
+TEST(Transposed, ScalesInEveryType) {
+  checkTransposed<Asymmetric<3>, BFloat16>(33, 417, 1, 2);
+  checkTransposed<Asymmetric<3>, float>(33, 417, 9, 2);
+}
+
+TEST(Transposed, SumsOfLanes) {
+  simd::Floats v[16];
+  for (int i = 0; i < 16; ++i) {
+    for (int lane = 0; lane < simd::kWordLanes; ++lane) v[i][lane] = static_cast<float>(100 * i + lane * lane);
+  }
+  const auto expectSums = [&](auto count) {
+    float sums[count];
+    storeSums<count>(v, sums);
+    for (int i = 0; i < count; ++i) {
+      float expected = 0;
+      for (int lane = 0; lane < simd::kWordLanes; ++lane) expected += v[i][lane];
+      EXPECT_EQ(sums[i], expected) << i << " of " << count;
+    }
+  };
+  expectSums(std::integral_constant<int, 1>{});
+  expectSums(std::integral_constant<int, 2>{});
+  expectSums(std::integral_constant<int, 4>{});
+  expectSums(std::integral_constant<int, 8>{});
+  expectSums(std::integral_constant<int, 16>{});
+}
+
+}  // namespace
+}  // namespace gosset::detail
