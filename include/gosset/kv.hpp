@@ -8,4 +8,3 @@
 #include <gosset/kv/scores.hpp>
 #include <gosset/kv/shape.hpp>
 #include <gosset/kv/stream.hpp>
-#include <gosset/kv/transposed_product.hpp>

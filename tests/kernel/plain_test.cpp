@@ -26,5 +26,36 @@ TYPED_TEST(PlainProductTest, EveryShape) {
   }
 }
 
+TYPED_TEST(PlainProductTest, RowsMayStandApart) {
+  using Matrix = Eigen::Matrix<TypeParam, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const Matrix w = testing::gaussian(9, 172).cast<TypeParam>();
+  const Eigen::VectorXf x = testing::gaussian(65, 1, 2);
+  Eigen::VectorXf y(9);
+  multiplyPlain(w.data() + 100, 9, 65, 172, x.data(), y.data());
+  const Eigen::VectorXf expected = w.middleCols(100, 65).template cast<float>() * x;
+  EXPECT_LE((y - expected).norm(), 4e-6f * expected.norm());
+}
+
+TYPED_TEST(PlainProductTest, TransposedInEveryShape) {
+  using Matrix = Eigen::Matrix<TypeParam, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  for (const Index m : testing::kOddSizes) {
+    for (const Index n : testing::kOddSizes) {
+      for (const Index tokens : {1, 2, 4, 15}) {
+        if (m * n * tokens > 65 * 172 * 4) continue;
+        const Matrix w = testing::gaussian(m, n + 3).cast<TypeParam>();
+        const Eigen::MatrixXf x = testing::gaussian(m + 1, tokens, 2), before = testing::gaussian(n + 2, tokens, 3);
+        Eigen::MatrixXf y = before;
+        addPlainTransposed(w.data(), m, n, n + 3, x.data(), tokens, m + 1, y.data(), n + 2);
+        const Eigen::MatrixXd expected =
+            w.leftCols(n).transpose().template cast<double>() * x.topRows(m).cast<double>() +
+            before.topRows(n).cast<double>();
+        ASSERT_LE((y.topRows(n).template cast<double>() - expected).norm(), 4e-6 * (1 + expected.norm()))
+            << m << " x " << n << " x " << tokens;
+        ASSERT_EQ(y.bottomRows(2), before.bottomRows(2));
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace gosset::detail

@@ -18,16 +18,22 @@ void checkTransposed(Index rows, Index n, Index tokens, Index groupTiles, bool o
   Eigen::MatrixXf y = testing::gaussian(yStride, tokens, 4), expected = y;
   const Eigen::MatrixXf before = y;
   addTransposedDefinition(w.view, n, 0.5f, x.data(), tokens, xStride, expected.data(), yStride);
-  addTransposed(w.view, n, 0.5f, x.data(), tokens, xStride, y.data(), yStride);
-  ASSERT_LE((y - expected).topRows(n).norm(), 2e-5f * ((expected - before).norm() + 1))
-      << rows << " x " << n << " x " << tokens;
+  const float bound = 2e-5f * ((expected - before).norm() + 1);
+  addTransposedFloat(w.view, n, 0.5f, x.data(), tokens, xStride, y.data(), yStride);
+  ASSERT_LE((y - expected).topRows(n).norm(), bound) << rows << " x " << n << " x " << tokens;
   ASSERT_EQ(y.bottomRows(5), before.bottomRows(5));
+  if constexpr (TileCode<C>::kExact) {
+    y = before;
+    addTransposedInteger(w.view, n, 0.5f, x.data(), tokens, xStride, y.data(), yStride);
+    ASSERT_LE((y - expected).topRows(n).norm(), bound) << rows << " x " << n << " x " << tokens << ", integers";
+    ASSERT_EQ(y.bottomRows(5), before.bottomRows(5));
+  }
 }
 
 template <class C>
 class TransposedTest : public ::testing::Test {};
-using Codebooks =
-    ::testing::Types<Binary, Ternary, Asymmetric<2>, Asymmetric<3>, Asymmetric<4>, Asymmetric<5>, Symmetric<8>, NormalFloat4, LloydMax<2>, E8P, E8PRvq3>;
+using Codebooks = ::testing::Types<Binary, Ternary, Asymmetric<2>, Asymmetric<3>, Asymmetric<4>, Asymmetric<5>,
+                                   Symmetric<8>, NormalFloat4, LloydMax<2>, E8P, E8PRvq3>;
 TYPED_TEST_SUITE(TransposedTest, Codebooks);
 
 TYPED_TEST(TransposedTest, OddShapes) {

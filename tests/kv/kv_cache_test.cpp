@@ -235,11 +235,11 @@ TEST(KvCache, EveryBitIsCounted) {
   EXPECT_DOUBLE_EQ((filled<Two>(shape, 148).bitsPerElement()),
                    (3 * numbers + units + 16 * 2 * 20 * 128) / (2 * 148 * 128));
   // Keys: lines of 128, 20 per mille: one at either end; values: lines of 64, one at either end; 24 bits each. Factors
-  // of rank 3: 128 + 64 numbers.
+  // of rank 3: 128 + 64 numbers, and a scale each.
   const double outliers = 2 * 24 * (2 * 64 + 2 * 128);
   const double factors = 2 * 2 * 16 * 3 * (128 + 64);
   EXPECT_DOUBLE_EQ((filled<Gear<2, 32, 3, 20>>(shape, 128).bitsPerElement()),
-                   3 + (outliers + factors + 3 * units) / numbers);
+                   3 + (outliers + factors + (2 + 3) * units) / numbers);
   // A seed for either side.
   EXPECT_DOUBLE_EQ((filled<Incoherent<Two>>(shape, 128).bitsPerElement()), 3 + (units + 2 * 64) / numbers);
   auto cut = filled<Two>(shape, 128);
@@ -307,19 +307,23 @@ TEST(KvCache, LongPromptsAreCutIntoBlocksOfWholeWindows) {
   expectAttention(cache);
 }
 
-TEST(KvCache, AHundredThousandTokensOneByOne) {
-  const KvShape shape{.heads = 2, .kv_heads = 1, .head_dim = 4};
-  KvCache<Kivi<4, 128>> cache(shape);
-  const RowMatrixXf w = gaussian(1000, 4);
-  for (Index t = 0; t < 100000; ++t) cache.append(w.row(t % 1000), w.row((t + 1) % 1000));
-  const Index blocks = 100000 / 128, rest = 100000 % 128;
-  // 4 rows of 128 codes and their scales; 128 rows, each of 4 bytes for its 4 codes, and theirs; two units.
-  const Index in_block = 4 * 64 + 4 * 4 + 128 * 4 + 128 * 4 + 2 * 4;
-  EXPECT_EQ(cache.bytes(), blocks * in_block + rest * 2 * 4 * 2);
-  EXPECT_EQ(cache.size(), 100000);
-  const Eigen::VectorXf q = Eigen::VectorXf::Zero(8);
+TEST(KvCache, AMillionTokensOneByOne) {
+  const KvShape shape{.heads = 1, .kv_heads = 1, .head_dim = 8};
+  KvCache<Kivi<4, 128>> cache(shape, {.window = 1000});
+  const RowMatrixXf w = gaussian(1000, 8);
+  constexpr Index kTokens = 1'000'123;
+  // In a block 4 bits for each number; a scale and a zero point for 128 (104 of the last) numbers of a channel, and for
+  // the 8 of a token; two units.
+  const Index in_block = 2 * 8000 / 2 + 4 * 8 * 8 + 4 * 1000 + 2 * 4;
+  for (Index t = 0; t < kTokens; ++t) {
+    cache.append(w.row(t % 1000), w.row((t + 1) % 1000));
+    if (t % 99'999 != 0) continue;
+    ASSERT_EQ(cache.bytes(), (t + 1) / 1000 * in_block + (t + 1) % 1000 * 2 * 16) << t;
+  }
+  EXPECT_EQ(cache.size(), kTokens);
+  EXPECT_EQ(cache.bytes(), 1000 * in_block + 123 * 2 * 16);
   const Eigen::VectorXf mean = w.colwise().mean();
-  EXPECT_LT((cache.attend(q).head(4) - mean).norm(), 0.01f) << "the mean of all values";
+  EXPECT_LT((cache.attend(Eigen::VectorXf::Zero(8)) - mean).norm(), 0.01f) << "the mean of all values";
 }
 
 TEST(KvCacheErrors, Shapes) {

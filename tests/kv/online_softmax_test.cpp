@@ -14,10 +14,10 @@ Eigen::VectorXf inSteps(const Eigen::VectorXf& scores, const RowMatrixXf& values
   for (Index first = 0; first < scores.size(); first += step) {
     const Index count = std::min(step, scores.size() - first);
     Eigen::VectorXf weights = scores.segment(first, count);
-    softmax.weigh(0, weights);
+    softmax.weigh(0, weights.data(), count);
     softmax.output() += values.middleRows(first, count).transpose() * weights;
   }
-  return softmax.result();
+  return softmax.result(0);
 }
 
 TEST(OnlineSoftmax, StepsMakeNoDifference) {
@@ -39,8 +39,32 @@ TEST(OnlineSoftmax, HiddenScoresWeighNothing) {
   scores[4] = -1e30f;
   EXPECT_EQ(inSteps(scores, values, 2), values.row(4).transpose());
   detail::OnlineSoftmax softmax(1, 1);
-  softmax.weigh(0, scores);
+  softmax.weigh(0, scores.data(), 9);
   EXPECT_EQ(scores.sum(), 1.f) << "exactly 0 where hidden";
+}
+
+TEST(OnlineSoftmax, StartsOver) {
+  const RowMatrixXf values = testing::gaussian(9, 7);
+  detail::OnlineSoftmax softmax(7, 2);
+  Eigen::VectorXf weights = Eigen::VectorXf::Constant(9, 100.f);
+  softmax.weigh(1, weights.data(), 9);
+  softmax.output().col(1) += values.transpose() * weights;
+  EXPECT_FALSE(softmax.result(1).isZero(0));
+  softmax.reset(7, 2);
+  EXPECT_TRUE(softmax.result(1).isZero(0));
+}
+
+TEST(ExpOfNegative, FollowsExp) {
+  const auto check = [](float x, double bound) {
+    const float y = detail::expOfNegative(simd::splat<simd::Floats>(x))[0];
+    const double expected = std::exp(static_cast<double>(x));
+    EXPECT_LE(std::abs(static_cast<double>(y) - expected), bound * expected) << x;
+  };
+  for (int i = 0; i <= 8700; ++i) check(static_cast<float>(-i) * 0.01f, 3 * 0x1p-24);
+  EXPECT_EQ(detail::expOfNegative(simd::Floats{})[0], 1.f);
+  EXPECT_EQ(detail::expOfNegative(simd::splat<simd::Floats>(-87.5f))[0], 0.f);
+  EXPECT_EQ(detail::expOfNegative(simd::splat<simd::Floats>(kHidden))[0], 0.f);
+  EXPECT_TRUE(std::isnan(detail::expOfNegative(simd::splat<simd::Floats>(std::nanf("")))[0]));
 }
 
 }  // namespace

@@ -103,10 +103,21 @@ TEST(LowRank, ProductsEqualThoseOfTheDequantizedMatrix) {
 
 TEST(LowRank, EveryByteIsCounted) {
   const auto q = quantize<LowRank<Backbone, 4>>(gaussian(64, 128));
-  EXPECT_EQ(q.bytes(), 64 * 128 * 2 / 8 + 64 * 2 * 4 + 4 + 2 * 4 * (64 + 128) + 4);
+  EXPECT_EQ(q.bytes(), 64 * 128 * 2 / 8 + 64 * 2 * 4 + 4 + 2 * 4 * (64 + 128) + 4 * 4);
   const auto narrow = quantize<LowRank<Backbone, 4>>(gaussian(3, 128));
   EXPECT_EQ(narrow.packed().rank(), 3);
-  EXPECT_EQ(narrow.bytes(), 3 * 128 * 2 / 8 + 3 * 2 * 4 + 4 + 2 * 3 * (3 + 128) + 4);
+  EXPECT_EQ(narrow.bytes(), 3 * 128 * 2 / 8 + 3 * 2 * 4 + 4 + 2 * 3 * (3 + 128) + 3 * 4);
+}
+
+TEST(LowRank, FactorsInBytes) {
+  using Bytes = LowRank<Backbone, 4, std::int8_t>;
+  const RowMatrixXf w = decaying(172, 65, 0.9f);
+  const auto q = quantize<Bytes>(w);
+  const auto halves = quantize<LowRank<Backbone, 4>>(w);
+  EXPECT_EQ(q.bytes(), quantize<Backbone>(w).bytes() + 4 * (172 + 65) + 4 * 4);
+  EXPECT_LT((q.dequantized() - w).norm(), 1.01f * (halves.dequantized() - w).norm());
+  EXPECT_EQ(Packed<Bytes>::formatName(), "LowRank<Grouped<Asymmetric<2>, 64>, 4, std::int8_t>");
+  EXPECT_TRUE(quantize<Bytes>(RowMatrixXf::Zero(9, 65)).dequantized().isZero(0));
 }
 
 TEST(LowRank, TheSeedAndTheShapeDecideEverything) {

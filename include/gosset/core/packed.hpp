@@ -30,6 +30,7 @@ enum class Activations {
 ///   rows() cols()
 ///   visitFields(visit)              calls visit(name, span) for each stored array: all that is kept, and nothing else
 ///   dequantized()                   back to floats
+///   addTransposed(x, y)             where it exists, y += matrix^T * x, x: m x t, y: n x t
 ///   multiply(x, y, activations)     y = matrix * x, x: n x t, y: m x t; wrappers hand activations on to what is inside
 ///
 /// and where files need it
@@ -54,6 +55,20 @@ concept PackedObject = requires(const P p, Index n, Eigen::Ref<Eigen::MatrixXf> 
 /// A type that says how numbers are stored.
 template <class F>
 concept Format = PackedObject<Packed<F>>;
+
+namespace detail {
+
+/// y += packed^T * x; x: m x t, y: n x t, by the format's own product where it has one.
+template <PackedObject P>
+void addTransposedProduct(const P& packed, const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) {
+  if constexpr (requires { packed.addTransposed(x, y); }) {
+    packed.addTransposed(x, y);
+  } else {
+    y.noalias() += packed.dequantized().transpose() * x;
+  }
+}
+
+}  // namespace detail
 
 /// Bytes that a packed matrix keeps: every stored array, padding included.
 template <PackedObject P>

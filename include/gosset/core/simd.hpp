@@ -80,6 +80,17 @@ template <class T>
   return x;
 }
 
+/// x, loaded once: the compiler would otherwise read it from memory again for each use.
+template <class V>
+[[gnu::always_inline]] inline V inRegister(V x) {
+#if defined(__AVX__)
+  asm("" : "+v"(x));
+#elif defined(__SSE2__)
+  asm("" : "+x"(x));
+#endif
+  return x;
+}
+
 /// f(0), f(1), .. f(N - 1), each a compile-time constant: loops that must be unrolled whatever the optimizer thinks.
 template <int N, class F>
 [[gnu::always_inline]] inline void unroll(const F& f) {

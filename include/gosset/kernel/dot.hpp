@@ -87,11 +87,18 @@ namespace detail {
 
 }  // namespace detail
 
-/// Lane i of the result: acc + sum over the lane's four bytes of unsigned w times signed x; x holds the same four bytes
-/// in every lane. kSmall promises that no byte of w exceeds 127, which spares some machines half the work.
+/// Whether a machine has one instruction for dot().
+#if (defined(__AVX512VNNI__) && defined(__AVX512BW__)) || (defined(__AVXVNNI__) && defined(__AVX2__)) || \
+    defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_MATMUL_INT8)
+inline constexpr bool kHasDot = true;
+#else
+inline constexpr bool kHasDot = false;
+#endif
+
+/// Lane i of the result: acc + sum over the lane's four bytes of unsigned w times signed x. kSmall promises that no
+/// byte of w exceeds 127, which spares some machines half the work.
 template <bool kSmall>
-[[gnu::always_inline]] inline Ints dot(Ints acc, Bytes w, std::int32_t four) {
-  [[maybe_unused]] const Ints x = splat<Ints>(four);
+[[gnu::always_inline]] inline Ints dot(Ints acc, Bytes w, Ints x) {
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
   return (Ints)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)w, (__m512i)x);
 #elif defined(__AVXVNNI__) && defined(__AVX2__)
@@ -119,10 +126,24 @@ template <bool kSmall>
 #else
   unroll<4>([&](auto k) {
     const auto byte = (Ints)(((Words)w >> (8 * k)) & 0xffu);
-    acc += byte * splat<Ints>((four << (24 - 8 * k)) >> 24);
+    acc += byte * ((Ints)((Words)x << (24 - 8 * k)) >> 24);
   });
   return acc;
 #endif
+}
+
+/// The same where x holds the same four bytes in every lane.
+template <bool kSmall>
+[[gnu::always_inline]] inline Ints dot(Ints acc, Bytes w, std::int32_t four) {
+  return dot<kSmall>(acc, w, splat<Ints>(four));
+}
+
+/// Each 16 bytes as a matrix of 4 x 4, transposed.
+[[gnu::always_inline]] inline Bytes transpose4(Bytes v) {
+  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    return __builtin_shufflevector(v, v, (I / 16 * 16 + I % 4 * 4 + I / 4 % 4)...);
+  }
+  (std::make_integer_sequence<int, kByteLanes>{});
 }
 
 /// Byte lane i: table[index lane i], indices 0 .. 15.
@@ -188,6 +209,9 @@ template <std::uint8_t kMask>
 
 /// kWordLanes numbers from p on, as floats.
 [[gnu::always_inline]] inline Floats widen(const float* p) { return load<Floats>(p); }
+[[gnu::always_inline]] inline Floats widen(const std::int8_t* p) {
+  return __builtin_convertvector(load<Vec<std::int8_t, kWordLanes>>(p), Floats);
+}
 [[gnu::always_inline]] inline Floats widen(const BFloat16* p) {
   const auto bits = load<Vec<std::uint16_t, kWordLanes>>(p);
   return (Floats)(__builtin_convertvector(bits, Words) << 16);

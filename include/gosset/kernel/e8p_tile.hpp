@@ -182,6 +182,7 @@ struct TileCode<E8P> {
   static constexpr int kTerms = 1;
   static constexpr bool kTransposed = simd::kHasLookup256;
   static constexpr TileTerm kTerm[] = {kE8PTerm};
+  static constexpr bool kExact = true;
   template <int>
   [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
     e8pTile(tile, out);
@@ -197,6 +198,7 @@ struct TileCode<E81B> {
   static constexpr int kTerms = 1;
   static constexpr bool kTransposed = simd::kHasLookup256;
   static constexpr TileTerm kTerm[] = {kE81BTerm};
+  static constexpr bool kExact = true;
   template <int>
   [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
     e81bTile(tile, out);
@@ -216,6 +218,7 @@ requires(TileCode<A>::kTerms == 1 && TileCode<B>::kTerms == 1) struct TileCode<R
   static constexpr TileTerm kTerm[] = {
       TileCode<A>::kTerm[0],
       {TileCode<B>::kTerm[0].zero, TileCode<B>::kTerm[0].unit* Residual<A, B>::kStep, TileCode<B>::kTerm[0].small}};
+  static constexpr bool kExact = TileCode<A>::kExact && TileCode<B>::kExact;  // but for the rounding of the step
   template <int term>
   [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
     if constexpr (term == 0) {

@@ -6,25 +6,28 @@
 #include <gosset/kernel/dot.hpp>
 
 #include <algorithm>
+#include <cstdint>
+#include <type_traits>
 
-// y = W x from 16- or 32-bit floats, row after row: the baseline that packed codes are measured against.
+// y = W x and y += W^T x from 16- or 32-bit floats (or bytes), row after row: the baseline that packed codes are
+// measured against.
 namespace gosset::detail {
 
 /// Rows that share the loads of the activations.
 inline constexpr Index kPlainRows = 4;
 
-/// The dot products of kRows rows, n numbers each, with x.
+/// The dot products of kRows rows, n numbers each and `stride` apart, with x.
 template <int kRows, class T>
-[[gnu::always_inline]] inline void plainDots(const T* w, Index n, const float* x, float* y) {
+[[gnu::always_inline]] inline void plainDots(const T* w, Index n, Index stride, const float* x, float* y) {
   using simd::Floats;
   constexpr Index kLanes = simd::kWordLanes, kUnroll = 64 / (sizeof(T) * kLanes) > 1 ? 64 / (sizeof(T) * kLanes) : 1;
   Floats sums[kRows][kUnroll] = {};
   Index j = 0;
   for (; j + kLanes * kUnroll <= n; j += kLanes * kUnroll) {
     simd::unroll<kRows>([&](auto r) __attribute__((always_inline)) {
-      const T* row = w + r * n + j;
+      const T* row = w + r * stride + j;
       // A register of each row is a cache line: of the rows that come next, so that a stream never starts cold.
-      simd::prefetch(reinterpret_cast<const std::uint8_t*>(row + kRows * n));
+      simd::prefetch(reinterpret_cast<const std::uint8_t*>(row + kRows * stride));
       simd::unroll<static_cast<int>(kUnroll)>([&](auto u) __attribute__((always_inline)) {
         sums[r][u] += simd::widen(row + u * kLanes) * simd::load<Floats>(x + j + u * kLanes);
       });
@@ -34,22 +37,97 @@ template <int kRows, class T>
     float total = 0;
     for (Index u = 1; u < kUnroll; ++u) sums[r][0] += sums[r][u];
     for (int lane = 0; lane < kLanes; ++lane) total += sums[r][0][lane];
-    for (Index k = j; k < n; ++k) total += static_cast<float>(w[r * n + k]) * x[k];
+    for (Index k = j; k < n; ++k) total += static_cast<float>(w[r * stride + k]) * x[k];
     y[r] = total;
   }
 }
 
-/// y (m) = W x; w: m x n, row after row.
+/// y (m) = W x; w: m x n, rows `stride` apart.
 template <class T>
-void multiplyPlain(const T* w, Index m, Index n, const float* x, float* y) {
+void multiplyPlain(const T* w, Index m, Index n, Index stride, const float* x, float* y) {
   parallelFor(ceilDiv(m, kPlainRows), kPlainRows * n / 4, [&](Index block) {
     const Index first = block * kPlainRows;
     if (first + kPlainRows <= m) {
-      plainDots<kPlainRows>(w + first * n, n, x, y + first);
+      plainDots<kPlainRows>(w + first * stride, n, stride, x, y + first);
     } else {
-      for (Index row = first; row < m; ++row) plainDots<1>(w + row * n, n, x, y + row);
+      for (Index row = first; row < m; ++row) plainDots<1>(w + row * stride, n, stride, x, y + row);
     }
   });
+}
+
+/// The same, row after row.
+template <class T>
+void multiplyPlain(const T* w, Index m, Index n, const float* x, float* y) {
+  multiplyPlain(w, m, n, n, x, y);
+}
+
+/// Up to so many columns of x have kernels for products with W^T; more are worth widening W for Eigen's product.
+inline constexpr Index kFewColumns = 16;
+
+/// Columns of x that share the loads of W, in products with W^T.
+inline constexpr int kPlainTogether = simd::kVectorRegisters >= 32 ? 8 : 4;
+
+/// y += W^T x for kRegisters registers of columns of W, m rows `stride` apart, and kTokens columns of x.
+template <int kTokens, int kRegisters, class T>
+[[gnu::always_inline]] inline void addPlainColumns(const T* w, Index m, Index stride, const float* x, Index xStride,
+                                                   float* y, Index yStride) {
+  using simd::Floats;
+  constexpr Index kLanes = simd::kWordLanes, kAheadRows = 16;
+  Floats sums[kTokens][kRegisters];
+  simd::unroll<kTokens * kRegisters>([&](auto i) __attribute__((always_inline)) {
+    sums[i / kRegisters][i % kRegisters] = simd::load<Floats>(y + i / kRegisters * yStride + i % kRegisters * kLanes);
+  });
+  for (Index row = 0; row < m; ++row) {
+    const T* from = w + row * stride;
+    Floats numbers[kRegisters];
+    simd::unroll<kRegisters>([&](auto r) __attribute__((always_inline)) {
+      simd::prefetch(reinterpret_cast<const std::uint8_t*>(from + kAheadRows * stride + r * kLanes));
+      numbers[r] = simd::widen(from + r * kLanes);
+    });
+    simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+      const auto factor = simd::splat<Floats>(x[k * xStride + row]);
+      simd::unroll<kRegisters>([&](auto r) __attribute__((always_inline)) {
+        sums[k][r] = simd::multiplyAdd(numbers[r], factor, sums[k][r]);
+      });
+    });
+  }
+  simd::unroll<kTokens * kRegisters>([&](auto i) __attribute__((always_inline)) {
+    simd::store(y + i / kRegisters * yStride + i % kRegisters * kLanes, sums[i / kRegisters][i % kRegisters]);
+  });
+}
+
+/// y (n x t, column-major, columns yStride apart) += W^T x; w: m x n, rows `stride` apart; x: m x t, columns xStride
+/// apart. Allocates nothing.
+template <class T>
+void addPlainTransposed(const T* w, Index m, Index n, Index stride, const float* x, Index tokens, Index xStride,
+                        float* y, Index yStride) {
+  constexpr Index kLanes = simd::kWordLanes;
+  const auto columns = [&](Index token, auto together) {
+    constexpr int kColumns = together, kRegisters = std::min(2 * kPlainTogether / kColumns, 8);
+    const float* numbers = x + token * xStride;
+    float* target = y + token * yStride;
+    Index j = 0;
+    for (; j + kRegisters * kLanes <= n; j += kRegisters * kLanes) {
+      addPlainColumns<kColumns, kRegisters>(w + j, m, stride, numbers, xStride, target + j, yStride);
+    }
+    for (; j + kLanes <= n; j += kLanes) {
+      addPlainColumns<kColumns, 1>(w + j, m, stride, numbers, xStride, target + j, yStride);
+    }
+    for (; j < n; ++j) {
+      for (Index k = 0; k < kColumns; ++k) {
+        float sum = target[k * yStride + j];
+        for (Index row = 0; row < m; ++row) sum += static_cast<float>(w[row * stride + j]) * numbers[k * xStride + row];
+        target[k * yStride + j] = sum;
+      }
+    }
+  };
+  Index token = 0;
+  for (; token + kPlainTogether <= tokens; token += kPlainTogether) {
+    columns(token, std::integral_constant<int, kPlainTogether>{});
+  }
+  for (; token + 4 <= tokens; token += 4) columns(token, std::integral_constant<int, 4>{});
+  for (; token + 2 <= tokens; token += 2) columns(token, std::integral_constant<int, 2>{});
+  for (; token < tokens; ++token) columns(token, std::integral_constant<int, 1>{});
 }
 
 }  // namespace gosset::detail

@@ -23,6 +23,7 @@ struct TileTerm {
 ///   kTerms      a number is the sum of so many terms, each a byte with a zero and a unit
 ///   kTransposed the order of the columns in the bytes (below)
 ///   kTerm[t]    its map to numbers
+///   kExact      whether the terms give the codebook's values exactly
 ///   bytes<t>(tile, out)   term t of a tile, in 8 registers: byte k of lane r in out[i] belongs to row r and column
 ///                           4 i + k,   or i + 8 k where kTransposed
 ///               Where a register has fewer than 16 lanes, tile points at the first byte of its first lane.
@@ -117,6 +118,13 @@ struct ByteLevels {
     }
     return table;
   }();
+  /// Whether unit * (byte - zero) is the level.
+  static constexpr bool kExact = kUniform || [] {
+    for (int q = 0; q < std::min(16, C::kLevels); ++q) {
+      if (static_cast<float>(kTable[static_cast<std::size_t>(q)] - kZero) / kUnits != levelOf(q)) return false;
+    }
+    return true;
+  }();
   static constexpr int kLargest = kUniform ? C::kLevels - 1 : kTable[std::min(16, C::kLevels) - 1];
 };
 
@@ -132,6 +140,7 @@ requires(C::kBits <= 8 && (ByteLevels<C>::kUniform || C::kLevels <= 16)) struct 
   static constexpr int kTerms = 1;
   static constexpr bool kTransposed = false;
   static constexpr TileTerm kTerm[] = {{L::kZero, 1 / L::kUnits, L::kLargest < 128}};
+  static constexpr bool kExact = L::kExact;
 
   template <int>
   [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
@@ -156,8 +165,8 @@ requires(C::kBits <= 8 && (ByteLevels<C>::kUniform || C::kLevels <= 16)) struct 
   template <class Visit>
   [[gnu::always_inline]] static void columns(const std::uint8_t* tile, Index i, const Visit& visit) {
     using simd::Words;
-    using Layout = TileLayout<C>;
-    if constexpr (kLookUp && Layout::kPlanes == 1 && simd::kByteLanes == 64) {
+    using Tiles = TileLayout<C>;
+    if constexpr (kLookUp && Tiles::kPlanes == 1 && simd::kByteLanes == 64) {
       constexpr int kFields = 8 / C::kBits;
       const auto fields = simd::load<Words>(tile + kBundleBytes * (i / kFields));
       const auto down = static_cast<std::uint32_t>(i % kFields * C::kBits);
@@ -166,8 +175,8 @@ requires(C::kBits <= 8 && (ByteLevels<C>::kUniform || C::kLevels <= 16)) struct 
       });
     } else {
       Words codes{};
-      simd::unroll<Layout::kPlanes>([&](auto p) __attribute__((always_inline)) {
-        constexpr Plane kPlane = Layout::kPlane[p];
+      simd::unroll<Tiles::kPlanes>([&](auto p) __attribute__((always_inline)) {
+        constexpr Plane kPlane = Tiles::kPlane[p];
         constexpr int kFields = 8 / kPlane.bits;
         constexpr std::uint32_t kMask = ((1u << kPlane.bits) - 1) * 0x01010101u;
         const auto fields = simd::load<Words>(tile + kBundleBytes * (kPlane.shift + i / kFields));

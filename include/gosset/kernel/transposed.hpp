@@ -2,11 +2,14 @@
 #pragma once
 
 #include <gosset/core/types.hpp>
+#include <gosset/kernel/plain.hpp>
 #include <gosset/kernel/product.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 // y += W^T x from packed codes, for a few columns of x. The 16 rows of a block stand in the lanes of a register, so
 // scales go into x: with x'_i = scale_i x_i for the rows i of a group of columns,
@@ -23,7 +26,8 @@ inline constexpr int kTogether = kSums / 2;
 /// Blocks of rows whose x' is kept at a time: half of a small L1 cache.
 inline constexpr Index kChunkBlocks = 32;
 
-/// Lanes of a and b summed in pairs a bit of the lane's number apart: those of a where the bit is 0, of b where it is 1.
+/// Lanes of a and b summed in pairs a bit of the lane's number apart: those of a where the bit is 0, of b where it
+/// is 1.
 template <int kBit>
 [[gnu::always_inline]] inline simd::Floats pairSums(simd::Floats a, simd::Floats b) {
   constexpr int kLanes = simd::kWordLanes;
@@ -44,9 +48,8 @@ template <int kCount, int kBit = 1>
     return sumsOfLanes<1, 2 * kBit>(&sum);
   } else {
     simd::Floats half[kCount / 2];
-    simd::unroll<kCount / 2>([&](auto i) __attribute__((always_inline)) {
-      half[i] = pairSums<kBit>(v[2 * i], v[2 * i + 1]);
-    });
+    simd::unroll<kCount / 2>([&](auto i)
+                                 __attribute__((always_inline)) { half[i] = pairSums<kBit>(v[2 * i], v[2 * i + 1]); });
     return sumsOfLanes<kCount / 2, 2 * kBit>(half);
   }
 }
@@ -188,15 +191,220 @@ class TransposedChunk {
   alignas(64) std::uint8_t copies_[kChunkBlocks][Layout::kTileBytes];
 };
 
-/// y (n x t, column-major, columns yStride apart) += unit * W^T x, x being m x t, its columns xStride apart. Allocates
-/// nothing.
+/// The same in integers: x' as fixed point, in units of about 2^-22 of the largest x' of the group and chunk, so as
+/// exact as floats are. Its three bytes meet the codes' bytes in dot products of four rows, for which each 4 x 4 of
+/// bytes is transposed: lane 4 p + j of a register holds rows 4 p .. 4 p + 3 of its column j.
+template <TileCodebook C, class T, int kTokens>
+class IntegerTransposedChunk {
+  using Code = TileCode<C>;
+  using Layout = TileLayout<C>;
+  static constexpr int kDigits = 3;
+  static constexpr Index kBlocks = 16;  ///< of rows; sums of up to 256 products of bytes are exact in floats
+  static constexpr int kQuads = simd::kVectorRegisters / 16;  ///< registers of codes at a time
+  static constexpr float kLargest = 63 * 0x1p16f;
+
+ public:
+  static constexpr Index kChunk = kBlocks;
+
+  IntegerTransposedChunk(const CodeView<C, T>& w, Index first, const float* x, Index xStride)
+      : w_(w),
+        first_(first),
+        blocks_(std::min(kBlocks, w.layout.blocks() - first)),
+        rows_(x + first * kBlockRows),
+        xStride_(xStride) {}
+
+  /// y += unit * W^T x for the rows of the chunk; W has n columns.
+  void add(Index n, float unit, float* y, Index yStride) {
+    for (Index group = 0, tile = 0; group < w_.groups; ++group) {
+      foldScales(group);
+      for (const Index last = std::min(tile + w_.groupTiles, w_.layout.tiles()); tile < last; ++tile) {
+        decode(tile);
+        float sums[kTokens][kTileColumns] = {};
+        simd::unroll<Code::kTerms>([&](auto term) {
+          for (int i = 0; i < 8; i += kQuads) addQuads<term>(i, sums);
+        });
+        const Index column = tile * kTileColumns, count = std::min(kTileColumns, n - column);
+        for (int k = 0; k < kTokens; ++k) {
+          float* target = y + k * yStride + column;
+          const float step = step_[k] * unit, zero = zeros_[k];
+          for (Index j = 0; j < count; ++j) target[j] += step * (sums[k][j] - zero);
+        }
+      }
+    }
+  }
+
+ private:
+  /// x' in fixed point, what one of its units is, and what zero points take away in such units.
+  void foldScales(Index group) {
+    alignas(64) float folded[kTokens][kBlocks * kBlockRows];
+    BlockFloats zeros[kTokens] = {}, largest[kTokens] = {};
+    for (Index b = 0; b < blocks_; ++b) {
+      BlockFloats scale, zero = {};
+      loadGroup(w_, w_.scales, first_ + b, group, scale);
+      if (w_.zeros != nullptr) loadGroup(w_, w_.zeros, first_ + b, group, zero);
+      const Index rows = w_.layout.rowsOf(first_ + b);
+      for (int k = 0; k < kTokens; ++k) {
+        float whole[kBlockRows] = {};
+        const float* from = rows_ + k * xStride_ + b * kBlockRows;
+        if (rows < kBlockRows) from = std::copy(from, from + rows, whole) - rows;
+        simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+          const simd::Floats x = simd::load<simd::Floats>(from + p * simd::kWordLanes) * scale[p];
+          const simd::Floats size = x < 0 ? -x : x;
+          largest[k][p] = size > largest[k][p] ? size : largest[k][p];
+          zeros[k][p] += x * zero[p];
+          simd::store(folded[k] + b * kBlockRows + p * simd::kWordLanes, x);
+        });
+      }
+    }
+    for (int k = 0; k < kTokens; ++k) {
+      float most = 0, zero = 0;
+      for (int p = 0; p < kParts; ++p) {
+        for (int lane = 0; lane < simd::kWordLanes; ++lane) {
+          most = std::max(most, largest[k][p][lane]);
+          zero += zeros[k][p][lane];
+        }
+      }
+      const float lift = most < 0x1p-80f ? 0x1p80f : 1.f;  // so that the inverse is finite
+      step_[k] = most / kLargest;
+      const float inverse = most == 0 ? 0.f : kLargest / (most * lift);
+      storeDigits(k, folded[k], lift, inverse, most == 0 ? 0.f : zero * lift * inverse);
+    }
+  }
+
+  void storeDigits(int k, const float* folded, float lift, float inverse, float zero) {
+    constexpr float kToInteger = 0x1.8p23f;    // adding it rounds to an integer, in the lowest bits
+    constexpr std::int32_t kTop = 0x00808080;  // q + kTop has the digits, each more by 128
+    simd::Ints total{};
+    for (Index b = 0; b < blocks_ * kParts; ++b) {
+      const simd::Floats x = simd::load<simd::Floats>(folded + b * simd::kWordLanes) * lift * inverse;
+      const auto q = (simd::Ints)(x + kToInteger) - std::bit_cast<std::int32_t>(kToInteger);
+      total += q;
+      const auto digits = (simd::Bytes)((q + kTop) ^ kTop);
+      simd::unroll<kDigits>([&](auto d) __attribute__((always_inline)) {
+        simd::store(x_[b][d][k], spread<kDigits - 1 - d>(digits));
+      });
+    }
+    double sum = 0;
+    for (int lane = 0; lane < simd::kWordLanes; ++lane) sum += total[lane];
+    simd::unroll<Code::kTerms>(
+        [&](auto t) { zero += Code::kTerm[t].unit * static_cast<float>(Code::kTerm[t].zero * sum); });
+    zeros_[k] = zero;
+  }
+
+  /// Byte kByte of the lanes 4 p .. 4 p + 3, together in each of these lanes.
+  template <int kByte>
+  [[gnu::always_inline]] static simd::Bytes spread(simd::Bytes v) {
+    return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+      return __builtin_shufflevector(v, v, (I / 16 * 16 + I % 4 * 4 + kByte)...);
+    }
+    (std::make_integer_sequence<int, simd::kByteLanes>{});
+  }
+
+  /// The bytes of a tile in all blocks.
+  void decode(Index tile) {
+    for (Index b = 0; b < blocks_; ++b) {
+      const Index block = first_ + b;
+      alignas(64) std::uint8_t copy[Layout::kTileBytes];
+      const std::uint8_t* bytes = w_.codes + w_.layout.at(block, tile);
+      if (w_.layout.rowsOf(block) < kBlockRows || tile >= w_.layout.wholeTiles()) {
+        w_.layout.copyTile(w_.codes, block, tile, copy);
+        bytes = copy;
+      }
+      simd::unroll<Code::kTerms * kParts>([&](auto at) __attribute__((always_inline)) {
+        constexpr int kTerm = at % Code::kTerms, kPart = at / Code::kTerms;
+        Tile decoded;
+        Code::template bytes<kTerm>(bytes + kPart * simd::kByteLanes, decoded);
+        simd::unroll<8>([&](auto i) __attribute__((always_inline)) {
+          decoded_[kTerm][i][b * kParts + kPart] = simd::transpose4(decoded[i]);
+        });
+      });
+    }
+  }
+
+  /// The sums of the columns in the registers i .. i + kQuads - 1 of a tile, in fixed point.
+  template <int term>
+  void addQuads(int i, float (&sums)[kTokens][kTileColumns]) const {
+    constexpr bool kSmall = Code::kTerm[term].small;
+    constexpr float kUnit = Code::kTerm[term].unit;
+    simd::Ints dots[kQuads][kTokens][kDigits] = {};
+    for (Index b = 0; b < blocks_ * kParts; ++b) {
+      simd::Bytes bytes[kQuads];
+      simd::unroll<kQuads>([&](auto q) __attribute__((always_inline)) { bytes[q] = decoded_[term][i + q][b]; });
+      simd::unroll<kTokens * kDigits>([&](auto at) __attribute__((always_inline)) {
+        constexpr int kToken = at / kDigits, kDigit = at % kDigits;
+        const auto x = simd::inRegister(simd::load<simd::Ints>(x_[b][kDigit][kToken]));
+        simd::unroll<kQuads>([&](auto q) __attribute__((always_inline)) {
+          dots[q][kToken][kDigit] = simd::dot<kSmall>(dots[q][kToken][kDigit], bytes[q], x);
+        });
+      });
+    }
+    simd::unroll<kQuads>([&](auto q) __attribute__((always_inline)) {
+      simd::Floats totals[kTokens];
+      simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+        const auto& digits = dots[q][k];
+        totals[k] = (simd::toFloats(digits[0]) * 256 + simd::toFloats(digits[1])) * 256 + simd::toFloats(digits[2]);
+      });
+      // Lane 4 k + j: column j of token k.
+      constexpr int kOnce = kTokens < simd::kWordLanes / 4 ? kTokens : simd::kWordLanes / 4;
+      simd::unroll<kTokens / kOnce>([&](auto part) __attribute__((always_inline)) {
+        float out[simd::kWordLanes];
+        simd::store(out, sumsOfLanes<kOnce, 4>(totals + part * kOnce) * kUnit);
+        simd::unroll<kOnce>([&](auto k) __attribute__((always_inline)) {
+          float* target = sums[part * kOnce + k];
+          if constexpr (Code::kTransposed) {
+            for (int j = 0; j < 4; ++j) target[tileColumn<true>(i + q, j)] += out[4 * k + j];
+          } else {
+            using Four = simd::Vec<float, 4>;
+            const auto sum = simd::load<Four>(out + 4 * k);
+            simd::store(target + 4 * (i + q), term == 0 ? sum : simd::load<Four>(target + 4 * (i + q)) + sum);
+          }
+        });
+      });
+    });
+  }
+
+  const CodeView<C, T>& w_;
+  Index first_, blocks_;
+  const float* rows_;
+  Index xStride_;
+  float step_[kTokens], zeros_[kTokens];
+  alignas(64) std::int8_t x_[kBlocks * kParts][kDigits][kTokens][simd::kByteLanes];
+  simd::Bytes decoded_[Code::kTerms][8][kBlocks * kParts];
+};
+
+/// y (n x t, column-major, columns yStride apart) += unit * W^T x in floats, x being m x t, its columns xStride apart.
+template <TileCodebook C, class T>
+void addTransposedFloat(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index xStride,
+                        float* y, Index yStride) {
+  for (Index first = 0; first < w.layout.blocks(); first += kChunkBlocks) {
+    forTokens<kTogether>(0, tokens, [&](Index token, auto together) {
+      TransposedChunk<C, T, together>(w, first, x + token * xStride, xStride)
+          .add(n, unit, y + token * yStride, yStride);
+    });
+  }
+}
+
+/// The same in integers, for codebooks whose bytes are exact.
+template <TileCodebook C, class T>
+void addTransposedInteger(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index xStride,
+                          float* y, Index yStride) {
+  static_assert(TileCode<C>::kExact);
+  forTokens<4>(0, tokens, [&](Index token, auto together) {
+    using Chunk = IntegerTransposedChunk<C, T, together>;
+    for (Index first = 0; first < w.layout.blocks(); first += Chunk::kChunk) {
+      Chunk(w, first, x + token * xStride, xStride).add(n, unit, y + token * yStride, yStride);
+    }
+  });
+}
+
+/// y += unit * W^T x by the faster of the two. Allocates nothing.
 template <TileCodebook C, class T>
 void addTransposed(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index xStride, float* y,
                    Index yStride) {
-  for (Index first = 0; first < w.layout.blocks(); first += kChunkBlocks) {
-    forTokens<kTogether>(0, tokens, [&](Index token, auto together) {
-      TransposedChunk<C, T, together>(w, first, x + token * xStride, xStride).add(n, unit, y + token * yStride, yStride);
-    });
+  if constexpr (TileCode<C>::kExact && simd::kHasDot) {
+    addTransposedInteger(w, n, unit, x, tokens, xStride, y, yStride);
+  } else {
+    addTransposedFloat(w, n, unit, x, tokens, xStride, y, yStride);
   }
 }
 

@@ -82,13 +82,9 @@ class KvCache {
   requires(Query::IsVectorAtCompileTime != 0) Eigen::VectorXf
       attend(const Eigen::DenseBase<Query>& q, const AttendOptions& options = {}, const Score& score = {})
   const {
-    static_assert(DenseExpression<Query>,
-                  "KvCache::attend(q): q must hold float, double, Eigen::half or Eigen::bfloat16");
-    detail::require(q.size() == shape_.queryWidth(),
-                    "KvCache::attend: expected a query of heads * head_dim = ", shape_.queryWidth(), " numbers, got ",
-                    q.size());
-    const Eigen::Matrix<typename Query::Scalar, Eigen::Dynamic, 1> column = q.derived().reshaped();
-    return attendAll(column.transpose(), options, score).row(0).transpose();
+    Eigen::VectorXf output(shape_.queryWidth());
+    attendTo(q, output, options, score);
+    return output;
   }
 
   /// The same for the queries of the newest t tokens, each of which sees itself and what came before (causal); q, and
@@ -97,12 +93,40 @@ class KvCache {
   requires(Queries::IsVectorAtCompileTime == 0) RowMatrixXf
       attend(const Eigen::DenseBase<Queries>& q, const AttendOptions& options = {}, const Score& score = {})
   const {
+    RowMatrixXf output(q.rows(), shape_.queryWidth());
+    attendTo(q, output, options, score);
+    return output;
+  }
+
+  /// attend() into memory of yours: heads * head_dim numbers, or t rows of so many. A query like the one before it, in
+  /// the same thread, takes no memory; rotated heads of another length than a power of two and formats without
+  /// addTransposed() excepted.
+  template <class Query, ScoreFunction Score = PlainScores>
+  requires(Query::IsVectorAtCompileTime !=
+           0) void attendTo(const Eigen::DenseBase<Query>& q, Eigen::Ref<Eigen::VectorXf> output,
+                            const AttendOptions& options = {}, const Score& score = {}) const {
+    static_assert(DenseExpression<Query>,
+                  "KvCache::attend(q): q must hold float, double, Eigen::half or Eigen::bfloat16");
+    detail::require(q.size() == shape_.queryWidth(),
+                    "KvCache::attend: expected a query of heads * head_dim = ", shape_.queryWidth(), " numbers, got ",
+                    q.size());
+    detail::require(output.size() == q.size(), "KvCache::attendTo: expected an output of heads * head_dim = ", q.size(),
+                    " numbers, got ", output.size());
+    attendAll(q.derived().reshaped(1, q.size()), options, score,
+              Eigen::Map<RowMatrixXf>(output.data(), 1, output.size()));
+  }
+  template <class Queries, ScoreFunction Score = PlainScores>
+  requires(Queries::IsVectorAtCompileTime ==
+           0) void attendTo(const Eigen::DenseBase<Queries>& q, Eigen::Ref<RowMatrixXf> output,
+                            const AttendOptions& options = {}, const Score& score = {}) const {
     static_assert(DenseExpression<Queries>,
                   "KvCache::attend(q): q must hold float, double, Eigen::half or Eigen::bfloat16");
     detail::require(q.cols() == shape_.queryWidth(),
                     "KvCache::attend: expected queries of heads * head_dim = ", shape_.queryWidth(), " columns, got ",
                     q.rows(), " x ", q.cols());
-    return attendAll(q, options, score);
+    detail::require(output.rows() == q.rows() && output.cols() == q.cols(), "KvCache::attendTo: expected an output of ",
+                    q.rows(), " x ", q.cols(), ", got ", output.rows(), " x ", output.cols());
+    attendAll(q, options, score, output);
   }
 
   /// What the cache holds, as attention sees it: size() x (kv_heads * head_dim).
@@ -182,23 +206,24 @@ class KvCache {
   }
 
   template <class Queries, class Score>
-  RowMatrixXf attendAll(const Queries& queries, const AttendOptions& options, const Score& score) const {
+  void attendAll(const Queries& queries, const AttendOptions& options, const Score& score,
+                 Eigen::Ref<RowMatrixXf> output) const {
     validate(options);
     detail::require(size() > 0, "KvCache::attend: the cache is empty");
-    RowMatrixXf q = detail::finiteFloats("KvCache::attend", queries);
-    detail::require(q.rows() <= size(), "KvCache::attend: expected at most one query a token held, ", size(), ", got ",
-                    q.rows());
+    detail::require(queries.rows() <= size(), "KvCache::attend: expected at most one query a token held, ", size(),
+                    ", got ", queries.rows());
+    thread_local RowMatrixXf q;
+    const RowMatrixXf& prepared = q;  // this thread's, in all threads
+    detail::toFiniteFloats("KvCache::attend", queries, q);
     keys_.rotate(q);
     q *= options.scale ? *options.scale : 1 / std::sqrt(static_cast<float>(shape_.head_dim));
-    RowMatrixXf output(q.rows(), shape_.queryWidth());
     constexpr Index kQueries = 64;
     const Index chunks = ceilDiv(q.rows(), kQueries);
     parallelFor(shape_.kv_heads * chunks, size() * shape_.head_dim * shape_.headsInGroup(), [&](Index task) {
       const Index first = task % chunks * kQueries;
-      attendHead(task / chunks, first, std::min(kQueries, q.rows() - first), options, score, q, output);
+      attendHead(task / chunks, first, std::min(kQueries, prepared.rows() - first), options, score, prepared, output);
     });
     values_.rotateBack(output);
-    return output;
   }
 
   /// A stretch of the cache, as one step of attention sees it.
@@ -208,62 +233,76 @@ class KvCache {
     Index stored;  ///< as many as scores have to be made for, cut ones included
   };
 
+  /// What attendHead() works on, kept from call to call.
+  struct Workspace {
+    Eigen::MatrixXf x;  ///< queries: column i * group + g is head g of query i
+    detail::OnlineSoftmax softmax;
+    std::vector<float> scores;
+  };
+
   /// The queries [first, first + count) of all heads that share a KV head.
   template <class Score>
   void attendHead(Index kv_head, Index first, Index count, const AttendOptions& options, const Score& score,
-                  const RowMatrixXf& q, RowMatrixXf& output) const {
+                  const RowMatrixXf& q, Eigen::Ref<RowMatrixXf> output) const {
+    thread_local Workspace workspace;
     const Index group = shape_.headsInGroup();
     const Index dim = shape_.head_dim;
     const Index position = size() - q.rows() + first;  // of the first query
-    Eigen::MatrixXf x(dim, count * group);             // column i * group + g: head g of query i
+    Eigen::MatrixXf& x = workspace.x;
+    x.resize(dim, count * group);
     for (Index i = 0; i < x.cols(); ++i) {
       x.col(i) = q.row(first + i / group).segment((kv_head * group + i % group) * dim, dim).transpose();
     }
-    detail::OnlineSoftmax softmax(dim, x.cols());
-    Eigen::MatrixXf scores;
+    detail::OnlineSoftmax& softmax = workspace.softmax;
+    softmax.reset(dim, x.cols());
+    const auto scoresOf = [&](Index tokens) {
+      const auto size = static_cast<std::size_t>(tokens * x.cols());
+      if (workspace.scores.size() < size) workspace.scores.resize(size);
+      return Eigen::Map<Eigen::MatrixXf>(workspace.scores.data(), tokens, x.cols());
+    };
     const auto isSeen = [&](Index from, Index to) {
       return from < position + count && position - to < options.sliding_window - 1;
     };
-    const auto weigh = [&](const Part& part) {
+    const auto weigh = [&](const Part& part, Eigen::Map<Eigen::MatrixXf> scores) {
       for (Index i = 0; i < x.cols(); ++i) {
         const Index query = position + i / group;
-        weighPart(part, query, kv_head * group + i % group, i, options, score, scores, softmax);
+        weighPart(part, query, kv_head * group + i % group, i, options, score, scores.col(i).data(), softmax);
       }
     };
     for (Index block = 0; block < blocks(); ++block) {
       if (!isSeen(begin(block), end(block))) continue;
       const Index stored = storedTokens(block);
-      scores.setZero(stored, x.cols());
+      auto scores = scoresOf(stored);
+      scores.setZero();
       keys_.addProduct(block, kv_head, x, scores);
-      weigh({begin(block), end(block) - begin(block), stored});
+      weigh({begin(block), end(block) - begin(block), stored}, scores);
       values_.addProduct(block, kv_head, scores, softmax.output());
     }
     const Index window = keys_.windowTokens();
     if (window > 0 && isSeen(packedTokens(), size())) {
-      scores.noalias() = keys_.windowPart(kv_head, 0, window) * x;
-      weigh({packedTokens(), window, window});
-      softmax.output().noalias() += values_.windowPart(kv_head, 0, window).transpose() * scores;
+      auto scores = scoresOf(window);
+      keys_.addWindowProduct(kv_head, x, scores);
+      weigh({packedTokens(), window, window}, scores);
+      values_.addWindowProduct(kv_head, scores, softmax.output());
     }
-    const Eigen::MatrixXf result = softmax.result();
     for (Index i = 0; i < x.cols(); ++i) {
-      output.row(first + i / group).segment((kv_head * group + i % group) * dim, dim) = result.col(i).transpose();
+      output.row(first + i / group).segment((kv_head * group + i % group) * dim, dim) = softmax.result(i).transpose();
     }
   }
 
   /// Scores of one query and head become weights; those it does not see become 0.
   template <class Score>
   static void weighPart(const Part& part, Index query, Index head, Index column, const AttendOptions& options,
-                        const Score& score, Eigen::MatrixXf& scores, detail::OnlineSoftmax& softmax) {
+                        const Score& score, float* scores, detail::OnlineSoftmax& softmax) {
     const Index oldest = options.sliding_window > query ? 0 : query + 1 - options.sliding_window;
     const Index from = std::clamp<Index>(oldest - part.begin, 0, part.tokens);
     const Index to = std::clamp<Index>(query + 1 - part.begin, from, part.tokens);
-    auto all = scores.col(column);
     if constexpr (!std::is_same_v<Score, PlainScores>) {
-      for (Index i = from; i < to; ++i) all[i] = static_cast<float>(score(all[i], head, query, part.begin + i));
+      for (Index i = from; i < to; ++i) scores[i] = static_cast<float>(score(scores[i], head, query, part.begin + i));
     }
-    all.head(from).setZero();
-    softmax.weigh(column, all.segment(from, to - from));
-    all.tail(part.stored - to).setZero();
+    std::fill(scores, scores + from, 0.f);
+    softmax.weigh(column, scores + from, to - from);
+    std::fill(scores + to, scores + part.stored, 0.f);
   }
 
   /// Tokens of a block as it was packed.

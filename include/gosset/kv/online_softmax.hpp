@@ -1,30 +1,60 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>
+#include <gosset/kernel/dot.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 namespace gosset::detail {
+
+/// exp(x) for x <= 0, lane by lane, within 3 units in the last place; 0 below -87, where results would be subnormal.
+/// x = n ln 2 + r with |r| <= ln 2 / 2, and e^r by its Taylor polynomial, whose remainder is below 2^-27.
+[[gnu::always_inline]] inline simd::Floats expOfNegative(simd::Floats x) {
+  using namespace simd;
+  constexpr float kToInteger = 0x1.8p23f;
+  constexpr float kLn2High = 0x1.62e4p-1f, kLn2Low = 0x1.7f7d1cp-20f;  // the first has few bits: n times it is exact
+  const Floats least = splat<Floats>(-87.f);
+  const Floats clamped = x < least ? least : x;  // NaN stays
+  const Floats shifted = clamped * 0x1.715476p0f + kToInteger;
+  const Floats n = shifted - kToInteger;
+  const Floats r = (clamped - n * kLn2High) - n * kLn2Low;
+  Floats p = r * (1 / 5040.f) + 1 / 720.f;
+  p = p * r + 1 / 120.f;
+  p = p * r + 1 / 24.f;
+  p = p * r + 1 / 6.f;
+  p = p * r + 0.5f;
+  p = p * r + 1.f;
+  p = p * r + 1.f;
+  const auto power = (Floats)(((Ints)shifted - std::bit_cast<std::int32_t>(kToInteger) + 127) << 23);
+  return x < least ? Floats{} : p * power;
+}
 
 /// Softmax over scores that come a block at a time, and the weighted sum of values with it, for t queries: what was
 /// summed so far is scaled down whenever a larger score appears, so nothing overflows and no score is seen twice.
 /// Source: Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018), section 3.
 class OnlineSoftmax {
  public:
-  OnlineSoftmax(Index values, Index queries)
-      : largest_(Eigen::VectorXf::Constant(queries, kNone)),
-        sum_(Eigen::VectorXf::Zero(queries)),
-        output_(Eigen::MatrixXf::Zero(values, queries)) {}
+  OnlineSoftmax() = default;
+  OnlineSoftmax(Index values, Index queries) { reset(values, queries); }
 
-  /// Turns a query's scores for a block of tokens into their weights, exp(score - largest so far).
-  template <class Scores>
-  void weigh(Index query, Scores&& scores) {
-    const float largest = scores.size() == 0 ? kNone : std::max(largest_[query], scores.maxCoeff());
+  /// Starts over; takes no memory where the sizes are those from before.
+  void reset(Index values, Index queries) {
+    largest_.setConstant(queries, kNone);
+    sum_.setZero(queries);
+    output_.setZero(values, queries);
+  }
+
+  /// Turns a query's scores for `count` tokens into their weights, exp(score - largest so far).
+  void weigh(Index query, float* scores, Index count) {
+    const float largest = std::max(largest_[query], largestOf(scores, count));
     if (largest == kNone) {  // every one hidden
-      scores.setZero();
+      std::fill_n(scores, count, 0.f);
       return;
     }
     if (largest > largest_[query]) {
@@ -33,22 +63,54 @@ class OnlineSoftmax {
       output_.col(query) *= shrink;
       largest_[query] = largest;
     }
-    // Eigen's exp stops short of 0, which a hidden score must become.
-    scores = (scores.array() == kNone).select(0.f, (scores.array() - largest).exp()).matrix();
-    sum_[query] += scores.sum();
+    sum_[query] += exponentials(scores, count, largest);
   }
 
   /// values x queries: where the sums of weight * value go.
   Eigen::MatrixXf& output() { return output_; }
 
-  /// The weighted means; zero for a query that saw no token.
-  Eigen::MatrixXf result() const {
-    const Eigen::VectorXf factor = (sum_.array() > 0).select(sum_.array().inverse(), 0.f);
-    return output_ * factor.asDiagonal();
-  }
+  /// The weighted mean of a query; zero if it saw no token.
+  auto result(Index query) const { return output_.col(query) * (sum_[query] > 0 ? 1 / sum_[query] : 0.f); }
 
  private:
   static constexpr float kNone = -std::numeric_limits<float>::infinity();
+  static constexpr Index kLanes = simd::kWordLanes;
+
+  static float largestOf(const float* scores, Index count) {
+    float largest = kNone;
+    Index i = 0;
+    if (count >= kLanes) {
+      auto most = simd::load<simd::Floats>(scores);
+      for (i = kLanes; i + kLanes <= count; i += kLanes) {
+        const auto next = simd::load<simd::Floats>(scores + i);
+        most = next > most ? next : most;
+      }
+      for (int lane = 0; lane < kLanes; ++lane) largest = std::max(largest, most[lane]);
+    }
+    for (; i < count; ++i) largest = std::max(largest, scores[i]);
+    return largest;
+  }
+
+  /// score <- exp(score - largest); their sum.
+  static float exponentials(float* scores, Index count, float largest) {
+    simd::Floats sums{};
+    for (Index i = 0; i < count; i += kLanes) {
+      const Index left = std::min(kLanes, count - i);
+      float part[kLanes];
+      float* at = left == kLanes ? scores + i : part;
+      if (left < kLanes) {
+        std::fill_n(part, kLanes, kNone);
+        std::copy_n(scores + i, left, part);
+      }
+      const simd::Floats weights = expOfNegative(simd::load<simd::Floats>(at) - largest);
+      simd::store(at, weights);
+      if (left < kLanes) std::copy_n(part, left, scores + i);
+      sums += weights;
+    }
+    float sum = 0;
+    for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
+    return sum;
+  }
 
   Eigen::VectorXf largest_, sum_;
   Eigen::MatrixXf output_;

@@ -29,26 +29,40 @@ struct KvStorage<Incoherent<Format>> {
 /// x <- H S x for the numbers of each head: random signs, then Hadamard; both keep dot products.
 class HeadRotation {
  public:
-  HeadRotation(Index head_dim, std::uint64_t seed) : seed_(seed), hadamard_(head_dim) {}
+  HeadRotation(Index head_dim, std::uint64_t seed) : signs_(randomSigns<float>(seed, head_dim)), hadamard_(head_dim) {}
 
-  /// w: t x (heads * head_dim), in place.
-  void forward(RowMatrixXf& w) const {
-    Eigen::Map<RowMatrixXf> heads = eachHead(w);
-    applyColSigns(heads, seed_);
-    hadamard_.forwardRows(heads);
+  /// w: t x (heads * head_dim), in place. One token of heads whose length is a power of two takes no memory.
+  void forward(Eigen::Ref<RowMatrixXf> w) const {
+    forTokens(w, [&](auto heads) {
+      heads.array().rowwise() *= signs_.transpose().array();
+      apply(heads, [&](auto&& x) { hadamard_.forwardRows(x); });
+    });
   }
-  void inverse(RowMatrixXf& w) const {
-    Eigen::Map<RowMatrixXf> heads = eachHead(w);
-    hadamard_.inverseRows(heads);
-    applyColSigns(heads, seed_);
+  void inverse(Eigen::Ref<RowMatrixXf> w) const {
+    forTokens(w, [&](auto heads) {
+      apply(heads, [&](auto&& x) { hadamard_.inverseRows(x); });
+      heads.array().rowwise() *= signs_.transpose().array();
+    });
   }
 
  private:
-  Eigen::Map<RowMatrixXf> eachHead(RowMatrixXf& w) const {
-    return {w.data(), w.size() / hadamard_.size(), hadamard_.size()};
+  using Heads = Eigen::Map<RowMatrixXf>;
+
+  template <class Visit>
+  void forTokens(Eigen::Ref<RowMatrixXf> w, const Visit& visit) const {
+    const Index size = hadamard_.size();
+    if (w.outerStride() == w.cols()) return visit(Heads(w.data(), w.size() / size, size));
+    for (Index i = 0; i < w.rows(); ++i) visit(Heads(w.row(i).data(), w.cols() / size, size));
   }
 
-  std::uint64_t seed_;
+  /// Head by head, where that spares the transform its workspace.
+  template <class Transform>
+  void apply(Heads heads, const Transform& transform) const {
+    if (!hadamard_.plan().factors.empty()) return transform(heads);
+    for (Index i = 0; i < heads.rows(); ++i) transform(Heads(heads.row(i).data(), 1, heads.cols()));
+  }
+
+  Eigen::VectorXf signs_;
   HadamardTransform<float> hadamard_;
 };
 

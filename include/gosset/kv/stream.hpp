@@ -5,9 +5,9 @@
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/packed.hpp>
 #include <gosset/core/parallel.hpp>
+#include <gosset/kernel/plain.hpp>
 #include <gosset/kv/rotation.hpp>
 #include <gosset/kv/shape.hpp>
-#include <gosset/kv/transposed_product.hpp>
 #include <gosset/matrix/plain.hpp>
 #include <gosset/matrix/quantize.hpp>
 #include <gosset/rounding/nearest.hpp>
@@ -97,12 +97,28 @@ class KvStream {
   /// weights x (tokens x t).
   void addProduct(Index index, Index head, const Eigen::Ref<const Eigen::MatrixXf>& x,
                   Eigen::Ref<Eigen::MatrixXf> y) const {
-    TransposedProduct<typename Storage::Stored>::add(block(index, head), x, y);
+    addTransposedProduct(block(index, head), x, y);
   }
 
-  /// `tokens` tokens of the window from `first` on, one head: tokens x head_dim.
-  RowMatrixXf windowPart(Index head, Index first, Index tokens) const {
-    return windowMap().block(first, head * shape_.head_dim, tokens, shape_.head_dim).template cast<float>();
+  /// The same for the window: y = (its keys) x, and y += (its values)^T x.
+  void addWindowProduct(Index head, const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    const Index dim = shape_.head_dim, stride = shape_.kvWidth();
+    const WindowScalar* first = window_.data() + head * dim;
+    if (x.cols() > kFewColumns) {
+      const RowMatrixXf w = windowMap().middleCols(head * dim, dim).template cast<float>();
+      if constexpr (kSide == KvSide::kKeys) {
+        y.noalias() = w * x;
+      } else {
+        y.noalias() += w.transpose() * x;
+      }
+    } else if constexpr (kSide == KvSide::kKeys) {
+      for (Index i = 0; i < x.cols(); ++i) {
+        multiplyPlain(first, windowTokens(), dim, stride, x.col(i).data(), y.col(i).data());
+      }
+    } else {
+      addPlainTransposed(first, windowTokens(), dim, stride, x.data(), x.cols(), x.outerStride(), y.data(),
+                         y.outerStride());
+    }
   }
 
   /// Writes the first w.rows() tokens of a block, all heads.
@@ -120,10 +136,10 @@ class KvStream {
   void dequantizeWindow(Eigen::Ref<RowMatrixXf> w) const { w = windowMap().template cast<float>(); }
 
   /// Into the basis of the blocks, and out of it; w: t x (any heads * head_dim).
-  void rotate(RowMatrixXf& w) const {
+  void rotate(Eigen::Ref<RowMatrixXf> w) const {
     if (rotation_) rotation_->forward(w);
   }
-  void rotateBack(RowMatrixXf& w) const {
+  void rotateBack(Eigen::Ref<RowMatrixXf> w) const {
     if (rotation_) rotation_->inverse(w);
   }
 

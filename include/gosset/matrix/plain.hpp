@@ -52,6 +52,16 @@ class Packed<T> {
   RowMatrixXf dequantized() const { return map().template cast<float>(); }
   void dequantizeTo(Eigen::Ref<RowMatrixXf> w) const { w = map().template cast<float>(); }
 
+  /// y += matrix^T * x; x: m x t, y: n x t.
+  void addTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    if (x.cols() > detail::kFewColumns) {
+      y.noalias() += dequantized().transpose() * x;
+      return;
+    }
+    detail::addPlainTransposed(values_.data(), rows_, cols_, cols_, x.data(), x.cols(), x.outerStride(), y.data(),
+                               y.outerStride());
+  }
+
   /// y = matrix * x: a vector by a kernel of its own; a matrix a block of rows at a time, widened for Eigen's product.
   void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y, Activations) const {
     if (x.cols() == 1) return detail::multiplyPlain(values_.data(), rows_, cols_, x.data(), y.data());

@@ -28,9 +28,8 @@ inline bool allFinite(const float* x, Index n) {
 
 /// W in float, row-major. Errors: std::invalid_argument where W is empty or holds anything but finite floats.
 template <class Derived>
-RowMatrixXf finiteFloats(const char* function, const Eigen::DenseBase<Derived>& w) {
+void toFiniteFloats(const char* function, const Eigen::DenseBase<Derived>& w, RowMatrixXf& result) {
   require(w.size() > 0, function, ": the matrix is empty (", w.rows(), " x ", w.cols(), ")");
-  RowMatrixXf result(w.rows(), w.cols());
   result = w.derived().matrix().template cast<float>();
   for (Index row = 0; row < result.rows(); ++row) {
     if (allFinite(result.row(row).data(), result.cols())) continue;
@@ -39,6 +38,12 @@ RowMatrixXf finiteFloats(const char* function, const Eigen::DenseBase<Derived>& 
               result(row, col), " at (", row, ", ", col, ") of ", result.rows(), " x ", result.cols());
     }
   }
+}
+
+template <class Derived>
+RowMatrixXf finiteFloats(const char* function, const Eigen::DenseBase<Derived>& w) {
+  RowMatrixXf result(w.rows(), w.cols());
+  toFiniteFloats(function, w, result);
   return result;
 }
 

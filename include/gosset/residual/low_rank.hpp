@@ -5,15 +5,18 @@
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/packed.hpp>
 #include <gosset/core/random.hpp>
+#include <gosset/kernel/plain.hpp>
 #include <gosset/scale/options.hpp>
 #include <gosset/scale/scaled.hpp>
 
 #include <Eigen/Eigenvalues>
 #include <Eigen/QR>
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -65,24 +68,128 @@ LowRankFactors lowRankFactors(const RowMatrixXf& e, Index rank, int iterations, 
 }  // namespace detail
 
 /// Adds to Format the best rank-r correction of what it left over: w ~ inner + A B, for errors that many rows or
-/// columns have in common.
+/// columns have in common. A and B^T have k = min(r, m, n) columns, kept in Factor, 16-bit floats or bytes:
 ///
 ///   inner   the matrix as Format keeps it
-///   left    A, m x k Float16, k = min(r, m, n), row after row; its columns are orthonormal before rounding
-///   right   B, k x n Float16, row after row, in units of
-///   unit    float, a power of two
+///   left    A, k x m, column after column of A
+///   right   B, k x n, row after row
+///   scales  float, one for each of the k: (A B)_ij = sum_k scales_k left_ki right_kj. A power of two for floats, which
+///           keep A's columns orthonormal; the product of both steps for bytes, which fill -127 .. 127.
 ///
-/// Bits a number besides the inner ones: 16 k (m + n) / (m n), and 32 bits a matrix.
+/// Bits a number besides the inner ones, with factors of b bits: k (b (m + n) + 32) / (m n).
 /// QuantizeOptions: seed is that of the iteration's start, low_rank_iterations their number.
 /// Source: Kang et al., "GEAR" (2024), section 3, for the idea; see detail::lowRankFactors.
-template <class Format, int r>
+template <class Format, int r, class Factor = Float16>
 struct LowRank {
   static_assert(r >= 1, "LowRank<Format, r>: the rank must be at least 1");
+  static_assert(StorageScalar<Factor> || std::is_same_v<Factor, std::int8_t>,
+                "LowRank<Format, r, Factor>: factors are kept in Float16, BFloat16, float or std::int8_t");
   using Inner = Format;
 };
 
-template <Format F, int r>
-class Packed<LowRank<F, r>> {
+namespace detail {
+
+template <class T>
+std::string factorName() {
+  if constexpr (std::is_same_v<T, Float16>) return "";
+  if constexpr (std::is_same_v<T, std::int8_t>) return ", std::int8_t";
+  if constexpr (StorageScalar<T> && !std::is_same_v<T, Float16>) return std::string(", ") + StorageTraits<T>::name();
+}
+
+/// The factors of a correction as they are kept.
+template <int r, class T>
+class StoredFactors {
+ public:
+  StoredFactors(Index rows, Index cols)
+      : rows_(rows),
+        cols_(cols),
+        left_(static_cast<std::size_t>(rank() * rows)),
+        right_(static_cast<std::size_t>(rank() * cols)),
+        scales_(static_cast<std::size_t>(rank())) {}
+
+  /// Fits them to e, m x n.
+  void fit(RowMatrixXf e, const QuantizeOptions& options) {
+    const float largest = e.cwiseAbs().maxCoeff();
+    if (largest == 0) return;  // the factors are zero already
+    const float unit = storageUnit(largest);
+    e /= unit;  // so that squares neither overflow nor vanish
+    const LowRankFactors factors = lowRankFactors(e, rank(), options.low_rank_iterations, options.seed);
+    for (Index k = 0; k < rank(); ++k) {
+      const float left = step(factors.left.col(k)), right = step(factors.right.row(k));
+      store(factors.left.col(k), left, left_.data() + k * rows_);
+      store(factors.right.row(k), right, right_.data() + k * cols_);
+      scales_[static_cast<std::size_t>(k)] = left * right * unit;
+    }
+  }
+
+  Index rank() const { return std::min({static_cast<Index>(r), rows_, cols_}); }
+  RowMatrixXf left() const { return map(left_, rows_).transpose(); }
+  RowMatrixXf right() const {
+    return Eigen::Map<const Eigen::VectorXf>(scales_.data(), rank()).asDiagonal() * map(right_, cols_);
+  }
+
+  /// y += (A B)^T x; x: m x t, y: n x t. Allocates nothing where t is small.
+  void addTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    if (x.cols() > kFewColumns) {
+      const Eigen::MatrixXf inside = left().transpose() * x;
+      y.noalias() += right().transpose() * inside;
+      return;
+    }
+    float inside[r * kFewColumns];
+    for (Index token = 0; token < x.cols(); ++token) {
+      float* target = inside + token * rank();
+      for (Index k = 0; k < rank(); ++k) {
+        plainDots<1>(left_.data() + k * rows_, rows_, rows_, x.col(token).data(), target + k);
+        target[k] *= scales_[static_cast<std::size_t>(k)];
+      }
+    }
+    addPlainTransposed(right_.data(), rank(), cols_, cols_, inside, x.cols(), rank(), y.data(), y.outerStride());
+  }
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("left", std::span(self.left_));
+    visit("right", std::span(self.right_));
+    visit("scales", std::span(self.scales_));
+  }
+
+ private:
+  static constexpr bool kBytes = std::is_same_v<T, std::int8_t>;
+
+  /// What stored numbers are in units of.
+  template <class Numbers>
+  static float step(const Numbers& numbers) {
+    const float largest = numbers.cwiseAbs().maxCoeff();
+    if (kBytes) return largest > 0 ? largest / 127 : 1.f;
+    return storageUnit(largest);
+  }
+
+  template <class Numbers>
+  static void store(const Numbers& numbers, float step, T* target) {
+    for (Index i = 0; i < numbers.size(); ++i) {
+      if constexpr (kBytes) {
+        target[i] = static_cast<T>(std::lrint(std::clamp(numbers(i) / step, -127.f, 127.f)));
+      } else {
+        target[i] = storeNearest<T>(numbers(i) / step);
+      }
+    }
+  }
+
+  RowMatrixXf map(const std::vector<T>& stored, Index width) const {
+    return Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(stored.data(), rank(),
+                                                                                               width)
+        .template cast<float>();
+  }
+
+  Index rows_, cols_;
+  std::vector<T> left_, right_;
+  std::vector<float> scales_;
+};
+
+}  // namespace detail
+
+template <Format F, int r, class T>
+class Packed<LowRank<F, r, T>> {
  public:
   static Packed shaped(Index rows, Index cols) { return Packed(Packed<F>::shaped(rows, cols)); }
   static Packed shaped(Index rows, Index cols, const FieldLengths& lengths) {
@@ -96,11 +203,13 @@ class Packed<LowRank<F, r>> {
                     options.low_rank_iterations);
     Packed packed(Packed<F>::quantize(w, rounding, options));
     w -= packed.inner_.dequantized();
-    packed.correct(std::move(w), options);
+    packed.factors_.fit(std::move(w), options);
     return packed;
   }
 
-  static std::string formatName() { return "LowRank<" + Packed<F>::formatName() + ", " + std::to_string(r) + ">"; }
+  static std::string formatName() {
+    return "LowRank<" + Packed<F>::formatName() + ", " + std::to_string(r) + detail::factorName<T>() + ">";
+  }
   Index rows() const { return inner_.rows(); }
   Index cols() const { return inner_.cols(); }
 
@@ -119,12 +228,12 @@ class Packed<LowRank<F, r>> {
   bool isValid() const { return detail::isValid(inner_); }
 
   /// k = min(r, m, n).
-  Index rank() const { return std::min({static_cast<Index>(r), rows(), cols()}); }
+  Index rank() const { return factors_.rank(); }
 
   /// A, m x k, widened.
-  RowMatrixXf left() const { return Map(left_.data(), rows(), rank()).template cast<float>(); }
+  RowMatrixXf left() const { return factors_.left(); }
   /// B, k x n, widened, in units of the matrix's values.
-  RowMatrixXf right() const { return Map(right_.data(), rank(), cols()).template cast<float>() * unit_; }
+  RowMatrixXf right() const { return factors_.right(); }
 
   RowMatrixXf dequantized() const {
     RowMatrixXf w = inner_.dequantized();
@@ -140,44 +249,23 @@ class Packed<LowRank<F, r>> {
     y.noalias() += left() * inside;
   }
 
+  /// y += inner^T x + B^T (A^T x).
+  void addTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    detail::addTransposedProduct(inner_, x, y);
+    factors_.addTransposed(x, y);
+  }
+
  private:
-  using Map = Eigen::Map<const Eigen::Matrix<Float16, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
-
-  explicit Packed(Packed<F> inner)
-      : inner_(std::move(inner)),
-        left_(static_cast<std::size_t>(inner_.rows() * rank())),
-        right_(static_cast<std::size_t>(rank() * inner_.cols())) {}
-
-  /// Fits the factors to what is left over.
-  void correct(RowMatrixXf e, const QuantizeOptions& options) {
-    const float largest = e.cwiseAbs().maxCoeff();
-    if (largest == 0) return;  // the factors are zero already
-    const float scale = detail::storageUnit(largest);
-    e /= scale;  // so that squares neither overflow nor vanish
-    const auto factors = detail::lowRankFactors(e, rank(), options.low_rank_iterations, options.seed);
-    const float inside = detail::storageUnit(factors.right.cwiseAbs().maxCoeff());
-    unit_ = scale * inside;
-    store(factors.left, 1, left_);
-    store(factors.right, inside, right_);
-  }
-
-  static void store(const RowMatrixXf& values, float unit, std::vector<Float16>& stored) {
-    std::transform(values.data(), values.data() + values.size(), stored.begin(),
-                   [unit](float x) { return storeNearest<Float16>(x / unit); });
-  }
+  explicit Packed(Packed<F> inner) : inner_(std::move(inner)), factors_(inner_.rows(), inner_.cols()) {}
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     self.inner_.visitFields([&](std::string_view name, auto values) { visit("inner." + std::string(name), values); });
-    visit("left", std::span(self.left_));
-    visit("right", std::span(self.right_));
-    visit("unit", std::span(&self.unit_, 1));
+    detail::StoredFactors<r, T>::fields(self.factors_, visit);
   }
 
   Packed<F> inner_;
-  std::vector<Float16> left_;
-  std::vector<Float16> right_;
-  float unit_ = 1;
+  detail::StoredFactors<r, T> factors_;
 };
 
 }  // namespace gosset

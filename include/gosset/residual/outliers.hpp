@@ -6,6 +6,7 @@
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/packed.hpp>
 #include <gosset/core/parallel.hpp>
+#include <gosset/core/simd.hpp>
 #include <gosset/scale/options.hpp>
 #include <gosset/scale/scaled.hpp>
 
@@ -127,8 +128,18 @@ class Packed<Outliers<F, permille>> {
     });
   }
 
+  /// y += inner^T x + S^T x. Allocates nothing where t is small.
+  void addTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    detail::addTransposedProduct(inner_, x, y);
+    for (Index token = 0; token < x.cols(); token += kTokens) {
+      const Index count = std::min(kTokens, x.cols() - token);
+      for (Index first = 0; first < rows(); first += kRows) addEntries(first, token, count, x, y);
+    }
+  }
+
  private:
   static constexpr Index kBlock = 256;
+  static constexpr Index kTokens = 4, kRows = 256;  // of one step of addTransposed
 
   using Places = Eigen::Matrix<Index, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
@@ -194,6 +205,37 @@ class Packed<Outliers<F, permille>> {
       for (; i < end; ++i) {
         const auto at = static_cast<std::size_t>(row * kept + i);
         visit(block * kBlock + indices_[at], static_cast<float>(values_[at]) * unit_);
+      }
+    }
+  }
+
+  /// The entries of up to kRows rows times up to kTokens columns of x. A column's sums for all tokens stand together
+  /// until a block of columns is done.
+  void addEntries(Index first, Index token, Index tokens, const Eigen::Ref<const Eigen::MatrixXf>& x,
+                  Eigen::Ref<Eigen::MatrixXf>& y) const {
+    using Four = simd::Vec<float, kTokens>;
+    const Index kept = keptInRow(cols()), count = std::min(kRows, rows() - first);
+    Four factors[kRows], sums[kBlock];
+    Index at[kRows];  // the next entry of each row
+    for (Index i = 0; i < count; ++i) {
+      at[i] = (first + i) * kept;
+      factors[i] = Four{};
+      for (Index k = 0; k < tokens; ++k) factors[i][k] = x(first + i, token + k) * unit_;
+    }
+    for (Index block = 0; block < blocks(); ++block) {
+      const Index width = std::min(kBlock, cols() - block * kBlock);
+      std::fill_n(sums, width, Four{});
+      for (Index i = 0; i < count; ++i) {
+        const Index end = (first + i + 1) * kept;
+        const Index last = block + 1 < blocks() ? std::min<Index>(at[i] + countAt(first + i, block), end) : end;
+        for (; at[i] < last; ++at[i]) {
+          const auto entry = static_cast<std::size_t>(at[i]);
+          sums[indices_[entry]] += factors[i] * static_cast<float>(values_[entry]);
+        }
+      }
+      for (Index k = 0; k < tokens; ++k) {
+        float* target = &y(block * kBlock, token + k);
+        for (Index j = 0; j < width; ++j) target[j] += sums[j][k];
       }
     }
   }

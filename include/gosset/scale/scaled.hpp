@@ -8,6 +8,7 @@
 #include <gosset/kernel/e8p_tile.hpp>
 #include <gosset/kernel/layout.hpp>
 #include <gosset/kernel/product.hpp>
+#include <gosset/kernel/transposed.hpp>
 #include <gosset/scale/grid.hpp>
 #include <gosset/scale/options.hpp>
 
@@ -134,6 +135,18 @@ class Packed<F> {
     }
     if (activations == Activations::kRoundedPerToken) return multiplyDecoded(detail::roundedPerToken(x), y);
     multiplyDecoded(x, y);
+  }
+
+  /// y += matrix^T * x; x: m x t, y: n x t. Few columns meet the codes as they are and without an allocation, where a
+  /// kernel exists; for many the matrix is decoded once.
+  void addTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    if constexpr (detail::TileCodebook<Codebook>) {
+      if (x.cols() <= detail::kFewColumns && detail::hasKernel<Codebook>(groupWidth(), cols_)) {
+        detail::addTransposed(view(), cols_, unit_, x.data(), x.cols(), x.outerStride(), y.data(), y.outerStride());
+        return;
+      }
+    }
+    y.noalias() += dequantized().transpose() * x;
   }
 
  private:

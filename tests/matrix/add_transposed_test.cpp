@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <gosset/kv/transposed_product.hpp>
-
 #include <gosset/kv/formats.hpp>
 #include <gosset/matrix/quantize.hpp>
+#include <gosset/transform/incoherent.hpp>
 
 #include "testing.hpp"
 
@@ -12,18 +11,19 @@ namespace {
 using testing::gaussian;
 
 template <class Format>
-class TransposedProduct : public ::testing::Test {};
-using Formats = ::testing::Types<Float16, Kivi<2, 32>, Kivi<3, 64>, Kivi<4, 32>, Kivi<8, 16>, Gear<3, 32, 2, 40>>;
-TYPED_TEST_SUITE(TransposedProduct, Formats);
+class AddTransposed : public ::testing::Test {};
+using Formats = ::testing::Types<Float16, Kivi<2, 32>, Kivi<3, 64>, Kivi<4, 32>, Kivi<8, 16>, Gear<3, 32, 2, 40>,
+                                 LowRank<Kivi<2, 32>, 3, std::int8_t>, Outliers<Kivi<2, 32>, 600>, Incoherent<E8P>>;
+TYPED_TEST_SUITE(AddTransposed, Formats);
 
-TYPED_TEST(TransposedProduct, AddsTheProductOfTheDequantizedMatrix) {
+TYPED_TEST(AddTransposed, AddsTheProductOfTheDequantizedMatrix) {
   for (const Index rows : {1, 9, 65}) {
     for (const Index cols : {1, 7, 63, 128, 417}) {
       const auto q = quantize<TypeParam>(gaussian(rows, cols) * 50.f);
-      for (const Index columns : {1, 4, 6}) {
+      for (const Index columns : {1, 4, 6, 20}) {
         const Eigen::MatrixXf x = gaussian(rows, columns, 2), before = gaussian(cols, columns, 3);
         Eigen::MatrixXf y = before;
-        detail::TransposedProduct<TypeParam>::add(q.packed(), x, y);
+        detail::addTransposedProduct(q.packed(), x, y);
         const Eigen::MatrixXf expected = q.dequantized().transpose() * x + before;
         EXPECT_LE((y - expected).norm(), 1e-5f * (1 + expected.norm()))
             << rows << " x " << cols << ", " << columns << " columns";

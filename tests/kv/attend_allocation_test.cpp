@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// attendTo() takes no memory: every operator new of this program is counted, and Eigen's own allocations are forbidden.
+#define EIGEN_RUNTIME_NO_MALLOC
+#include <gosset/codebook.hpp>
+#include <gosset/kv/formats.hpp>
+#include <gosset/kv/kv_cache.hpp>
+
+#include "testing.hpp"
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+namespace {
+std::atomic<long> allocations{0};
+}
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* p = std::malloc(size)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
+  ++allocations;
+  const auto unit = static_cast<std::size_t>(alignment);
+  if (void* p = std::aligned_alloc(unit, (size + unit - 1) / unit * unit)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+
+namespace gosset {
+namespace {
+
+using testing::gaussian;
+
+template <class Format>
+class AttendAllocation : public ::testing::Test {};
+using Formats =
+    ::testing::Types<Float16, Kivi<2, 64>, Kivi<8, 64>, Gear<2, 64, 4, 20>, LowRank<Kivi<4, 64>, 4, std::int8_t>,
+                     Incoherent<Gear<3, 64, 2, 20>>, Incoherent<Grouped<E8P, 64>>, Grouped<NormalFloat4, 64>>;
+TYPED_TEST_SUITE(AttendAllocation, Formats);
+
+TYPED_TEST(AttendAllocation, None) {
+  const KvShape shape{.heads = 8, .kv_heads = 2, .head_dim = 64};
+  KvCache<TypeParam> cache(shape, {.window = 64, .longest_block = 192});
+  cache.append(gaussian(500, shape.kvWidth(), 1), gaussian(500, shape.kvWidth(), 2));
+  cache.truncate(470);  // within a block
+  cache.append(gaussian(30, shape.kvWidth(), 3), gaussian(30, shape.kvWidth(), 4));
+  Eigen::VectorXf q = gaussian(shape.queryWidth(), 1, 5), output(shape.queryWidth());
+  const auto attend = [&] {
+    cache.attendTo(q, output);
+    cache.attendTo(q, output, {.scale = 2.f, .sliding_window = 100}, SoftCap{20});
+  };
+  const long before = allocations;
+  attend();
+  EXPECT_GT(allocations, before) << "the first sets up its workspace; and they are counted";
+  const long ready = allocations;
+  Eigen::internal::set_is_malloc_allowed(false);
+  attend();
+  Eigen::internal::set_is_malloc_allowed(true);
+  EXPECT_EQ(allocations, ready);
+  EXPECT_TRUE(output.allFinite());
+}
+
+}  // namespace
+}  // namespace gosset
