@@ -44,7 +44,7 @@ struct FieldVisitor {
 };
 
 template <class T>
-concept FieldScalar = std::same_as<T, std::uint8_t> || std::same_as<T, std::uint16_t> ||
+concept FieldScalar = std::same_as<T, std::int8_t> || std::same_as<T, std::uint8_t> || std::same_as<T, std::uint16_t> ||
     std::same_as<T, std::uint32_t> || std::same_as<T, std::uint64_t> || StorageScalar<T>;
 
 }  // namespace detail
@@ -54,8 +54,7 @@ concept FieldScalar = std::same_as<T, std::uint8_t> || std::same_as<T, std::uint
 ///   P::formatName()         the format's name, stable
 ///   rows(), cols()
 ///   visitFields(visit)      calls visit(name, span) for each array, const and not; numbers are unsigned integers of 8
-///   to
-///                           64 bits or 16- and 32-bit floats; names are unique
+///                           to 64 bits, signed bytes, or 16- and 32-bit floats; names are unique
 /// and optionally
 ///   P::shaped(rows, cols, lengths)  where the lengths of some arrays do not follow from the shape, see core/packed.hpp
 ///   isValid()               whether the arrays' contents make sense, where not every pattern of bits does

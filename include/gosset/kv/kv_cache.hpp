@@ -13,6 +13,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -158,6 +161,35 @@ class KvCache {
     return numbers > 0 ? 8.0 * static_cast<double>(bytes()) / numbers : 0.0;
   }
 
+  /// A cache as storage, for files: contents() and the arrays say all that it holds.
+  KvContents contents() const {
+    KvContents contents{.ends = ends_, .window = keys_.windowTokens()};
+    for (Index block = 0; block < blocks(); ++block) contents.stored.push_back(storedTokens(block));
+    return contents;
+  }
+  /// One whose arrays have the lengths for these contents, all zero.
+  static KvCache shaped(const KvShape& shape, const KvOptions& options, const KvContents& contents) {
+    KvCache cache(shape, options);
+    cache.keys_.reshape(contents.stored, contents.window);
+    cache.values_.reshape(contents.stored, contents.window);
+    cache.ends_ = contents.ends;
+    return cache;
+  }
+  static std::string formatName() {
+    return "KvCache<" + Packed<KeyFormat>::formatName() + ", " + Packed<ValueFormat>::formatName() + ">";
+  }
+  /// Calls visit(name, span) for every stored array, "keys.codes" and the like: block after block, head after head.
+  template <class Visitor>
+  void visitFields(Visitor&& visit) const {
+    fields(*this, visit);
+  }
+  template <class Visitor>
+  void visitFields(Visitor&& visit) {
+    fields(*this, visit);
+  }
+  /// False where a file holds codes that mean nothing, or a window of numbers that are not finite.
+  bool isValid() const { return keys_.isValid() && values_.isValid(); }
+
   /// Equal in shape, in the tokens held and in every stored bit.
   friend bool operator==(const KvCache& a, const KvCache& b) {
     return a.shape_ == b.shape_ && a.ends_ == b.ends_ && a.size() == b.size() && a.keys_.image() == b.keys_.image() &&
@@ -165,6 +197,12 @@ class KvCache {
   }
 
  private:
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    self.keys_.visitFields([&](std::string_view name, auto values) { visit("keys." + std::string(name), values); });
+    self.values_.visitFields([&](std::string_view name, auto values) { visit("values." + std::string(name), values); });
+  }
+
   template <class Derived>
   void checkWidth(const char* name, const Eigen::DenseBase<Derived>& tokens) const {
     detail::require(tokens.cols() == shape_.kvWidth(), "KvCache::append: expected ", name,

@@ -6,6 +6,8 @@
 #include <gosset/scale/fit.hpp>
 #include <gosset/scale/options.hpp>
 
+#include <vector>
+
 namespace gosset {
 
 /// The heads of one attention layer. Each kv_head serves heads / kv_heads query heads, neighbours in the query.
@@ -39,6 +41,13 @@ struct KvOptions {
   Index longest_block = 1024;
   /// How blocks are packed; its seed is also that of the rotation of Incoherent formats.
   QuantizeOptions quantize = {};
+};
+
+/// How the tokens of a cache lie: what its arrays' lengths follow from.
+struct KvContents {
+  std::vector<Index> ends = {};    ///< position after the last token of each block
+  std::vector<Index> stored = {};  ///< tokens that each block keeps: more than count where it was cut
+  Index window = 0;                ///< tokens in the window
 };
 
 /// Errors: std::invalid_argument where an option is out of its range.

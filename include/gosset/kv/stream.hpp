@@ -153,6 +153,16 @@ class KvStream {
     return bytes;
   }
 
+  /// Calls visit(name, span) for every stored array: those of each block and head in turn, then the window.
+  template <class Visitor>
+  void visitFields(Visitor&& visit) const {
+    fields(*this, visit);
+  }
+  template <class Visitor>
+  void visitFields(Visitor&& visit) {
+    fields(*this, visit);
+  }
+
   /// Every stored bit.
   std::string image() const {
     std::string bytes;
@@ -160,17 +170,43 @@ class KvStream {
       bytes.append(reinterpret_cast<const char*>(values.data()), values.size_bytes());
     };
     add("seed", std::span(&seed_, Storage::kRotated ? 1 : 0));
-    for (const auto& heads : blocks_) {
-      for (const PackedBlock& packed : heads) packed.visitFields(add);
-    }
-    add("window", std::span(window_));
+    visitFields(add);
     return bytes;
   }
+
+  /// All zero: blocks of so many tokens each, and so many in the window.
+  void reshape(const std::vector<Index>& tokens, Index window_tokens) {
+    blocks_.clear();
+    for (const Index count : tokens) {
+      blocks_.emplace_back(static_cast<std::size_t>(shape_.kv_heads), shaped(count));
+    }
+    window_.assign(static_cast<std::size_t>(window_tokens * shape_.kvWidth()), WindowScalar{});
+  }
+
+  /// False where a file holds codes that mean nothing, or a window of numbers that are not finite.
+  bool isValid() const {
+    for (const auto& heads : blocks_) {
+      for (const PackedBlock& packed : heads) {
+        if (!gosset::detail::isValid(packed)) return false;
+      }
+    }
+    return windowMap().template cast<float>().allFinite();
+  }
+
+  static std::string formatName() { return Packed<Format>::formatName(); }
 
  private:
   using WindowMatrix = Eigen::Matrix<WindowScalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
   Eigen::Map<const WindowMatrix> windowMap() const { return {window_.data(), windowTokens(), shape_.kvWidth()}; }
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    for (auto& heads : self.blocks_) {
+      for (auto& packed : heads) packed.visitFields(visit);
+    }
+    visit("window", std::span(self.window_));
+  }
 
   PackedBlock shaped(Index tokens) const {
     return kSide == KvSide::kKeys ? PackedBlock::shaped(shape_.head_dim, tokens)

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/error.hpp>
+#include <gosset/io/quantized.hpp>
+#include <gosset/io/safetensors.hpp>
+#include <gosset/kv/kv_cache.hpp>
+
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+// KV caches in safetensors files. The cache `name` is kept as one tensor of rank 1 for each array of its blocks,
+// `name.keys.codes`, `name.values.scales` and so on, in which the arrays of all blocks and heads follow each other,
+// block after block and head after head; and
+//
+//   name.keys.window, name.values.window   the window's tokens, each kv_heads * head_dim numbers
+//   name.ends      I64: position after the last token of each block
+//   name.stored    I64: tokens that each block keeps, more than count where it was cut
+//   name.options   U64: heads, kv_heads, head_dim, window, longest_block, low_rank_iterations, seed
+//
+// The metadata have gosset.<name>.format, such as "KvCache<Float16, Float16>", and gosset.<name>.version. The round
+// trip is exact to the bit.
+namespace gosset {
+
+/// The version of the layout of caches that this gosset writes and reads.
+inline constexpr int kKvCacheVersion = 1;
+
+namespace detail {
+
+/// A cache's arrays by tensor, in their order.
+template <class Cache, class Visit>
+void visitKvArrays(Cache& cache, std::string_view name, const Visit& visit) {
+  cache.visitFields([&](std::string_view field, auto values) { visit(concat(name, ".", field), values); });
+}
+
+template <class T>
+void addKvTensor(SafetensorsWriter& writer, const std::string& name, const std::vector<T>& values) {
+  writer.add<T>(name, {static_cast<Index>(values.size())}, std::span<const T>(values));
+}
+
+/// A tensor of rank 1. Throws FormatError where it is missing or another.
+template <class T>
+std::vector<T> kvNumbers(const SafetensorsFile& file, const std::string& name, std::optional<std::size_t> count = {}) {
+  const TensorInfo& info = file.info(name);
+  if (info.dtype != dtypeOf<T>() || info.shape.size() != 1) {
+    file.fail(name, "expected ", dtypeName(dtypeOf<T>()), " of rank 1, the file holds ", dtypeName(info.dtype),
+              " of shape ", listText(std::span(info.shape)));
+  }
+  std::vector<T> values(static_cast<std::size_t>(info.shape[0]));
+  if (count && values.size() != *count) file.fail(name, "expected ", *count, " numbers, got ", values.size());
+  if (!values.empty()) std::memcpy(values.data(), file.data(name).data(), values.size() * sizeof(T));
+  return values;
+}
+
+struct KvHeader {
+  KvShape shape;
+  KvOptions options;
+  KvContents contents;
+};
+
+/// Everything but the arrays, and that the file has bytes enough for arrays of that size.
+inline KvHeader readKvHeader(const SafetensorsFile& file, std::string_view name, const ScaleFit& fit) {
+  const auto fail = [&](const auto&... text) { fileError(file.path(), "KV cache ", printable(name), ": ", text...); };
+  const auto options = kvNumbers<std::uint64_t>(file, concat(name, ".options"), 7);
+  for (std::size_t i = 0; i < 6; ++i) {
+    if (options[i] > 0x7fffffffu) fail("options: number ", i, " is ", options[i], ", beyond 2^31 - 1");
+  }
+  const auto at = [&](std::size_t i) { return static_cast<Index>(options[i]); };
+  KvHeader header{{at(0), at(1), at(2)},
+                  {.window = at(3),
+                   .longest_block = at(4),
+                   .quantize = {.fit = fit, .seed = options[6], .low_rank_iterations = static_cast<int>(at(5))}},
+                  {}};
+  try {
+    validate(header.shape);
+    validate(header.options);
+  } catch (const std::invalid_argument& error) {
+    fail(error.what());
+  }
+  for (const std::int64_t end : kvNumbers<std::int64_t>(file, concat(name, ".ends"))) {
+    header.contents.ends.push_back(static_cast<Index>(end));
+  }
+  const std::size_t blocks = header.contents.ends.size();
+  for (const std::int64_t tokens : kvNumbers<std::int64_t>(file, concat(name, ".stored"), blocks)) {
+    header.contents.stored.push_back(static_cast<Index>(tokens));
+  }
+
+  // No format spends less than a bit on a number: what the file's bytes cannot fill is a lie, found out before memory
+  // is asked for.
+  const std::uint64_t bits = 8 * packedBytes(file, name);
+  const auto width = static_cast<std::uint64_t>(header.shape.kvWidth());
+  std::uint64_t numbers = 0;
+  Index begin = 0;
+  for (std::size_t i = 0; i < blocks; ++i) {
+    const Index end = header.contents.ends[i], stored = header.contents.stored[i];
+    if (end <= begin || stored < end - begin) {
+      fail("block ", i, " ends at ", end, " and keeps ", stored, " tokens, after a block that ends at ", begin);
+    }
+    const auto more = checkedProduct(static_cast<std::uint64_t>(stored), width);
+    if (!more || *more > bits - numbers) {
+      fail("its tensors hold ", bits, " bits, too few for the numbers of ", i + 1, " blocks");
+    }
+    numbers += *more;
+    begin = end;
+  }
+  const auto window = static_cast<std::uint64_t>(file.info(concat(name, ".keys.window")).size());
+  if (window % width != 0) fail("a window of ", window, " numbers, no multiple of kv_heads * head_dim = ", width);
+  header.contents.window = static_cast<Index>(window / width);
+  return header;
+}
+
+}  // namespace detail
+
+/// Adds a copy of a cache to what `writer` will write. Throws std::invalid_argument where a name is taken.
+template <class KeyFormat, class ValueFormat>
+void addKvCache(SafetensorsWriter& writer, std::string_view name, const KvCache<KeyFormat, ValueFormat>& cache) {
+  using detail::concat;
+  detail::require(!writer.contains(concat(name, ".options")), "name: tensor ",
+                  detail::printable(concat(name, ".options")), " was added before");
+  // The arrays of a tensor, gathered; bytes, for their types differ.
+  std::map<std::string, std::vector<std::byte>> bytes;
+  std::map<std::string, Dtype> types;
+  detail::visitKvArrays(cache, name, [&]<class T>(const std::string& tensor, std::span<T> values) {
+    const auto source = std::as_bytes(values);
+    auto& target = bytes[tensor];
+    target.insert(target.end(), source.begin(), source.end());
+    types.emplace(tensor, dtypeOf<std::remove_const_t<T>>());
+  });
+  for (auto& [tensor, all] : bytes) {
+    const Dtype type = types.at(tensor);
+    const auto count = static_cast<Index>(all.size() / dtypeSize(type));
+    const auto kept = std::make_shared<std::vector<std::byte>>(std::move(all));
+    writer.addSource(tensor, type, {count}, [kept](const SafetensorsWriter::Put& put) { put(*kept); });
+  }
+  const KvContents contents = cache.contents();
+  const KvShape& shape = cache.shape();
+  const KvOptions& options = cache.options();
+  const auto number = [](Index n) { return static_cast<std::uint64_t>(n); };
+  detail::addKvTensor(writer, concat(name, ".ends"),
+                      std::vector<std::int64_t>(contents.ends.begin(), contents.ends.end()));
+  detail::addKvTensor(writer, concat(name, ".stored"),
+                      std::vector<std::int64_t>(contents.stored.begin(), contents.stored.end()));
+  detail::addKvTensor(writer, concat(name, ".options"),
+                      std::vector<std::uint64_t>{number(shape.heads), number(shape.kv_heads), number(shape.head_dim),
+                                                 number(options.window), number(options.longest_block),
+                                                 number(options.quantize.low_rank_iterations), options.quantize.seed});
+  writer.setMetadata(detail::packedKey(name, "format"), cache.formatName());
+  writer.setMetadata(detail::packedKey(name, "version"), std::to_string(kKvCacheVersion));
+}
+
+/// Reads the cache `name`, such as readKvCache<KvCache<Kivi<4, 64>>>(file, "layers.0"); `fit` is that of blocks to
+/// come, of which the file says nothing. Throws FormatError, which names the cache or the tensor, where it is not
+/// there, has another format or version, or its arrays do not fit; memory is asked for only when the file has bytes
+/// enough.
+template <class Cache>
+Cache readKvCache(const SafetensorsFile& file, std::string_view name, const ScaleFit& fit = PublishedRule{}) {
+  const auto fail = [&](const auto&... text) {
+    detail::fileError(file.path(), "KV cache ", detail::printable(name), ": ", text...);
+  };
+  const std::string& format = detail::packedEntry(file, name, "format");
+  if (format != Cache::formatName()) {
+    fail("expected the format ", detail::printable(Cache::formatName()), ", the file holds ",
+         detail::printable(format));
+  }
+  const Index version = detail::packedNumber(file, name, "version");
+  if (version != kKvCacheVersion) fail("expected version ", kKvCacheVersion, ", the file holds ", version);
+  const detail::KvHeader header = detail::readKvHeader(file, name, fit);
+  Cache cache = Cache::shaped(header.shape, header.options, header.contents);
+
+  // How many numbers each tensor must have, then what they are.
+  std::map<std::string, std::size_t> sizes, taken;
+  detail::visitKvArrays(cache, name, [&](const std::string& tensor, auto values) { sizes[tensor] += values.size(); });
+  detail::visitKvArrays(cache, name, [&]<class T>(const std::string& tensor, std::span<T> values) {
+    const TensorInfo& info = file.info(tensor);
+    const std::vector<Index> shape = {static_cast<Index>(sizes[tensor])};
+    if (info.dtype != dtypeOf<T>() || info.shape != shape) {
+      file.fail(tensor, "expected ", dtypeName(dtypeOf<T>()), " of shape ", detail::listText(std::span(shape)),
+                ", the file holds ", dtypeName(info.dtype), " of shape ", detail::listText(std::span(info.shape)));
+    }
+    std::size_t& first = taken[tensor];
+    if (!values.empty()) std::memcpy(values.data(), file.data(tensor).data() + first, values.size_bytes());
+    first += values.size_bytes();
+  });
+  if (!cache.isValid()) fail("its codes are none of ", detail::printable(format), ", or its window is not finite");
+  return cache;
+}
+
+}  // namespace gosset

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/io/kv_cache.hpp>
+
+#include <gosset/kv/formats.hpp>
+
+#include "io/temporary_folder.hpp"
+#include "testing.hpp"
+
+#include <functional>
+#include <limits>
+#include <map>
+
+namespace gosset {
+namespace {
+
+using testing::expectThrows;
+using testing::gaussian;
+using testing::TemporaryFolder;
+
+using Small = Kivi<2, 32>;
+using Mixed = KvCache<LowRank<Outliers<Kivi<3, 32>, 40>, 2, std::int8_t>, Incoherent<Small>>;
+
+/// Blocks of a prompt, one of them cut, blocks of single tokens, and a window.
+template <class Cache>
+Cache filled() {
+  const KvShape shape{.heads = 4, .kv_heads = 2, .head_dim = 20};
+  Cache cache(shape, {.window = 32, .longest_block = 96, .quantize = {.seed = 0x123456789abcdef0u}});
+  cache.append(gaussian(300, 40, 1), gaussian(300, 40, 2));
+  cache.truncate(250);
+  cache.append(gaussian(77, 40, 3), gaussian(77, 40, 4));
+  return cache;
+}
+
+template <class Cache>
+void save(const Cache& cache, const std::filesystem::path& path) {
+  SafetensorsWriter writer;
+  addKvCache(writer, "layer.0", cache);
+  writer.write(path);
+}
+
+template <class Cache>
+Cache load(const std::filesystem::path& path) {
+  return readKvCache<Cache>(SafetensorsFile(path), "layer.0");
+}
+
+template <class Cache>
+class KvCacheFile : public ::testing::Test {};
+using Caches = ::testing::Types<KvCache<Float16>, Mixed>;
+TYPED_TEST_SUITE(KvCacheFile, Caches);
+
+TYPED_TEST(KvCacheFile, ComesBackToTheBit) {
+  const TemporaryFolder folder;
+  auto cache = filled<TypeParam>();
+  save(cache, folder / "kv");
+  auto back = load<TypeParam>(folder / "kv");
+  EXPECT_EQ(back, cache);
+  EXPECT_EQ(back.bytes(), cache.bytes());
+  EXPECT_EQ(back.keys(), cache.keys());
+  EXPECT_EQ(back.values(), cache.values());
+  // And goes on as the first would have.
+  for (auto* each : {&cache, &back}) each->append(gaussian(100, 40, 5), gaussian(100, 40, 6));
+  EXPECT_EQ(back, cache);
+}
+
+TYPED_TEST(KvCacheFile, Empty) {
+  const TemporaryFolder folder;
+  const TypeParam cache({2, 1, 8});
+  save(cache, folder / "kv");
+  EXPECT_EQ(load<TypeParam>(folder / "kv"), cache);
+}
+
+TEST(KvCacheFileErrors, NamesAndFormats) {
+  const TemporaryFolder folder;
+  SafetensorsWriter writer;
+  addKvCache(writer, "a", KvCache<Float16>({2, 1, 8}));
+  expectThrows([&] { addKvCache(writer, "a", KvCache<Float16>({2, 1, 8})); }, "tensor 'a.options' was added before");
+  addKvCache(writer, "b", KvCache<Float16>({2, 1, 8}));
+  writer.setMetadata("gosset.b.version", "2");
+  writer.write(folder / "kv");
+  const SafetensorsFile file(folder / "kv");
+  expectThrows<FormatError>([&] { (void)readKvCache<KvCache<Float16>>(file, "c"); }, "the metadata has no");
+  expectThrows<FormatError>([&] { (void)readKvCache<KvCache<float>>(file, "a"); },
+                            "KV cache 'a': expected the format 'KvCache<float, float>', the file holds "
+                            "'KvCache<Float16, Float16>'");
+  expectThrows<FormatError>([&] { (void)readKvCache<KvCache<Float16>>(file, "b"); },
+                            "KV cache 'b': expected version 1, the file holds 2");
+}
+
+/// A copy of a file in which one tensor has another content: `change` takes its numbers.
+template <class T>
+void rewrite(const std::filesystem::path& from, const std::filesystem::path& to, const std::string& tensor,
+             const std::function<void(std::vector<T>&)>& change) {
+  const SafetensorsFile file(from);
+  SafetensorsWriter writer;
+  for (const auto& [key, value] : file.metadata()) writer.setMetadata(key, value);
+  for (const auto& [name, info] : file.tensors()) {
+    std::vector<std::byte> bytes(file.data(name).begin(), file.data(name).end());
+    std::vector<Index> shape = info.shape;
+    if (name == tensor) {
+      std::vector<T> values(bytes.size() / sizeof(T));
+      std::memcpy(static_cast<void*>(values.data()), bytes.data(), bytes.size());
+      change(values);
+      bytes.resize(values.size() * sizeof(T));
+      std::memcpy(bytes.data(), values.data(), bytes.size());
+      shape = {static_cast<Index>(values.size())};
+    }
+    writer.addSource(name, info.dtype, shape, [bytes](const SafetensorsWriter::Put& put) { put(bytes); });
+  }
+  writer.write(to);
+}
+
+template <class T>
+void expectLie(const std::string& tensor, const std::function<void(std::vector<T>&)>& change, const std::string& text) {
+  const TemporaryFolder folder;
+  save(filled<Mixed>(), folder / "kv");
+  rewrite<T>(folder / "kv", folder / "lie", "layer.0." + tensor, change);
+  expectThrows<FormatError>([&] { (void)load<Mixed>(folder / "lie"); }, text);
+}
+
+TEST(KvCacheFileErrors, Lies) {
+  using Words = std::vector<std::uint64_t>;
+  using Signed = std::vector<std::int64_t>;
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[1] = 3; }, "heads must be a multiple of kv_heads, got 4 and 3");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[2] = std::uint64_t{1} << 40; }, "options: number 2 is");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[3] = 0; }, "window must be at least 2 tokens, got 0");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o.pop_back(); }, "expected 7 numbers, got 6");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[2] = 19; }, "no multiple of kv_heads * head_dim = 38");
+  expectLie<std::int64_t>(
+      "ends", [](Signed& e) { e[1] = e[0]; }, "block 1 ends at 96 and keeps");
+  expectLie<std::int64_t>(
+      "ends", [](Signed& e) { e[0] = -1; }, "block 0 ends at -1");
+  expectLie<std::int64_t>(
+      "ends", [](Signed& e) { e[0] = 97; }, "block 0 ends at 97 and keeps 96 tokens");
+  expectLie<std::int64_t>(
+      "stored", [](Signed& s) { s.push_back(1); }, "numbers, got");
+  expectLie<std::int64_t>(
+      "stored", [](Signed& s) { s[1] = std::int64_t{1} << 60; }, "too few for the numbers of");
+  expectLie<std::int64_t>(
+      "stored", [](Signed& s) { s[0] += 1; }, "expected ");
+  expectLie<std::uint8_t>(
+      "keys.inner.inner.codes", [](std::vector<std::uint8_t>& c) { c.pop_back(); }, "expected U8 of shape");
+  expectLie<std::uint8_t>(
+      "keys.inner.indices", [](std::vector<std::uint8_t>& c) { c[0] = 255; }, "its codes are none of");
+  expectLie<Float16>(
+      "values.window",
+      [](std::vector<Float16>& w) { w[3] = static_cast<Float16>(std::numeric_limits<float>::infinity()); },
+      "its window is not finite");
+  expectLie<Float16>(
+      "values.window", [](std::vector<Float16>& w) { w.resize(w.size() - 40); }, "expected F16 of shape");
+}
+
+TEST(KvCacheFileErrors, MissingTensors) {
+  const TemporaryFolder folder;
+  save(filled<Mixed>(), folder / "kv");
+  const SafetensorsFile file(folder / "kv");
+  for (const std::string& missing : file.names()) {
+    SafetensorsWriter writer;
+    for (const auto& [key, value] : file.metadata()) writer.setMetadata(key, value);
+    for (const auto& [name, info] : file.tensors()) {
+      if (name == missing) continue;
+      writer.addSource(name, info.dtype, info.shape,
+                       [&file, name = name](const SafetensorsWriter::Put& put) { put(file.data(name)); });
+    }
+    writer.write(folder / "less");
+    expectThrows<FormatError>([&] { (void)load<Mixed>(folder / "less"); }, "holds no tensor");
+  }
+}
+
+}  // namespace
+}  // namespace gosset
