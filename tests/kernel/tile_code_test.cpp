@@ -10,6 +10,33 @@
 namespace gosset::detail {
 namespace {
 
+/// A user's codebook whose codes stand in no order.
+struct Shuffled {
+  using Code = std::uint8_t;
+  static constexpr int kDim = 1, kBits = 3, kLevels = 5;
+  static constexpr bool kHasZero = false;
+  static constexpr ScaleRule kRule = ScaleRule::kAbsMax;
+  static constexpr float level(Code q) { return q == 0 ? 0.f : (q % 2 == 0 ? -1.f : 1.f) * (q < 3 ? 2.f : 0.5f); }
+  static constexpr Code encode(float x) {
+    Code best = 0;
+    for (Code q = 1; q < kLevels; ++q) {
+      const float a = x - level(q), b = x - level(best);
+      if (a * a < b * b) best = q;
+    }
+    return best;
+  }
+  static std::string name() { return "Shuffled"; }
+};
+
+/// One large level among many small ones, which bytes in one unit tell apart badly.
+struct Wide : Shuffled {
+  static constexpr int kBits = 4, kLevels = 16;
+  static constexpr float level(Code q) { return q == 0 ? 1.f : 0.0041f * static_cast<float>(q % 4) + 0.002f; }
+  static Code encode(float) { return 0; }
+};
+static_assert(TileCodebook<Shuffled> && ByteLevels<Shuffled>::kLargest == 8);
+static_assert(!TileCodebook<Wide>);
+
 template <class C>
 class TileCodeTest : public ::testing::Test {
  protected:
@@ -40,7 +67,7 @@ class TileCodeTest : public ::testing::Test {
 };
 using Codebooks = ::testing::Types<Binary, Ternary, Symmetric<2>, Asymmetric<3>, Symmetric<4>, Asymmetric<5>,
                                    Asymmetric<6>, Asymmetric<7>, Symmetric<8>, NormalFloat4, LloydMax<1>, LloydMax<2>,
-                                   LloydMax<3>, LloydMax<4>, E81B, E8P, E8PRvq3, E8PRvq4>;
+                                   LloydMax<3>, LloydMax<4>, Shuffled, E81B, E8P, E8PRvq3, E8PRvq4>;
 TYPED_TEST_SUITE(TileCodeTest, Codebooks);
 
 TYPED_TEST(TileCodeTest, LevelsAreTheCodebooks) {

@@ -83,6 +83,18 @@ struct ByteLevels {
     return levelOf(0) <= 0 && levelOf(0) >= -255 && levelOf(0) == static_cast<float>(static_cast<int>(levelOf(0)));
   }();
 
+  /// The codes may stand in any order.
+  static constexpr float kLeast = [] {
+    float least = 0;
+    for (int q = 0; q < C::kLevels; ++q) least = std::min(least, levelOf(q));
+    return least;
+  }();
+  static constexpr float kMost = [] {
+    float most = 0;
+    for (int q = 0; q < C::kLevels; ++q) most = std::max(most, levelOf(q));
+    return most;
+  }();
+
   static constexpr int rounded(float x) { return static_cast<int>(x < 0 ? x - 0.5f : x + 0.5f); }
 
   /// How many units the largest level is: of 1 .. 4 the first that makes all levels integers, else of 48 .. 127 the one
@@ -90,7 +102,8 @@ struct ByteLevels {
   /// <2> 0.02%; the others are exact.)
   static constexpr float kUnits = [] {
     if (kUniform) return 1.f;
-    const float largest = std::max(-levelOf(0), levelOf(C::kLevels - 1));
+    const float largest = std::max(-kLeast, kMost);
+    if (largest == 0) return 1.f;
     const auto error = [&](int units) {
       float sum = 0;
       for (int q = 0; q < C::kLevels; ++q) {
@@ -108,7 +121,7 @@ struct ByteLevels {
     }
     return static_cast<float>(best) / largest;
   }();
-  static constexpr int kZero = -rounded(levelOf(0) * kUnits);
+  static constexpr int kZero = -rounded(kLeast * kUnits);
 
   static constexpr std::array<std::uint8_t, 16> kTable = [] {
     std::array<std::uint8_t, 16> table{};
@@ -125,7 +138,19 @@ struct ByteLevels {
     }
     return true;
   }();
-  static constexpr int kLargest = kUniform ? C::kLevels - 1 : kTable[std::min(16, C::kLevels) - 1];
+  static constexpr int kLargest = kUniform ? C::kLevels - 1 : rounded(kMost * kUnits) + kZero;
+
+  /// Whether bytes stand for the levels closely enough for products with rounded activations: within 0.5% of their root
+  /// mean square. Levels that spread over many powers of two do not.
+  static constexpr bool kCloseEnough = [] {
+    float squares = 0, errors = 0;
+    for (int q = 0; q < C::kLevels; ++q) {
+      const float level = levelOf(q) * kUnits, off = level - static_cast<float>(rounded(level));
+      squares += level * level;
+      errors += off * off;
+    }
+    return errors <= 0.005f * 0.005f * squares;
+  }();
 };
 
 /// Whether the compiler can make the levels' tables.
@@ -135,7 +160,8 @@ concept ConstexprLevels = ScalarCodebook<C> && requires {
 };
 
 template <ConstexprLevels C>
-requires(C::kBits <= 8 && (ByteLevels<C>::kUniform || C::kLevels <= 16)) struct TileCode<C> {
+requires(C::kBits <= 8 &&
+         (ByteLevels<C>::kUniform || (C::kLevels <= 16 && ByteLevels<C>::kCloseEnough))) struct TileCode<C> {
   using L = ByteLevels<C>;
   static constexpr int kTerms = 1;
   static constexpr bool kTransposed = false;

@@ -26,7 +26,9 @@ struct KvStorage<Incoherent<Format>> {
   static constexpr bool kRotated = true;
 };
 
-/// x <- H S x for the numbers of each head: random signs, then Hadamard; both keep dot products.
+/// x <- H S x for the numbers of each head: random signs, then Hadamard; both keep dot products. A template so that
+/// only programs that use it wait for it to compile.
+template <class = void>
 class HeadRotation {
  public:
   HeadRotation(Index head_dim, std::uint64_t seed) : signs_(randomSigns<float>(seed, head_dim)), hadamard_(head_dim) {}

@@ -216,7 +216,7 @@ class KvStream {
   KvShape shape_;
   QuantizeOptions options_;
   std::uint64_t seed_;
-  std::optional<HeadRotation> rotation_;
+  std::optional<HeadRotation<std::void_t<Format>>> rotation_;
   std::vector<std::vector<PackedBlock>> blocks_;  ///< by block, then by head
   std::vector<WindowScalar> window_;              ///< tokens x kvWidth, row after row
 };
