@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
+#include <gosset/core/late.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/packed.hpp>
 #include <gosset/core/parallel.hpp>
@@ -216,7 +217,7 @@ class KvStream {
   KvShape shape_;
   QuantizeOptions options_;
   std::uint64_t seed_;
-  std::optional<HeadRotation<std::void_t<Format>>> rotation_;
+  std::optional<HeadRotation<Late<Format>>> rotation_;
   std::vector<std::vector<PackedBlock>> blocks_;  ///< by block, then by head
   std::vector<WindowScalar> window_;              ///< tokens x kvWidth, row after row
 };

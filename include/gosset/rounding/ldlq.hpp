@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
+#include <gosset/core/late.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/rounding/hessian.hpp>
 #include <gosset/rounding/ldl.hpp>
@@ -223,7 +224,7 @@ class Feedback {
       const Index width = end - begin;
       const Eigen::MatrixXf unit = cholesky_->unitBlockColumns(begin, width, kDim);
       RowMatrixXf target = w_.middleCols(begin, width);
-      addProduct<std::void_t<F>>(w_.rightCols(n - end), unit.bottomRows(n - end), target);
+      addProduct<Late<F>>(w_.rightCols(n - end), unit.bottomRows(n - end), target);
       roundPanel(begin, unit.topRows(width), target);
       end = begin;
       report(n - begin, 0);
@@ -238,7 +239,7 @@ class Feedback {
         const auto [group, width] = groupEndingAt(begin + last);
         first = last - width;
         grid_.fitGroup(group,
-                       compensated<std::void_t<F>>(w_.middleCols(begin + first, width), target.middleCols(first, width),
+                       compensated<Late<F>>(w_.middleCols(begin + first, width), target.middleCols(first, width),
                                                    unit.block(first, first, width, width)));
       }
       parallelFor(ceilDiv(w_.rows(), kRowChunk), kRowChunk * kPanel * kPanel, [&](Index chunk) {
@@ -285,7 +286,7 @@ class Feedback {
         inverses.push_back(block.template cast<double>().inverse().template cast<float>());
       }
       RowMatrixXf gradient = RowMatrixXf::Zero(w_.rows(), width);
-      addProduct<std::void_t<F>>(w_, h, gradient);
+      addProduct<Late<F>>(w_, h, gradient);
       parallelFor(ceilDiv(w_.rows(), kRowChunk), kRowChunk * kPanel * kPanel, [&](Index chunk) {
         const Index row = chunk * kRowChunk;
         const Index rows = std::min(kRowChunk, w_.rows() - row);
@@ -347,7 +348,7 @@ class Feedback {
   FeedbackOptions options_;
   bool static_groups_;
   std::vector<Index> block_at_;                             ///< place / kDim -> block
-  std::optional<DampedCholesky<std::void_t<F>>> cholesky_;  ///< of H in places
+  std::optional<DampedCholesky<Late<F>>> cholesky_;  ///< of H in places
 };
 
 }  // namespace detail
