@@ -62,8 +62,17 @@ class Grid {
 
   /// Fits all groups to w (m x cols()).
   void fitAll(const RowMatrixXf& w) {
-    for (Index group = 0; group < groups_; ++group) {
-      fitGroup(group, w.middleCols(begin(group), end(group) - begin(group)));
+    if constexpr (F::kOneRowOnly) {
+      parallelFor(rows_, 16 * cols_, [&](Index row) {
+        for (Index group = 0; group < groups_; ++group) {
+          const auto width = static_cast<std::size_t>(end(group) - begin(group));
+          affine_[at(row, group)] = fitted({w.row(row).data() + begin(group), width});
+        }
+      });
+    } else {
+      for (Index group = 0; group < groups_; ++group) {
+        fitGroup(group, w.middleCols(begin(group), end(group) - begin(group)));
+      }
     }
   }
 
