@@ -42,7 +42,7 @@ std::vector<FormatEntry> activationFormats() {
   return {
       entry<Int8>("w8a8", "int8, with activations in 8 bits and a scale a token", &packPerToken),
       calibrated<SmoothInt8>("smoothquant", "w8a8 with input channels evened out, alpha searched", &packSmoothQuant),
-      calibrated<LlmInt8>("llm.int8", "w8a8 with outlier columns in 16 bits", &packLlmInt8),
+      calibrated<LlmInt8>("llm-int8", "w8a8 with outlier columns in 16 bits", &packLlmInt8),
       calibrated<Awq4>("awq4-g32", "AWQ, 4 bits, scale and zero point for 32 weights", &packAwq<Awq4>),
       calibrated<Awq3>("awq3-g32", "AWQ, 3 bits, scale and zero point for 32 weights", &packAwq<Awq3>),
       calibrated<Awq2>("awq2-g32", "AWQ, 2 bits, scale and zero point for 32 weights", &packAwq<Awq2>),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gosset/calibration/awq.hpp>
+#include <gosset/calibration/smoothquant.hpp>
 #include <gosset/codebook.hpp>
 #include <gosset/matrix.hpp>
 #include <gosset/theory.hpp>
@@ -80,6 +81,50 @@ TEST(Awq, ClippingLowersTheError) {
   EXPECT_LT(error(Awq{x}, PerTensor<Symmetric<3>>{}), 0.95 * error(Nearest{}, PerTensor<Symmetric<3>>{}));
   EXPECT_EQ(error(Awq(x, {.clip = false}), Int3{}), error(Nearest{}, Int3{}));
   EXPECT_EQ(error(Awq(x, {.clip_steps = 1}), Int3{}), error(Nearest{}, Int3{}));
+}
+
+TEST(Awq, TakesTheAlphaOfTheLeastOutputErrorOfAll) {
+  const RowMatrixXf w = gaussian(24, 65), x = activations(128, 65);
+  for (const int steps : {1, 5, 20}) {
+    const Awq awq(x, {.steps = steps, .clip = false, .search_rows = 0});
+    Eigen::VectorXf best;
+    double least = std::numeric_limits<double>::infinity();
+    for (int step = 0; step <= steps; ++step) {
+      const Eigen::VectorXf s = awq.scalesAt(static_cast<double>(step) / steps);
+      const double error = outputError(quantize<ChannelScaled<Int3, float>>(w, ChannelScales(s)), w, x);
+      if (error < least) least = error, best = s;
+    }
+    const auto q = quantize<ChannelScaled<Int3, float>>(w, awq);
+    EXPECT_NEAR(outputError(q, w, x), least, 1e-4 * least) << steps;
+    const Eigen::VectorXf ratio = q.packed().channelScales().cwiseQuotient(best);  // scales count up to a factor
+    EXPECT_LT(ratio.maxCoeff(), 1.0001f * ratio.minCoeff()) << steps;
+  }
+}
+
+/// y = W (gain * x + bias) with the scales folded into the norm in front, and the weights in the format.
+TEST(Awq, FoldedScalesComputeTheSameFunction) {
+  for (const Index inputs : testing::kOddSizes) {
+    const RowMatrixXf w = gaussian(9, inputs), x = activations(40, inputs);
+    Eigen::VectorXf gain = gaussian(inputs, 1, 3), bias = gaussian(inputs, 1, 4);
+    const Eigen::MatrixXf z = gaussian(inputs, 5, 6);
+    const Awq awq(x);
+    for (const double alpha : {0.25, 1.0}) {
+      Eigen::MatrixXf v = w;
+      Eigen::VectorXf g = gain, b = bias;
+      const auto output = [&](const Eigen::MatrixXf& weights) {
+        return Eigen::MatrixXf(weights * ((g.asDiagonal() * z).colwise() + b));
+      };
+      const Eigen::MatrixXf before = output(v);
+      foldIntoNorm(awq.scalesAt(alpha), g, b, v);
+      EXPECT_LT((output(v) - before).norm(), 2e-6f * before.norm()) << inputs;
+    }
+    // The format carries the scales itself: the same product as that of the folded weights with divided inputs.
+    const auto q = quantize<ChannelScaled<Int3, float>>(w, awq);
+    const Eigen::VectorXf s = q.packed().channelScales();
+    const RowMatrixXf inside = q.dequantized().array().rowwise() * s.transpose().array();
+    const Eigen::MatrixXf divided = z.array().colwise() / s.array();
+    EXPECT_LT((inside * divided - q.dequantized() * z).norm(), 2e-6f * (q.dequantized() * z).norm()) << inputs;
+  }
 }
 
 TEST(Awq, WorksFromAHessian) {

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "../../examples/llama/budget.hpp"
+
+#include "reference.hpp"
+
+namespace llama::testing {
+namespace {
+
+using gosset::testing::expectThrows;
+
+class Budget : public ::testing::Test {
+ protected:
+  Budget()
+      : model_(randomModel(smallConfig(), true)),
+        texts_({randomTokens(model_.config, 40), randomTokens(model_.config, 30, 10)}) {}
+
+  std::vector<LayerCandidates> candidates(const std::vector<const char*>& names) {
+    std::vector<const FormatEntry*> formats;
+    for (const char* name : names) formats.push_back(&findFormat(name));
+    return measureCandidates(model_, formats, 1, {}, texts_, [&] { ++steps_; });
+  }
+
+  static Index weights(const std::vector<LayerCandidates>& layers) {
+    Index sum = 0;
+    for (const auto& layer : layers) sum += layer.candidates[0].linear->rows() * layer.candidates[0].linear->cols();
+    return sum;
+  }
+
+  Model model_;
+  std::vector<Sequence> texts_;
+  int steps_ = 0;
+};
+
+TEST_F(Budget, MeasuresEveryLayerInEveryFormatAlone) {
+  const auto layers = candidates({"fp16", "int8", "asym2-g32"});
+  ASSERT_EQ(layers.size(), 15u);
+  EXPECT_EQ(steps_, 45);
+  EXPECT_EQ(layers[0].name, "model.layers.0.self_attn.q_proj.weight");
+  EXPECT_EQ(layers[14].name, "lm_head.weight");
+  for (const auto& layer : layers) {
+    EXPECT_LT(layer.candidates[0].klDivergence, 1e-6) << layer.name;
+    EXPECT_LT(layer.candidates[1].klDivergence, 1e-3) << layer.name;
+    EXPECT_GT(layer.candidates[2].klDivergence, 10 * layer.candidates[1].klDivergence) << layer.name;
+  }
+}
+
+TEST_F(Budget, ADivergenceIsThatOfTheModelWithThisLayerPacked) {
+  const auto layers = candidates({"asym2-g32"});
+  std::size_t index = 0;
+  const Engine engine(
+      packModel(model_, Rest::kFloat32, [&](const LinearInfo&, const RowMatrixXf& w) -> std::unique_ptr<Linear> {
+        if (index++ == 5) return std::make_unique<FloatLinear>(layers[5].candidates[0].linear->dequantized());
+        return std::make_unique<FloatLinear>(w);
+      }));
+  const Engine exact(floatModel(model_));
+  Logits reference(2);
+  runSequences(exact, texts_, [&](std::size_t i, Eigen::MatrixXf logits) { reference[i] = std::move(logits); });
+  QualityMeter meter;
+  runSequences(engine, texts_,
+               [&](std::size_t i, const Eigen::MatrixXf& logits) { meter.add(texts_[i], reference[i], logits); });
+  const double expected = meter.quality().klDivergence;
+  EXPECT_NEAR(layers[5].candidates[0].klDivergence, expected, 0.05 * expected);  // products round activations
+}
+
+TEST_F(Budget, ThePlanKeepsToTheBudgetAndMoreBitsLoseLess) {
+  const auto layers = candidates({"int8", "asym4-g32", "asym2-g32"});
+  double before = std::numeric_limits<double>::infinity();
+  for (const double bits : {5.0, 7.0, 9.0}) {
+    const auto plan = planLayers(layers, bits);
+    double loss = 0;
+    Index bytes = 0;
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      const Candidate& chosen = layers[i].candidates[plan.choice[i]];
+      loss += chosen.klDivergence;
+      bytes += chosen.linear->bytes();
+    }
+    EXPECT_DOUBLE_EQ(plan.loss, loss);
+    EXPECT_LE(8.0 * static_cast<double>(bytes), bits * static_cast<double>(weights(layers)));
+    EXPECT_LT(loss, before);
+    before = loss;
+  }
+  expectThrows([&] { planLayers(layers, 1.0); }, "planBitBudget: the smallest choices take");
+}
+
+TEST_F(Budget, AFormatThatNeedsACalibrationIsRefusedWithoutOne) {
+  expectThrows([&] { candidates({"awq3-g32"}); }, "format \"awq3-g32\" needs a calibration of");
+}
+
+TEST(LayerInputs, KeepTheSecondMomentOfAllAndTheFirstTokens) {
+  LayerInputs inputs(3);
+  const RowMatrixXf x = gosset::testing::gaussian(700, 3);
+  inputs.add(x);
+  inputs.add(2 * x);
+  inputs.add(x);
+  EXPECT_EQ(inputs.tokens.rows(), LayerInputs::kMostTokens);
+  EXPECT_EQ(inputs.tokens.topRows(700), x);
+  EXPECT_EQ(inputs.tokens.bottomRows(324), 2 * x.topRows(324));
+  EXPECT_EQ(inputs.hessian.tokens(), 2100);
+}
+
+}  // namespace
+}  // namespace llama::testing
