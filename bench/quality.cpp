@@ -2,13 +2,16 @@
 // Quality tables: the error of every codebook on a Gaussian, and the proxy loss of the roundings on real layer shapes.
 //
 //   quality                      the Gaussian table
+//   quality --json FILE          and its rows in FILE
 //   quality --layers FOLDER      and the table of proxy losses on FOLDER/{W_iid,W_outcol,H_damped}.npy
 #include <gosset/gosset.hpp>
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include <cmath>
 #include <cstdint>
+#include <fstream>
 #include <iomanip>
 #include <iostream>
 #include <numbers>
@@ -33,6 +36,8 @@ RowMatrixXf gaussianMatrix(Index rows, Index cols, std::uint64_t seed) {
   return w;
 }
 
+nlohmann::ordered_json gaussian_rows = nlohmann::ordered_json::array();
+
 template <Format F>
 void gaussianRow(const RowMatrixXf& w, const QuantizeOptions& options = {}) {
   const auto q = quantize<F>(w, Nearest{}, options);
@@ -42,6 +47,7 @@ void gaussianRow(const RowMatrixXf& w, const QuantizeOptions& options = {}) {
   std::cout << std::left << std::setw(44) << Packed<F>::formatName() << std::right << std::fixed << std::setprecision(3)
             << std::setw(8) << bits << std::setprecision(5) << std::setw(11) << d.mse << std::setprecision(2)
             << std::setw(9) << d.sqnr_db << std::setw(9) << 10 * std::log10(d.mse / limit) << '\n';
+  gaussian_rows.push_back({{"format", Packed<F>::formatName()}, {"bits", bits}, {"mse", d.mse}});
 }
 
 void gaussianTable() {
@@ -52,6 +58,7 @@ void gaussianTable() {
             << std::setw(9) << "SQNR dB" << std::setw(9) << "to D(R)" << '\n';
   gaussianRow<PerTensor<Binary>>(w);
   gaussianRow<PerTensor<Ternary>>(w, best);
+  gaussianRow<PerTensor<Trits5>>(w, best);
   gaussianRow<PerTensor<Asymmetric<2>>>(w, best);
   gaussianRow<PerTensor<LloydMax<2>>>(w);
   gaussianRow<E8P>(w);
@@ -128,10 +135,12 @@ void lossTable(const std::string& name, const RowMatrixXf& w, const Hessian& h) 
 
 int main(int argc, char** argv) {
   CLI::App app{"Quality of gosset's codebooks and roundings"};
-  std::string layers;
+  std::string layers, json;
+  app.add_option("--json", json, "where to write the Gaussian table");
   app.add_option("--layers", layers, "folder with W_iid.npy, W_outcol.npy and H_damped.npy");
   CLI11_PARSE(app, argc, argv);
   gaussianTable();
+  if (!json.empty()) std::ofstream(json) << gaussian_rows.dump(2) << '\n';
   if (!layers.empty()) {
     // The Hessian is damped already.
     const Hessian h = Hessian::fromMatrix(bench::readNpy(layers + "/H_damped.npy"));
