@@ -5,4 +5,5 @@
 #include <gosset/calibration/bit_budget.hpp>
 #include <gosset/calibration/observers.hpp>
 #include <gosset/calibration/power.hpp>
+#include <gosset/calibration/recommend.hpp>
 #include <gosset/calibration/smoothquant.hpp>

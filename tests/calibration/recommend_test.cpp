@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/calibration/recommend.hpp>
+
+#include <gosset/codebook.hpp>
+#include <gosset/core/packed.hpp>
+#include <gosset/kv/formats.hpp>
+#include <gosset/matrix/plain.hpp>
+#include <gosset/residual.hpp>
+#include <gosset/scale/scaled.hpp>
+#include <gosset/transform/incoherent.hpp>
+
+#include "testing.hpp"
+
+#include <set>
+
+namespace gosset {
+namespace {
+
+using testing::expectThrows;
+
+std::string weights(const Constraint& constraint) { return recommend(constraint).weights.name; }
+
+TEST(Recommend, MemoryBound) {
+  EXPECT_EQ(weights({.most_bits = 16}), "int8");
+  EXPECT_EQ(weights({.most_bits = 5.1}), "gptq4-g32");
+  EXPECT_EQ(weights({.most_bits = 4.1}), "quip#4");
+  EXPECT_EQ(weights({.most_bits = 3.1}), "quip#3");
+  EXPECT_EQ(weights({.most_bits = 2.2}), "quip#2");
+  EXPECT_EQ(weights({.most_bits = 1.8}), "ldlq-ternary");
+  const Recommendation r = recommend({.most_bits = 2.2});
+  EXPECT_STREQ(r.weights.format, "Incoherent<E8P>");
+  EXPECT_STREQ(r.weights.rounding, "Ldlq(h)");
+  EXPECT_STREQ(r.weights.fit, "PublishedRule{}");
+  EXPECT_TRUE(r.within);
+  EXPECT_EQ(r.keys, "Float16");
+  EXPECT_EQ(r.reason, "quip#2: 2.004 bits a weight, KL 0.406325 nats; the least divergence within the bits");
+}
+
+TEST(Recommend, MemoryBoundWithoutText) {
+  EXPECT_EQ(weights({.most_bits = 5.1, .calibration_text = false}), "asym4-g32");
+  EXPECT_EQ(weights({.most_bits = 4.5, .calibration_text = false}), "nf4-g64");
+  EXPECT_EQ(weights({.most_bits = 4.05, .calibration_text = false}), "asym3-g32-mse");
+  EXPECT_EQ(weights({.most_bits = 3.5, .calibration_text = false}), "lloyd3-g64");
+  EXPECT_EQ(weights({.most_bits = 2.5, .calibration_text = false}), "lloyd2-g64");
+  EXPECT_EQ(weights({.most_bits = 1.5, .calibration_text = false}), "binary-g64");
+  EXPECT_THAT(recommend({.most_bits = 1.8}).reason, ::testing::HasSubstr("only after training through it (FakeQuant)"));
+}
+
+TEST(Recommend, AccuracyBound) {
+  EXPECT_EQ(weights({.most_divergence = 0.001}), "int8");
+  EXPECT_EQ(weights({.most_divergence = 0.006}), "gptq4-g32");
+  EXPECT_EQ(weights({.most_divergence = 0.02}), "quip#4");
+  EXPECT_EQ(weights({.most_divergence = 0.06}), "quip#3");
+  EXPECT_EQ(weights({.most_divergence = 0.5}), "quip#2");
+  EXPECT_EQ(weights({.most_divergence = 0.019, .calibration_text = false}), "nf4-g64");
+  EXPECT_EQ(weights({}), "int8");
+}
+
+TEST(Recommend, Both) {
+  EXPECT_EQ(weights({.most_bits = 4.5, .most_divergence = 0.02}), "quip#4");
+  const Recommendation r = recommend({.most_bits = 2.5, .most_divergence = 0.02});
+  EXPECT_FALSE(r.within);
+  EXPECT_STREQ(r.weights.name, "quip#2");
+  EXPECT_THAT(r.reason, ::testing::HasSubstr("the least divergence within the bits, none of which keeps to 0.02"));
+}
+
+TEST(Recommend, LongContext) {
+  const Recommendation r = recommend({.most_bits = 4.1, .long_context = true});
+  EXPECT_STREQ(r.weights.name, "quip#4");
+  EXPECT_EQ(r.keys, "Kivi<4, 64>");
+  EXPECT_EQ(r.values, "Incoherent<Kivi<4, 64>>");
+  EXPECT_THAT(r.reason, ::testing::HasSubstr("keys and values at 4.5 bits"));
+}
+
+TEST(Recommend, NothingBeatsWhatItTakes) {
+  for (const MeasuredFormat& limit : measuredFormats()) {
+    for (const bool text : {true, false}) {
+      if (!text && limit.bits < 1.3) continue;
+      const Recommendation r = recommend({.most_bits = limit.bits, .calibration_text = text});
+      for (const MeasuredFormat& row : measuredFormats()) {
+        if (row.bits > limit.bits || (row.calibrated && !text)) continue;
+        EXPECT_GE(row.meanDivergence(), r.weights.meanDivergence()) << row.name;
+      }
+    }
+  }
+}
+
+TEST(Recommend, RowsAreOrderedAndEachIsTheBestForSomeone) {
+  double before = 17;
+  std::set<std::string> names;
+  for (const MeasuredFormat& row : measuredFormats()) {
+    EXPECT_LE(row.bits, before) << row.name;
+    before = row.bits;
+    EXPECT_TRUE(names.insert(row.name).second) << row.name;
+    const Constraint constraint{.most_bits = row.bits, .calibration_text = row.calibrated};
+    EXPECT_EQ(weights(constraint), row.name);
+  }
+}
+
+/// The formats of the rows are written as they are called.
+TEST(Recommend, FormatsAreNamedAsTheyAre) {
+  const std::set<std::string> known = {
+      Packed<PerChannel<Symmetric<8>>>::formatName(),   Packed<Outliers<Grouped<Asymmetric<4>, 32>, 10>>::formatName(),
+      Packed<Grouped<Asymmetric<4>, 32>>::formatName(), Packed<Grouped<NormalFloat4, 64>>::formatName(),
+      Packed<PerChannel<Asymmetric<4>>>::formatName(),  Packed<PerChannel<Symmetric<4>>>::formatName(),
+      Packed<Incoherent<E8PRvq4>>::formatName(),        Packed<Grouped<LloydMax<3>, 64>>::formatName(),
+      Packed<PerChannel<Asymmetric<3>>>::formatName(),  Packed<Incoherent<E8PRvq3>>::formatName(),
+      Packed<Grouped<LloydMax<2>, 64>>::formatName(),   Packed<Incoherent<E8P>>::formatName(),
+      Packed<PerChannel<Trits5>>::formatName(),         Packed<Grouped<Binary, 64>>::formatName(),
+      Packed<Grouped<Asymmetric<3>, 32>>::formatName(), Packed<Grouped<Asymmetric<2>, 32>>::formatName()};
+  for (const MeasuredFormat& row : measuredFormats()) EXPECT_TRUE(known.contains(row.format)) << row.format;
+  static_assert(Format<Kivi<4, 64>> && Format<Incoherent<Kivi<4, 64>>>);
+}
+
+TEST(Recommend, RefusesWhatNothingKeepsTo) {
+  expectThrows([] { recommend({.most_bits = 1}); },
+               "recommend: no measured format takes at most 1 bits a weight; the smallest takes 1.257");
+  expectThrows([] { recommend({.most_bits = 0}); },
+               "recommend: expected limits > 0, got 0 bits and a divergence of inf");
+  expectThrows([] { recommend({.most_divergence = -1}); },
+               "recommend: expected limits > 0, got inf bits and a divergence of -1");
+}
+
+}  // namespace
+}  // namespace gosset
