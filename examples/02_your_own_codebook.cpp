@@ -50,3 +50,8 @@ int main() {
   std::printf("output energy lost: nearest %.2f%%, GPTQ %.2f%%, rotated %.2f%%\n", lost(nearest), lost(gptq),
               lost(rotated));
 }
+
+/* Prints:
+Grouped<PowersOfTwo, 43>, 128 x 172, 4.46657 bits a weight, 12292 bytes
+output energy lost: nearest 3.82%, GPTQ 1.25%, rotated 0.19%
+*/

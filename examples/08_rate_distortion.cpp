@@ -37,3 +37,19 @@ int main() {
   row<gosset::LloydMax<4>>();
   row<gosset::E8PRvq4>();
 }
+
+/* Prints:
+codebook       bits     MSE   bound      gap
+Binary          1.0  0.3633  0.2500   1.6 dB
+Trits5          1.6  0.1900  0.1088   2.4 dB
+Asymmetric<2>   2.0  0.1190  0.0625   2.8 dB
+LloydMax<2>     2.0  0.1176  0.0625   2.7 dB
+E8P             2.0  0.0912  0.0625   1.6 dB
+Asymmetric<3>   3.0  0.0375  0.0156   3.8 dB
+LloydMax<3>     3.0  0.0346  0.0156   3.4 dB
+E8PRvq3         3.0  0.0284  0.0156   2.6 dB
+Asymmetric<4>   4.0  0.0116  0.0039   4.7 dB
+NormalFloat4    4.0  0.0099  0.0039   4.1 dB
+LloydMax<4>     4.0  0.0095  0.0039   3.9 dB
+E8PRvq4         4.0  0.0075  0.0039   2.8 dB
+*/

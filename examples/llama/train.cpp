@@ -65,11 +65,11 @@ Options parse(int argc, char** argv) {
   app.add_flag("--on-text", o.onText,
                "With --qat: learn from the stories alone, in place of the float model's predictions on them")
       ->needs(qat);
-  app.add_option("--steps", o.steps, "Steps to train for; 12000 unless given, with --qat 800")
+  app.add_option("--steps", o.steps, "Steps to train for; 12000 unless given, with --qat 400")
       ->check(CLI::PositiveNumber);
   app.add_option("--batch", o.batch, "Sequences a step")->check(CLI::PositiveNumber);
   app.add_option("--report", o.report, "Steps between two reports")->check(CLI::PositiveNumber);
-  app.add_option("--rate", o.rate, "The highest learning rate; 0.0025 unless given, with --qat 0.001")
+  app.add_option("--rate", o.rate, "The highest learning rate; 0.0025 unless given, with --qat 0.0003")
       ->check(CLI::PositiveNumber);
   app.add_option("--held-out", o.heldOut, "Held-out stories")->check(CLI::PositiveNumber);
   app.add_option("--dim", o.config.dim, "Width")->check(CLI::PositiveNumber);
@@ -221,7 +221,7 @@ void trainQuantized(const Options& o) {
     qat.stepScales(rate);
     return loss;
   };
-  trainSteps(o, o.steps.value_or(800), o.rate.value_or(1e-3f), step,
+  trainSteps(o, o.steps.value_or(400), o.rate.value_or(3e-4f), step,
              [&] { return std::exp(backprop.loss(qat.rounded(), heldOut)); });
   printQuality("after", reference, qat, heldOut);
 
