@@ -80,13 +80,15 @@ TYPED_TEST(LayoutTest, KeepsEveryCodeOfEveryShapeAndNothingElse) {
         layout.packBlock(codes.data() + block * kBlockRows * count, count, block, bytes.data());
       }
       EXPECT_EQ(bytes[size], 0xee);
-      for (Index row = 0; row < rows; ++row) {
-        for (Index col = 0; col < count; ++col) {
+      for (Index block = 0; block < layout.blocks(); ++block) {
+        for (Index tile = 0; tile < layout.tiles(); ++tile) {
           std::uint8_t whole[TileLayout<C>::kTileBytes];
-          layout.copyTile(bytes.data(), row / kBlockRows, col / layout.kTileCodes, whole);
-          ASSERT_EQ(layout.getCode(whole, row % kBlockRows, col % layout.kTileCodes),
-                    codes[static_cast<std::size_t>(row * count + col)])
-              << row << ", " << col << " of " << rows << " x " << count;
+          layout.copyTile(bytes.data(), block, tile, whole);
+          for (Index at = 0; at < layout.rowsOf(block) * layout.codesOf(tile); ++at) {
+            const Index row = at / layout.codesOf(tile), i = at % layout.codesOf(tile);
+            const Index code = (block * kBlockRows + row) * count + tile * layout.kTileCodes + i;
+            ASSERT_EQ(layout.getCode(whole, row, i), codes[static_cast<std::size_t>(code)]) << rows << " x " << count;
+          }
         }
       }
       for (Index block = 0; block < layout.blocks(); ++block) {
