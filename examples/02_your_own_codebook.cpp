@@ -47,11 +47,11 @@ int main() {
   const auto rotated = gosset::quantize<Incoherent<Format>>(W, gosset::Gptq{H});
   const auto lost = [&](const auto& q) { return 100 * gosset::proxyLoss(W, q.dequantized(), H); };
   std::cout << nearest << '\n';
-  std::printf("output energy lost: nearest %.2f%%, GPTQ %.2f%%, rotated %.2f%%\n", lost(nearest), lost(gptq),
+  std::printf("output energy lost: nearest %.0f%%, GPTQ %.0f%%, rotated %.1f%%\n", lost(nearest), lost(gptq),
               lost(rotated));
 }
 
 /* Prints:
 Grouped<PowersOfTwo, 43>, 128 x 172, 4.46657 bits a weight, 12292 bytes
-output energy lost: nearest 3.82%, GPTQ 1.25%, rotated 0.19%
+output energy lost: nearest 4%, GPTQ 1%, rotated 0.2%
 */

@@ -22,7 +22,7 @@ int main() {
   const auto quip = gosset::quantize<Incoherent<E8P>>(W, Ldlq{H});
   const auto report = [&](const auto& q) {
     std::cout << q << '\n' << std::flush;
-    std::printf("  output energy lost %.1f%%\n", 100 * gosset::proxyLoss(W, q.dequantized(), H));
+    std::printf("  output energy lost %.0f%%\n", 100 * gosset::proxyLoss(W, q.dequantized(), H));
     std::fflush(stdout);
   };
   report(plain);
@@ -31,7 +31,7 @@ int main() {
 
 /* Prints:
 Grouped<Asymmetric<2>, 32>, 256 x 344, 3.07013 bits a weight, 33796 bytes
-  output energy lost 56.2%
+  output energy lost 56%
 Incoherent<E8P>, 256 x 344, 2.00127 bits a weight, 22030 bytes
-  output energy lost 4.3%
+  output energy lost 4%
 */

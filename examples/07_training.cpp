@@ -19,13 +19,13 @@ int main() {
     return 100 * ((Wq - target) * second).cwiseProduct(Wq - target).sum() / whole;
   };
   const auto gradient = [&](const Eigen::MatrixXf& Wq) -> Eigen::MatrixXf { return 2 * (Wq - target) * second; };
-  std::printf("rounded:        %4.1f%% of the output's energy lost\n",
+  std::printf("rounded:        %2.0f%% of the output's energy lost\n",
               lost(gosset::quantize<Format>(target).dequantized()));
 
   Eigen::MatrixXf W = target;
   const gosset::FakeQuant<Format> fq;
   for (int step = 0; step < 300; ++step) W -= 0.01f * fq.backward(W, gradient(fq.forward(W)));
-  std::printf("trained:        %4.1f%%\n", lost(gosset::quantize<Format>(W).dequantized()));
+  std::printf("trained:        %2.0f%%\n", lost(gosset::quantize<Format>(W).dequantized()));
 
   W = target;
   gosset::LearnedStep<Format> steps(W);
@@ -35,11 +35,11 @@ int main() {
     steps.scales() -= 0.01f * g.scales;
   }
   const gosset::QuantizedMatrix<Format> q = steps.quantized(W);  // the trained scales are what it stores
-  std::printf("scales too:     %4.1f%%, in %.2f bits a weight\n", lost(q.dequantized()), q.bitsPerWeight());
+  std::printf("scales too:     %2.0f%%, in %.2f bits a weight\n", lost(q.dequantized()), q.bitsPerWeight());
 }
 
 /* Prints:
-rounded:        25.6% of the output's energy lost
-trained:        17.1%
-scales too:     14.2%, in 2.38 bits a weight
+rounded:        26% of the output's energy lost
+trained:        17%
+scales too:     14%, in 2.38 bits a weight
 */
