@@ -5,28 +5,49 @@
 
 #include <cmath>
 #include <functional>
+#include <memory>
 #include <span>
 #include <stdexcept>
 
 // The forward pass. Activations are held one token a column.
 namespace llama {
 
+/// Keys and values of all layers in a form that attention reads as it is; kv.hpp makes them.
+class CompressedKv {
+ public:
+  virtual ~CompressedKv() = default;
+  /// Adds keys and values of one layer: kvDim x tokens.
+  virtual void append(std::size_t layer, const Eigen::MatrixXf& keys, const Eigen::MatrixXf& values) = 0;
+  /// softmax(K^T q / sqrt(headDim)) V of the newest tokens' queries: heads * headDim x tokens.
+  virtual Eigen::MatrixXf attend(std::size_t layer, const Eigen::MatrixXf& q) const = 0;
+  virtual void clear() = 0;
+  /// Bytes kept for all layers.
+  virtual Index bytes() const = 0;
+};
+
 /// Keys and values of the tokens seen so far: what attention looks back at.
 class KvCache {
  public:
-  /// Room for `capacity` tokens.
-  KvCache(const Config& config, Index capacity) : capacity_(capacity) {
+  /// Room for `capacity` tokens, in floats unless `compressed` holds them.
+  KvCache(const Config& config, Index capacity, std::unique_ptr<CompressedKv> compressed = nullptr)
+      : compressed_(std::move(compressed)), capacity_(capacity) {
     const auto layers = static_cast<std::size_t>(config.layers);
-    keys_.assign(layers, Eigen::MatrixXf(config.kvDim(), capacity));
+    keys_.assign(compressed_ ? 0 : layers, Eigen::MatrixXf(config.kvDim(), capacity));
     values_ = keys_;
   }
 
   Index size() const { return size_; }
   Index capacity() const { return capacity_; }
-  void clear() { size_ = 0; }
+  void clear() {
+    size_ = 0;
+    if (compressed_) compressed_->clear();
+  }
+  /// Null where keys and values are floats.
+  const CompressedKv* compressed() const { return compressed_.get(); }
 
   /// Puts keys and values of one layer (kvDim x tokens) behind those seen; they count once advance() is called.
   void append(std::size_t layer, const Eigen::MatrixXf& keys, const Eigen::MatrixXf& values) {
+    if (compressed_) return compressed_->append(layer, keys, values);
     keys_[layer].middleCols(size_, keys.cols()) = keys;
     values_[layer].middleCols(size_, values.cols()) = values;
   }
@@ -41,6 +62,7 @@ class KvCache {
   }
 
  private:
+  std::unique_ptr<CompressedKv> compressed_;
   std::vector<Eigen::MatrixXf> keys_, values_;
   Index size_ = 0;
   Index capacity_ = 0;
@@ -191,6 +213,7 @@ class Engine {
 
   /// softmax(K^T q / sqrt(headDim)) V for each query head: heads * headDim x tokens.
   Eigen::MatrixXf lookBack(std::size_t index, const Eigen::MatrixXf& q, const KvCache& cache) const {
+    if (cache.compressed()) return cache.compressed()->attend(index, q);
     const Config& c = model_.config;
     const Index past = cache.size(), seen = past + q.cols(), group = c.heads / c.kvHeads;
     const float scale = 1.f / std::sqrt(static_cast<float>(c.headDim));

@@ -120,6 +120,34 @@ TEST(LowRank, FactorsInBytes) {
   EXPECT_TRUE(quantize<Bytes>(RowMatrixXf::Zero(9, 65)).dequantized().isZero(0));
 }
 
+TEST(LowRankFirst, CodesCoverOnlyWhatTheFactorsLeaveOver) {
+  using First = LowRankFirst<Backbone, 4, std::int8_t>;
+  for (const auto [rows, cols] : {Shape{64, 172}, {172, 65}, {9, 417}}) {
+    const RowMatrixXf noise = gaussian(rows, cols);
+    const RowMatrixXf w = noise + 20 * gaussian(rows, 3, 2) * gaussian(3, cols, 3);
+    const auto q = quantize<First>(w);
+    const float error = (q.dequantized() - w).norm();
+    EXPECT_LT(error, 1.05f * (quantize<Backbone>(noise).dequantized() - noise).norm());
+    EXPECT_GT((quantize<LowRank<Backbone, 4>>(w).dequantized() - w).norm(), 5 * error);
+    EXPECT_EQ(q.bytes(), quantize<Backbone>(w).bytes() + 4 * (rows + cols) + 4 * 4);
+    const Eigen::MatrixXf x = gaussian(rows, 3, 5);
+    Eigen::MatrixXf y = Eigen::MatrixXf::Zero(cols, 3);
+    q.packed().addTransposed(x, y);
+    EXPECT_LT((y - q.dequantized().transpose() * x).norm(), 1e-5f * y.norm());
+  }
+}
+
+TEST(LowRankFirst, ConstantsZerosNamesAndErrors) {
+  using First = LowRankFirst<Backbone, 2>;
+  EXPECT_TRUE(quantize<First>(RowMatrixXf::Zero(9, 65)).dequantized().isZero(0));
+  const RowMatrixXf w = RowMatrixXf::Constant(9, 65, -3.5f);
+  EXPECT_LT((quantize<First>(w).dequantized() - w).norm(), 1e-5f * w.norm());
+  EXPECT_EQ(Packed<First>::formatName(), "LowRankFirst<Grouped<Asymmetric<2>, 64>, 2>");
+  EXPECT_EQ(storedBytes(Packed<First>::shaped(40, 65)), quantize<First>(gaussian(40, 65)).bytes());
+  testing::expectThrows([] { (void)quantize<First>(gaussian(8, 8), Nearest{}, {.low_rank_iterations = -1}); },
+                        "quantize: low_rank_iterations must not be negative, got -1");
+}
+
 TEST(LowRank, TheSeedAndTheShapeDecideEverything) {
   const RowMatrixXf w = gaussian(40, 65);
   const auto q = quantize<LowRank<Backbone, 2>>(w, Nearest{}, {.seed = 4});

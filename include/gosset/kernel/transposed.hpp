@@ -201,6 +201,7 @@ class IntegerTransposedChunk {
   static constexpr int kDigits = 3;
   static constexpr Index kBlocks = 16;  ///< of rows; sums of up to 256 products of bytes are exact in floats
   static constexpr int kQuads = simd::kVectorRegisters / 16;  ///< registers of codes at a time
+  static constexpr Index kAhead = 4;                          ///< tiles
   static constexpr float kLargest = 63 * 0x1p16f;
 
  public:
@@ -249,7 +250,7 @@ class IntegerTransposedChunk {
         if (rows < kBlockRows) from = std::copy(from, from + rows, whole) - rows;
         simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
           const simd::Floats x = simd::load<simd::Floats>(from + p * simd::kWordLanes) * scale[p];
-          const simd::Floats size = x < 0 ? -x : x;
+          const simd::Floats size = x < 0.f ? -x : x;
           largest[k][p] = size > largest[k][p] ? size : largest[k][p];
           zeros[k][p] += x * zero[p];
           simd::store(folded[k] + b * kBlockRows + p * simd::kWordLanes, x);
@@ -302,10 +303,14 @@ class IntegerTransposedChunk {
 
   /// The bytes of a tile in all blocks.
   void decode(Index tile) {
+    // What is read next: a few tiles further in each block, else the same tiles of the next chunk.
+    const Index chunkBytes = kBlocks * kBlockRows * w_.layout.rowBytes();
     for (Index b = 0; b < blocks_; ++b) {
       const Index block = first_ + b;
       alignas(64) std::uint8_t copy[Layout::kTileBytes];
       const std::uint8_t* bytes = w_.codes + w_.layout.at(block, tile);
+      const std::uint8_t* next = bytes + (tile + kAhead < w_.layout.tiles() ? kAhead * Layout::kTileBytes : chunkBytes);
+      simd::unroll<Layout::kTileBundles>([&](auto i) { simd::prefetch(next + i * kBundleBytes); });
       if (w_.layout.rowsOf(block) < kBlockRows || tile >= w_.layout.wholeTiles()) {
         w_.layout.copyTile(w_.codes, block, tile, copy);
         bytes = copy;

@@ -2,9 +2,14 @@
 #pragma once
 
 #include <gosset/codebook/asymmetric.hpp>
+#include <gosset/codebook/e8p.hpp>
+#include <gosset/codebook/e8p_rvq.hpp>
 #include <gosset/residual/low_rank.hpp>
 #include <gosset/residual/outliers.hpp>
 #include <gosset/scale/granularity.hpp>
+#include <gosset/transform/incoherent.hpp>
+
+#include <cstdint>
 
 namespace gosset {
 
@@ -23,5 +28,15 @@ using Gear = LowRank<Outliers<Kivi<b, g>, permille>, r>;
 /// Gear without outliers.
 template <int b, int g, int r>
 using GearL = LowRank<Kivi<b, g>, r>;
+
+/// The compositions with the least error at about 2.5, 3.5 and 4.5 bits that bench/kv_quality.cpp found, for keys and
+/// values alike: in the rotated basis of a head the strong directions of a block go into 8-bit factors of rank r, and
+/// what they leave over, nearly Gaussian, into a codebook of E8 points. Of N tokens in a block and heads of d numbers:
+/// b + 16 / g + 8 r (1 / N + 1 / d) bits; so blocks should be long (KvOptions::longest_block, window).
+template <class Codebook, int g, int r>
+using KvRotated = Incoherent<LowRankFirst<Grouped<Codebook, g>, r, std::int8_t>>;
+using KvPreset2 = KvRotated<E8P, 128, 4>;
+using KvPreset3 = KvRotated<E8PRvq3, 128, 4>;
+using KvPreset4 = KvRotated<E8PRvq4, 128, 4>;
 
 }  // namespace gosset

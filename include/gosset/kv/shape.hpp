@@ -37,7 +37,7 @@ struct KvOptions {
   /// multiple of the keys' group.
   Index window = 128;
   /// Tokens appended at once are packed in blocks of up to this many, in multiples of the window. Longer ones dilute
-  /// what a low-rank correction costs; a block is what attention unpacks at a time.
+  /// what low-rank factors cost; scores are made for a block at a time.
   Index longest_block = 1024;
   /// How blocks are packed; its seed is also that of the rotation of Incoherent formats.
   QuantizeOptions quantize = {};

@@ -87,7 +87,22 @@ struct LowRank {
   using Inner = Format;
 };
 
+/// As LowRank, but the other way round: first the best approximation of rank r to the matrix itself, then Format for
+/// what that leaves over, w ~ A B + inner. What rows and columns have in common no longer widens the range that codes
+/// have to cover, and errors of A and B as they are kept are left over too, so that bytes do for them. Better than
+/// LowRank wherever the matrix has a few strong directions: keys and values do, a mean of each channel among them. The
+/// same arrays, bits and options.
+template <class Format, int r, class Factor = Float16>
+struct LowRankFirst {
+  static_assert(r >= 1, "LowRankFirst<Format, r>: the rank must be at least 1");
+  using Inner = Format;
+};
+
 namespace detail {
+
+inline void requireIterations(int iterations) {
+  require(iterations >= 0, "quantize: low_rank_iterations must not be negative, got ", iterations);
+}
 
 template <class T>
 std::string factorName() {
@@ -199,8 +214,7 @@ class Packed<LowRank<F, r, T>> {
   /// Errors: std::invalid_argument where low_rank_iterations is negative, and what the inner format refuses.
   template <class Rounding>
   static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
-    detail::require(options.low_rank_iterations >= 0, "quantize: low_rank_iterations must not be negative, got ",
-                    options.low_rank_iterations);
+    detail::requireIterations(options.low_rank_iterations);
     Packed packed(Packed<F>::quantize(w, rounding, options));
     w -= packed.inner_.dequantized();
     packed.factors_.fit(std::move(w), options);
@@ -255,6 +269,10 @@ class Packed<LowRank<F, r, T>> {
     factors_.addTransposed(x, y);
   }
 
+ protected:
+  using Factors = detail::StoredFactors<r, T>;
+  Packed(Packed<F> inner, Factors factors) : inner_(std::move(inner)), factors_(std::move(factors)) {}
+
  private:
   explicit Packed(Packed<F> inner) : inner_(std::move(inner)), factors_(inner_.rows(), inner_.cols()) {}
 
@@ -265,7 +283,33 @@ class Packed<LowRank<F, r, T>> {
   }
 
   Packed<F> inner_;
-  detail::StoredFactors<r, T> factors_;
+  Factors factors_;
+};
+
+template <Format F, int r, class T>
+class Packed<LowRankFirst<F, r, T>> : public Packed<LowRank<F, r, T>> {
+ public:
+  using Base = Packed<LowRank<F, r, T>>;
+
+  static Packed shaped(Index rows, Index cols) { return Packed(Base::shaped(rows, cols)); }
+
+  /// Errors: std::invalid_argument where low_rank_iterations is negative, and what the inner format refuses.
+  template <class Rounding>
+  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+    detail::requireIterations(options.low_rank_iterations);
+    typename Base::Factors factors(w.rows(), w.cols());
+    factors.fit(w, options);
+    w.noalias() -= factors.left() * factors.right();
+    return Packed(Packed<F>::quantize(std::move(w), rounding, options), std::move(factors));
+  }
+
+  static std::string formatName() {
+    return "LowRankFirst<" + Packed<F>::formatName() + ", " + std::to_string(r) + detail::factorName<T>() + ">";
+  }
+
+ private:
+  explicit Packed(Base&& base) : Base(std::move(base)) {}
+  Packed(Packed<F> inner, typename Base::Factors factors) : Base(std::move(inner), std::move(factors)) {}
 };
 
 }  // namespace gosset
