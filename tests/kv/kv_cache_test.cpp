@@ -69,7 +69,7 @@ template <class Formats>
 class KvCacheOf : public ::testing::Test {};
 using AllFormats =
     ::testing::Types<Pair<Float16, BFloat16>, Pair<Kivi<2, 32>, Kivi<3, 64>>, Pair<Gear<3, 32, 2, 40>, GearL<8, 64, 4>>,
-                     Pair<Incoherent<Kivi<4, 32>>, Incoherent<Gear<2, 32, 1, 60>>>, Pair<KvPreset3, KvPreset2>>;
+                     Pair<Incoherent<Kivi<4, 32>>, Incoherent<Gear<2, 32, 1, 60>>>>;
 TYPED_TEST_SUITE(KvCacheOf, AllFormats);
 
 TYPED_TEST(KvCacheOf, AttendsToWhatItHolds) {
