@@ -2,8 +2,8 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
-#include <gosset/core/late.hpp>
 #include <gosset/core/float_storage.hpp>
+#include <gosset/core/late.hpp>
 #include <gosset/core/packed.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/kernel/plain.hpp>

@@ -238,8 +238,7 @@ class Feedback {
       if (!static_groups_) {
         const auto [group, width] = groupEndingAt(begin + last);
         first = last - width;
-        grid_.fitGroup(group,
-                       compensated<Late<F>>(w_.middleCols(begin + first, width), target.middleCols(first, width),
+        grid_.fitGroup(group, compensated<Late<F>>(w_.middleCols(begin + first, width), target.middleCols(first, width),
                                                    unit.block(first, first, width, width)));
       }
       parallelFor(ceilDiv(w_.rows(), kRowChunk), kRowChunk * kPanel * kPanel, [&](Index chunk) {
@@ -347,7 +346,7 @@ class Feedback {
   CodeMatrix<C>& codes_;
   FeedbackOptions options_;
   bool static_groups_;
-  std::vector<Index> block_at_;                             ///< place / kDim -> block
+  std::vector<Index> block_at_;                      ///< place / kDim -> block
   std::optional<DampedCholesky<Late<F>>> cholesky_;  ///< of H in places
 };
 
