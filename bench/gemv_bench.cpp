@@ -157,7 +157,9 @@ class Reporter : public benchmark::ConsoleReporter {
 
   void printRatios() const {
     std::printf("\n%-44s %12s %8s %8s %8s\n", "", "Gweights/s", "GB/s", "/ FP16", "/ stream");
-    for (const auto& [name, speed] : speeds_) {
+    for (const auto& entry : speeds_) {  // no bindings: clang 14 lets no lambda take them
+      const std::string& name = entry.first;
+      const Speed& speed = entry.second;
       const std::string place = name.substr(0, name.rfind('/') + 1);
       const auto ratio = [&](const char* to, bool bytes) {
         const auto found = speeds_.find(place + to);
