@@ -11,25 +11,15 @@
 
 #include <cmath>
 #include <cstdio>
-#include <numbers>
 #include <string>
+
+#include "gaussian.hpp"
 
 namespace gosset {
 namespace {
 
 constexpr Index kTokens = 1024;
 constexpr KvShape kShape{.heads = 8, .kv_heads = 8, .head_dim = 128};
-
-RowMatrixXf gaussian(Index rows, Index cols, std::uint64_t seed) {
-  RowMatrixXf w(rows, cols);
-  for (Index i = 0; i < w.size(); ++i) {
-    const auto at = static_cast<std::uint64_t>(i);
-    const double u = (static_cast<double>(randomBits(seed, 2 * at) >> 11) + 0.5) * 0x1p-53;
-    const double v = static_cast<double>(randomBits(seed, 2 * at + 1) >> 11) * 0x1p-53;
-    w.data()[i] = static_cast<float>(std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v));
-  }
-  return w;
-}
 
 struct Data {
   std::string name;
@@ -39,8 +29,9 @@ struct Data {
 
 /// Independent numbers; in the keys 16 channels with 10x the spread and a mean of +-20.
 Data channelMeans() {
-  Data data{"keys with 16 channels of 10x spread and mean +-20, values iid", gaussian(kTokens, kShape.kvWidth(), 1),
-            gaussian(kTokens, kShape.kvWidth(), 2), kShape};
+  Data data{"keys with 16 channels of 10x spread and mean +-20, values iid",
+            bench::gaussianMatrix(kTokens, kShape.kvWidth(), 1), bench::gaussianMatrix(kTokens, kShape.kvWidth(), 2),
+            kShape};
   for (Index i = 0; i < 16; ++i) {
     auto channel = data.k.col(64 * i + 5);
     channel = (10 * channel.array() + (i % 2 == 0 ? 20.f : -20.f)).matrix();
@@ -50,24 +41,25 @@ Data channelMeans() {
 
 /// Rank 4 a head, plus noise of a third of its size.
 RowMatrixXf lowRankPlusNoise(std::uint64_t seed) {
-  RowMatrixXf w = gaussian(kTokens, kShape.kvWidth(), seed) / 3;
+  RowMatrixXf w = bench::gaussianMatrix(kTokens, kShape.kvWidth(), seed) / 3;
   for (Index head = 0; head < kShape.kv_heads; ++head) {
     const auto at = seed + 10 * static_cast<std::uint64_t>(head);
-    w.middleCols(head * 128, 128) += gaussian(kTokens, 4, at + 1) * gaussian(4, 128, at + 2) / 2;
+    w.middleCols(head * 128, 128) +=
+        bench::gaussianMatrix(kTokens, 4, at + 1) * bench::gaussianMatrix(4, 128, at + 2) / 2;
   }
   return w;
 }
 
 /// Two channels a head 20 times as large, in keys and values alike.
 RowMatrixXf channelOutliers(std::uint64_t seed) {
-  RowMatrixXf w = gaussian(kTokens, kShape.kvWidth(), seed);
+  RowMatrixXf w = bench::gaussianMatrix(kTokens, kShape.kvWidth(), seed);
   for (Index i = 0; i < 16; ++i) w.col(64 * i + 9) *= 20;
   return w;
 }
 
 /// One number in a hundred 8 times as large, anywhere.
 RowMatrixXf entryOutliers(std::uint64_t seed) {
-  RowMatrixXf w = gaussian(kTokens, kShape.kvWidth(), seed);
+  RowMatrixXf w = bench::gaussianMatrix(kTokens, kShape.kvWidth(), seed);
   for (Index i = 0; i < w.size(); ++i) {
     if (randomUniform(seed + 1, static_cast<std::uint64_t>(i)) < 0.01f) w.data()[i] *= 8;
   }
@@ -124,7 +116,7 @@ class Table {
 
   /// Keys of other tokens with noise: such queries find what they look for, as a model's do; scores have a spread of 2.
   static RowMatrixXf makeQueries(const Data& data) {
-    RowMatrixXf q = gaussian(16, data.shape.queryWidth(), 99);
+    RowMatrixXf q = bench::gaussianMatrix(16, data.shape.queryWidth(), 99);
     for (Index i = 0; i < q.rows(); ++i) q.row(i) += data.k.row((i * 61 + 7) % data.k.rows());
     q.rowwise() -= q.colwise().mean().eval();
     // Scores q . (k - mean) / sqrt(head_dim) with a spread of 2.

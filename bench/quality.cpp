@@ -14,27 +14,15 @@
 #include <fstream>
 #include <iomanip>
 #include <iostream>
-#include <numbers>
 #include <string>
 #include <type_traits>
 
+#include "gaussian.hpp"
 #include "npy.hpp"
 
 namespace {
 
 using namespace gosset;
-
-/// N(0,1) draws, the same in every run (Box-Muller).
-RowMatrixXf gaussianMatrix(Index rows, Index cols, std::uint64_t seed) {
-  RowMatrixXf w(rows, cols);
-  for (Index i = 0; i < w.size(); ++i) {
-    const auto at = static_cast<std::uint64_t>(i);
-    const double u = (static_cast<double>(randomBits(seed, 2 * at) >> 11) + 0.5) * 0x1p-53;
-    const double v = static_cast<double>(randomBits(seed, 2 * at + 1) >> 11) * 0x1p-53;
-    w.data()[i] = static_cast<float>(std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v));
-  }
-  return w;
-}
 
 nlohmann::ordered_json gaussian_rows = nlohmann::ordered_json::array();
 
@@ -51,7 +39,7 @@ void gaussianRow(const RowMatrixXf& w, const QuantizeOptions& options = {}) {
 }
 
 void gaussianTable() {
-  const RowMatrixXf w = gaussianMatrix(1024, 4096, 1);
+  const RowMatrixXf w = bench::gaussianMatrix(1024, 4096, 1);
   const QuantizeOptions best{.fit = LeastSquares{}};
   std::cout << "Mean squared error on N(0,1), " << w.size() << " numbers, bits with everything counted\n"
             << std::left << std::setw(44) << "format" << std::right << std::setw(8) << "bits" << std::setw(11) << "MSE"
