@@ -78,6 +78,27 @@ template <TileCodebook C, class Quad, class Visit>
   }
 }
 
+/// x' = scale * x for the rows of `count` blocks from `first` on and kTokens columns of x, whose rows begin there:
+/// calls visit(block, token, part, x', zero) for each register of rows; rows that do not exist are 0.
+template <int kTokens, Codebook C, class T, class Visit>
+[[gnu::always_inline]] inline void forFoldedRows(const CodeView<C, T>& w, Index first, Index count, Index group,
+                                                 const float* x, Index xStride, const Visit& visit) {
+  for (Index b = 0; b < count; ++b) {
+    BlockFloats scale, zero = {};
+    loadGroup(w, w.scales, first + b, group, scale);
+    if (w.zeros != nullptr) loadGroup(w, w.zeros, first + b, group, zero);
+    const Index rows = w.layout.rowsOf(first + b);
+    for (int k = 0; k < kTokens; ++k) {
+      float whole[kBlockRows] = {};
+      const float* from = x + k * xStride + b * kBlockRows;
+      if (rows < kBlockRows) from = std::copy(from, from + rows, whole) - rows;
+      simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+        visit(b, k, p, simd::load<simd::Floats>(from + p * simd::kWordLanes) * scale[p], zero[p]);
+      });
+    }
+  }
+}
+
 /// A chunk of blocks of rows and kTokens columns of x.
 template <TileCodebook C, class T, int kTokens>
 class TransposedChunk {
@@ -117,22 +138,12 @@ class TransposedChunk {
   /// x' and the sums of zero * x'.
   void foldScales(Index group) {
     BlockFloats zeros[kTokens] = {};
-    for (Index b = 0; b < blocks_; ++b) {
-      BlockFloats scale, zero = {};
-      loadGroup(w_, w_.scales, first_ + b, group, scale);
-      if (w_.zeros != nullptr) loadGroup(w_, w_.zeros, first_ + b, group, zero);
-      const Index rows = w_.layout.rowsOf(first_ + b);
-      for (int k = 0; k < kTokens; ++k) {
-        float whole[kBlockRows] = {};
-        const float* from = rows_ + k * xStride_ + b * kBlockRows;
-        if (rows < kBlockRows) from = std::copy(from, from + rows, whole) - rows;
-        simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
-          const simd::Floats folded = simd::load<simd::Floats>(from + p * simd::kWordLanes) * scale[p];
-          zeros[k][p] += folded * zero[p];
-          simd::store(x_[b * kParts + p][k], folded);
+    forFoldedRows<kTokens>(
+        w_, first_, blocks_, group, rows_,
+        xStride_, [&](Index b, int k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
+          zeros[k][p] += x * zero;
+          simd::store(x_[b * kParts + p][k], x);
         });
-      }
-    }
     for (int k = 0; k < kTokens; ++k) {
       simd::unroll<kParts - 1>([&](auto p) { zeros[k][0] += zeros[k][p + 1]; });
       storeSums<1>(&zeros[k][0], &zeros_[k]);
@@ -239,24 +250,14 @@ class IntegerTransposedChunk {
   void foldScales(Index group) {
     alignas(64) float folded[kTokens][kBlocks * kBlockRows];
     BlockFloats zeros[kTokens] = {}, largest[kTokens] = {};
-    for (Index b = 0; b < blocks_; ++b) {
-      BlockFloats scale, zero = {};
-      loadGroup(w_, w_.scales, first_ + b, group, scale);
-      if (w_.zeros != nullptr) loadGroup(w_, w_.zeros, first_ + b, group, zero);
-      const Index rows = w_.layout.rowsOf(first_ + b);
-      for (int k = 0; k < kTokens; ++k) {
-        float whole[kBlockRows] = {};
-        const float* from = rows_ + k * xStride_ + b * kBlockRows;
-        if (rows < kBlockRows) from = std::copy(from, from + rows, whole) - rows;
-        simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
-          const simd::Floats x = simd::load<simd::Floats>(from + p * simd::kWordLanes) * scale[p];
+    forFoldedRows<kTokens>(
+        w_, first_, blocks_, group, rows_,
+        xStride_, [&](Index b, int k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
           const simd::Floats size = x < 0.f ? -x : x;
           largest[k][p] = size > largest[k][p] ? size : largest[k][p];
-          zeros[k][p] += x * zero[p];
+          zeros[k][p] += x * zero;
           simd::store(folded[k] + b * kBlockRows + p * simd::kWordLanes, x);
         });
-      }
-    }
     for (int k = 0; k < kTokens; ++k) {
       float most = 0, zero = 0;
       for (int p = 0; p < kParts; ++p) {

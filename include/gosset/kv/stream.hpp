@@ -60,7 +60,6 @@ class KvStream {
 
   /// Adds prepared tokens to the window.
   void append(const RowMatrixXf& w) {
-    window_.reserve(window_.size() + static_cast<std::size_t>(w.size()));
     for (Index i = 0; i < w.size(); ++i) window_.push_back(static_cast<WindowScalar>(w.data()[i]));
   }
 
