@@ -92,7 +92,7 @@ class LyingColumns : public ::testing::Test {
       }
     });
     writer.setMetadata("gosset.w.format", Packed<Format>::formatName());
-    writer.setMetadata("gosset.w.version", "1");
+    writer.setMetadata("gosset.w.version", "2");
     writer.setMetadata("gosset.w.rows", "5");
     writer.setMetadata("gosset.w.cols", "12");
     writer.write(folder_ / "f");

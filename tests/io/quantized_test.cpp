@@ -150,7 +150,7 @@ TEST(Quantized, WhatIsInTheFile) {
   writer.write(folder / "f");
   const SafetensorsFile file(folder / "f");
   EXPECT_EQ(file.metadata(), (MetadataMap{{"gosset.layer.0.w.format", "Mock<Asymmetric<4>, 64>"},
-                                          {"gosset.layer.0.w.version", "1"},
+                                          {"gosset.layer.0.w.version", "2"},
                                           {"gosset.layer.0.w.rows", "7"},
                                           {"gosset.layer.0.w.cols", "9"}}));
   EXPECT_EQ(file.tensors().size(), 7u);
@@ -212,7 +212,7 @@ class LyingFile : public ::testing::Test {
  protected:
   LyingFile() {
     const Mock mock = filled(7, 9);
-    strings_ = {{"format", Mock::formatName()}, {"version", "1"}, {"rows", "7"}, {"cols", "9"}};
+    strings_ = {{"format", Mock::formatName()}, {"version", "2"}, {"rows", "7"}, {"cols", "9"}};
     mock.visitFields([&]<class T>(std::string_view field, std::span<T> values) {
       const auto bytes = std::as_bytes(values);
       tensors_[std::string(field)] = {
@@ -273,8 +273,10 @@ TEST_F(LyingFile, OtherFormat) {
 }
 
 TEST_F(LyingFile, OtherVersion) {
-  strings_["version"] = "2";
-  expectRefused("packed matrix 'w': expected version 1, the file holds 2", 0);
+  strings_["version"] = "1";  // codes row after row, where they now stand as kernel/layout.hpp draws them
+  expectRefused("packed matrix 'w': expected version 2, the file holds 1", 0);
+  strings_["version"] = "3";
+  expectRefused("packed matrix 'w': expected version 2, the file holds 3", 0);
 }
 
 TEST_F(LyingFile, NoNumbers) {
