@@ -9,3 +9,4 @@
 #include <gosset/kernel/plain.hpp>
 #include <gosset/kernel/product.hpp>
 #include <gosset/kernel/tile_code.hpp>
+#include <gosset/kernel/transposed.hpp>

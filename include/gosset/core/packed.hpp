@@ -100,6 +100,27 @@ P innerShapedFor(Index rows, Index cols, const FieldLengths& lengths) {
   return shapedFor<P>(rows, cols, [&](std::string_view name) { return lengths("inner." + std::string(name)); });
 }
 
+/// Gives Self visitFields(visit), for reading and for writing alike, from one static fields(self, visit), which calls
+/// visit(name, span) for each stored array. Self names it as a friend.
+template <class Self>
+class VisitsFields {
+ public:
+  template <class Visitor>
+  void visitFields(Visitor&& visit) const {
+    Self::fields(static_cast<const Self&>(*this), visit);
+  }
+  template <class Visitor>
+  void visitFields(Visitor&& visit) {
+    Self::fields(static_cast<Self&>(*this), visit);
+  }
+};
+
+/// The fields of a part, their names behind a prefix.
+template <class Part, class Visitor>
+void visitWithin(std::string_view prefix, Part& part, Visitor& visit) {
+  part.visitFields([&](std::string_view name, auto values) { visit(std::string(prefix) + std::string(name), values); });
+}
+
 /// What a packed matrix says of itself, if it says anything: false where a file holds codes that mean nothing.
 template <class P>
 bool isValid(const P& packed) {

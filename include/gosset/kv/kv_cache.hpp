@@ -37,7 +37,7 @@ namespace gosset {
 ///
 /// A copy is independent. const functions may be called from several threads.
 template <class KeyFormat, class ValueFormat = KeyFormat>
-class KvCache {
+class KvCache : public detail::VisitsFields<KvCache<KeyFormat, ValueFormat>> {
   static_assert(Format<KeyFormat> && Format<ValueFormat>,
                 "KvCache<KeyFormat, ValueFormat>: each is a format that quantize<Format>(W) takes: a codebook, a "
                 "codebook in PerTensor, PerChannel or Grouped, a wrapper around one of these, or a float type");
@@ -178,15 +178,6 @@ class KvCache {
   static std::string formatName() {
     return "KvCache<" + Packed<KeyFormat>::formatName() + ", " + Packed<ValueFormat>::formatName() + ">";
   }
-  /// Calls visit(name, span) for every stored array, "keys.codes" and the like: block after block, head after head.
-  template <class Visitor>
-  void visitFields(Visitor&& visit) const {
-    fields(*this, visit);
-  }
-  template <class Visitor>
-  void visitFields(Visitor&& visit) {
-    fields(*this, visit);
-  }
   /// False where a file holds codes that mean nothing, or a window of numbers that are not finite.
   bool isValid() const { return keys_.isValid() && values_.isValid(); }
 
@@ -197,10 +188,12 @@ class KvCache {
   }
 
  private:
+  friend class detail::VisitsFields<KvCache<KeyFormat, ValueFormat>>;
+  /// "keys.codes" and the like: block after block, head after head, then the window.
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
-    self.keys_.visitFields([&](std::string_view name, auto values) { visit("keys." + std::string(name), values); });
-    self.values_.visitFields([&](std::string_view name, auto values) { visit("values." + std::string(name), values); });
+    detail::visitWithin("keys.", self.keys_, visit);
+    detail::visitWithin("values.", self.values_, visit);
   }
 
   template <class Derived>

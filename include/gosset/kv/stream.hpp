@@ -31,7 +31,7 @@ enum class KvSide {
 /// The keys or the values of a cache: packed blocks, one matrix a KV head, and the window of newest tokens. Tokens are
 /// rows of kv_heads * head_dim numbers, in the basis of the format's rotation if it has one.
 template <class Format, KvSide kSide>
-class KvStream {
+class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   using Storage = KvStorage<Format>;
   using PackedBlock = Packed<typename Storage::Stored>;
 
@@ -153,16 +153,6 @@ class KvStream {
     return bytes;
   }
 
-  /// Calls visit(name, span) for every stored array: those of each block and head in turn, then the window.
-  template <class Visitor>
-  void visitFields(Visitor&& visit) const {
-    fields(*this, visit);
-  }
-  template <class Visitor>
-  void visitFields(Visitor&& visit) {
-    fields(*this, visit);
-  }
-
   /// Every stored bit.
   std::string image() const {
     std::string bytes;
@@ -170,7 +160,7 @@ class KvStream {
       bytes.append(reinterpret_cast<const char*>(values.data()), values.size_bytes());
     };
     add("seed", std::span(&seed_, Storage::kRotated ? 1 : 0));
-    visitFields(add);
+    this->visitFields(add);
     return bytes;
   }
 
@@ -200,6 +190,8 @@ class KvStream {
 
   Eigen::Map<const WindowMatrix> windowMap() const { return {window_.data(), windowTokens(), shape_.kvWidth()}; }
 
+  friend class VisitsFields<KvStream<Format, kSide>>;
+  /// The arrays of each block and head in turn, then the window.
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     for (auto& heads : self.blocks_) {

@@ -204,7 +204,7 @@ class StoredFactors {
 }  // namespace detail
 
 template <Format F, int r, class T>
-class Packed<LowRank<F, r, T>> {
+class Packed<LowRank<F, r, T>> : public detail::VisitsFields<Packed<LowRank<F, r, T>>> {
  public:
   static Packed shaped(Index rows, Index cols) { return Packed(Packed<F>::shaped(rows, cols)); }
   static Packed shaped(Index rows, Index cols, const FieldLengths& lengths) {
@@ -226,15 +226,6 @@ class Packed<LowRank<F, r, T>> {
   }
   Index rows() const { return inner_.rows(); }
   Index cols() const { return inner_.cols(); }
-
-  template <class Visitor>
-  void visitFields(Visitor&& visit) const {
-    fields(*this, visit);
-  }
-  template <class Visitor>
-  void visitFields(Visitor&& visit) {
-    fields(*this, visit);
-  }
 
   const Packed<F>& inner() const { return inner_; }
 
@@ -276,9 +267,10 @@ class Packed<LowRank<F, r, T>> {
  private:
   explicit Packed(Packed<F> inner) : inner_(std::move(inner)), factors_(inner_.rows(), inner_.cols()) {}
 
+  friend class detail::VisitsFields<Packed<LowRank<F, r, T>>>;
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
-    self.inner_.visitFields([&](std::string_view name, auto values) { visit("inner." + std::string(name), values); });
+    detail::visitWithin("inner.", self.inner_, visit);
     detail::StoredFactors<r, T>::fields(self.factors_, visit);
   }
 

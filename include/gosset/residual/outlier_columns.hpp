@@ -87,7 +87,7 @@ class OutlierColumns {
 };
 
 template <Format F, StorageScalar T>
-class Packed<MixedColumns<F, T>> {
+class Packed<MixedColumns<F, T>> : public detail::VisitsFields<Packed<MixedColumns<F, T>>> {
  public:
   /// An all-zero matrix without outlier columns.
   static Packed shaped(Index rows, Index cols) { return Packed(Packed<F>::shaped(rows, cols)); }
@@ -120,15 +120,6 @@ class Packed<MixedColumns<F, T>> {
   static std::string formatName() { return detail::scaledName<T>("MixedColumns<" + Packed<F>::formatName()); }
   Index rows() const { return inner_.rows(); }
   Index cols() const { return inner_.cols(); }
-
-  template <class Visitor>
-  void visitFields(Visitor&& visit) const {
-    fields(*this, visit);
-  }
-  template <class Visitor>
-  void visitFields(Visitor&& visit) {
-    fields(*this, visit);
-  }
 
   /// For files: columns must rise, lie in the matrix and all have values, the unit must be positive and finite.
   bool isValid() const {
@@ -180,12 +171,13 @@ class Packed<MixedColumns<F, T>> {
     return stored.template cast<float>() * unit_;
   }
 
+  friend class detail::VisitsFields<Packed<MixedColumns<F, T>>>;
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("columns", std::span(self.columns_));
     visit("values", std::span(self.values_));
     visit("unit", std::span(&self.unit_, 1));
-    self.inner_.visitFields([&](std::string_view name, auto values) { visit("inner." + std::string(name), values); });
+    detail::visitWithin("inner.", self.inner_, visit);
   }
 
   Packed<F> inner_;

@@ -56,7 +56,7 @@ struct Outliers {
 };
 
 template <Format F, int permille>
-class Packed<Outliers<F, permille>> {
+class Packed<Outliers<F, permille>> : public detail::VisitsFields<Packed<Outliers<F, permille>>> {
  public:
   static Packed shaped(Index rows, Index cols) { return Packed(Packed<F>::shaped(rows, cols)); }
   static Packed shaped(Index rows, Index cols, const FieldLengths& lengths) {
@@ -80,15 +80,6 @@ class Packed<Outliers<F, permille>> {
   }
   Index rows() const { return inner_.rows(); }
   Index cols() const { return inner_.cols(); }
-
-  template <class Visitor>
-  void visitFields(Visitor&& visit) const {
-    fields(*this, visit);
-  }
-  template <class Visitor>
-  void visitFields(Visitor&& visit) {
-    fields(*this, visit);
-  }
 
   const Packed<F>& inner() const { return inner_; }
 
@@ -240,9 +231,10 @@ class Packed<Outliers<F, permille>> {
     }
   }
 
+  friend class detail::VisitsFields<Packed<Outliers<F, permille>>>;
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
-    self.inner_.visitFields([&](std::string_view name, auto values) { visit("inner." + std::string(name), values); });
+    detail::visitWithin("inner.", self.inner_, visit);
     visit("values", std::span(self.values_));
     visit("indices", std::span(self.indices_));
     visit("counts", std::span(self.counts_));

@@ -44,7 +44,7 @@ inline float storageUnit(float abs_max) {
 ///   unit    float, a power of two: value = scale * (level - zero) * unit. It keeps 16-bit scales in range for matrices
 ///           of any magnitude.
 template <ScaledFormat F>
-class Packed<F> {
+class Packed<F> : public detail::VisitsFields<Packed<F>> {
  public:
   using Codebook = typename F::Codebook;
   using Code = typename Codebook::Code;
@@ -76,15 +76,6 @@ class Packed<F> {
   static std::string formatName() { return F::name(); }
   Index rows() const { return rows_; }
   Index cols() const { return cols_; }
-
-  template <class Visitor>
-  void visitFields(Visitor&& visit) const {
-    fields(*this, visit);
-  }
-  template <class Visitor>
-  void visitFields(Visitor&& visit) {
-    fields(*this, visit);
-  }
 
   /// Codes in a row.
   Index blocks() const { return ceilDiv(cols_, Codebook::kDim); }
@@ -172,6 +163,7 @@ class Packed<F> {
     return false;
   }
 
+  friend class detail::VisitsFields<Packed<F>>;
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("codes", std::span(self.codes_));

@@ -69,7 +69,7 @@ inline void checkChannelScales(const char* function, const Eigen::VectorXf& s, I
 }  // namespace detail
 
 template <Format F, StorageScalar T>
-class Packed<ChannelScaled<F, T>> {
+class Packed<ChannelScaled<F, T>> : public detail::VisitsFields<Packed<ChannelScaled<F, T>>> {
  public:
   /// An all-zero matrix; its scales are 1.
   static Packed shaped(Index rows, Index cols) {
@@ -107,15 +107,6 @@ class Packed<ChannelScaled<F, T>> {
   Index rows() const { return inner_.rows(); }
   Index cols() const { return inner_.cols(); }
 
-  template <class Visitor>
-  void visitFields(Visitor&& visit) const {
-    fields(*this, visit);
-  }
-  template <class Visitor>
-  void visitFields(Visitor&& visit) {
-    fields(*this, visit);
-  }
-
   /// For files: a scale must be positive and finite, the unit too.
   bool isValid() const {
     const auto positive = [](float value) { return value > 0 && std::isfinite(value); };
@@ -145,11 +136,12 @@ class Packed<ChannelScaled<F, T>> {
   Packed(Packed<F> inner, std::vector<T> scales, float unit)
       : inner_(std::move(inner)), scales_(std::move(scales)), unit_(unit) {}
 
+  friend class detail::VisitsFields<Packed<ChannelScaled<F, T>>>;
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("channel_scales", std::span(self.scales_));
     visit("unit", std::span(&self.unit_, 1));
-    self.inner_.visitFields([&](std::string_view name, auto values) { visit("inner." + std::string(name), values); });
+    detail::visitWithin("inner.", self.inner_, visit);
   }
 
   Packed<F> inner_;

@@ -28,7 +28,7 @@ struct Incoherent {
 };
 
 template <Format F>
-class Packed<Incoherent<F>> {
+class Packed<Incoherent<F>> : public detail::VisitsFields<Packed<Incoherent<F>>> {
  public:
   static Packed shaped(Index rows, Index cols) { return Packed(Packed<F>::shaped(rows, cols), 0); }
 
@@ -49,15 +49,6 @@ class Packed<Incoherent<F>> {
   static std::string formatName() { return "Incoherent<" + Packed<F>::formatName() + ">"; }
   Index rows() const { return inner_.rows(); }
   Index cols() const { return inner_.cols(); }
-
-  template <class Visitor>
-  void visitFields(Visitor&& visit) const {
-    fields(*this, visit);
-  }
-  template <class Visitor>
-  void visitFields(Visitor&& visit) {
-    fields(*this, visit);
-  }
 
   const Packed<F>& inner() const { return inner_; }
 
@@ -98,10 +89,11 @@ class Packed<Incoherent<F>> {
     hadamardCols(w);
   }
 
+  friend class detail::VisitsFields<Packed<Incoherent<F>>>;
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     visit("seed", std::span(&self.seed_, 1));
-    self.inner_.visitFields([&](std::string_view name, auto values) { visit("inner." + std::string(name), values); });
+    detail::visitWithin("inner.", self.inner_, visit);
   }
 
   Packed<F> inner_;
