@@ -61,8 +61,8 @@ class RoundedActivations {
   std::int32_t sum(Index token, Index tile) const { return sums_[static_cast<std::size_t>(token * tiles_ + tile)]; }
 
  private:
-  using Numbers = simd::Vec<std::int8_t, static_cast<int>(kTileColumns)>;
-  using Indices = std::make_integer_sequence<int, static_cast<int>(kTileColumns)>;
+  using Half = simd::Vec<std::int8_t, static_cast<int>(kTileColumns) / 2>;  // which every register holds
+  using Indices = std::make_integer_sequence<int, static_cast<int>(kTileColumns) / 2>;
   static constexpr int kRegisters = static_cast<int>(kTileColumns) / simd::kWordLanes;
 
   /// |x| as bits, which order floats and put infinity and NaN above them.
@@ -99,8 +99,10 @@ class RoundedActivations {
 
   template <int... I>
   static void transpose(std::int8_t* numbers, std::integer_sequence<int, I...>) {
-    const auto q = simd::load<Numbers>(numbers);
-    simd::store(numbers, __builtin_shufflevector(q, q, (I / 4 + 8 * (I % 4))...));
+    constexpr int kHalf = sizeof...(I);
+    const auto first = simd::load<Half>(numbers), second = simd::load<Half>(numbers + kHalf);
+    simd::store(numbers, __builtin_shufflevector(first, second, (I / 4 + 8 * (I % 4))...));
+    simd::store(numbers + kHalf, __builtin_shufflevector(first, second, ((I + kHalf) / 4 + 8 * (I % 4))...));
   }
 
   /// The largest magnitudeBits() of a tile.
