@@ -31,6 +31,15 @@ Cache filled() {
   return cache;
 }
 
+/// Blocks that wait to be merged, too.
+template <class Cache>
+Cache merging() {
+  const KvShape shape{.heads = 4, .kv_heads = 2, .head_dim = 20};
+  Cache cache(shape, {.window = 32, .longest_block = 96, .merge = true});
+  for (const Index tokens : {120, 10, 40}) cache.append(gaussian(tokens, 40, 1), gaussian(tokens, 40, 2));
+  return cache;
+}
+
 template <class Cache>
 void save(const Cache& cache, const std::filesystem::path& path) {
   SafetensorsWriter writer;
@@ -49,17 +58,19 @@ using Caches = ::testing::Types<KvCache<Float16>, Mixed>;
 TYPED_TEST_SUITE(KvCacheFile, Caches);
 
 TYPED_TEST(KvCacheFile, ComesBackToTheBit) {
-  const TemporaryFolder folder;
-  auto cache = filled<TypeParam>();
-  save(cache, folder / "kv");
-  auto back = load<TypeParam>(folder / "kv");
-  EXPECT_EQ(back, cache);
-  EXPECT_EQ(back.bytes(), cache.bytes());
-  EXPECT_EQ(back.keys(), cache.keys());
-  EXPECT_EQ(back.values(), cache.values());
-  // And goes on as the first would have.
-  for (auto* each : {&cache, &back}) each->append(gaussian(100, 40, 5), gaussian(100, 40, 6));
-  EXPECT_EQ(back, cache);
+  ASSERT_EQ(merging<TypeParam>().contents().staged, 2);
+  for (auto cache : {filled<TypeParam>(), merging<TypeParam>()}) {
+    const TemporaryFolder folder;
+    save(cache, folder / "kv");
+    auto back = load<TypeParam>(folder / "kv");
+    EXPECT_EQ(back, cache);
+    EXPECT_EQ(back.bytes(), cache.bytes());
+    EXPECT_EQ(back.keys(), cache.keys());
+    EXPECT_EQ(back.values(), cache.values());
+    // And goes on as the first would have.
+    for (auto* each : {&cache, &back}) each->append(gaussian(100, 40, 5), gaussian(100, 40, 6));
+    EXPECT_EQ(back, cache);
+  }
 }
 
 TYPED_TEST(KvCacheFile, Empty) {
@@ -75,7 +86,7 @@ TEST(KvCacheFileErrors, NamesAndFormats) {
   addKvCache(writer, "a", KvCache<Float16>({2, 1, 8}));
   expectThrows([&] { addKvCache(writer, "a", KvCache<Float16>({2, 1, 8})); }, "tensor 'a.options' was added before");
   addKvCache(writer, "b", KvCache<Float16>({2, 1, 8}));
-  writer.setMetadata("gosset.b.version", "2");
+  writer.setMetadata("gosset.b.version", "1");
   writer.write(folder / "kv");
   const SafetensorsFile file(folder / "kv");
   expectThrows<FormatError>([&] { (void)readKvCache<KvCache<Float16>>(file, "c"); }, "the metadata has no");
@@ -83,7 +94,7 @@ TEST(KvCacheFileErrors, NamesAndFormats) {
                             "KV cache 'a': expected the format 'KvCache<float, float>', the file holds "
                             "'KvCache<Float16, Float16>'");
   expectThrows<FormatError>([&] { (void)readKvCache<KvCache<Float16>>(file, "b"); },
-                            "KV cache 'b': expected version 1, the file holds 2");
+                            "KV cache 'b': expected version 2, the file holds 1");
 }
 
 /// A copy of a file in which one tensor has another content: `change` takes its numbers.
@@ -127,9 +138,11 @@ TEST(KvCacheFileErrors, Lies) {
   expectLie<std::uint64_t>(
       "options", [](Words& o) { o[3] = 0; }, "window must be at least 2 tokens, got 0");
   expectLie<std::uint64_t>(
-      "options", [](Words& o) { o.pop_back(); }, "expected 7 numbers, got 6");
+      "options", [](Words& o) { o.pop_back(); }, "expected 9 numbers, got 8");
   expectLie<std::uint64_t>(
       "options", [](Words& o) { o[2] = 19; }, "no multiple of kv_heads * head_dim = 38");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[7] = 100; }, "options: 100 staged blocks of ");
   expectLie<std::int64_t>(
       "ends", [](Signed& e) { e[1] = e[0]; }, "block 1 ends at 96 and keeps");
   expectLie<std::int64_t>(

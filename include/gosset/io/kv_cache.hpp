@@ -19,19 +19,19 @@
 
 // KV caches in safetensors files. The cache `name` is kept as one tensor of rank 1 for each array of its blocks,
 // `name.keys.codes`, `name.values.scales` and so on, in which the arrays of all blocks and heads follow each other,
-// block after block and head after head; and
+// block after block and head after head, those that wait to be merged as `name.keys.staged.codes`; and
 //
 //   name.keys.window, name.values.window   the window's tokens, each kv_heads * head_dim numbers
 //   name.ends      I64: position after the last token of each block
 //   name.stored    I64: tokens that each block keeps, more than count where it was cut
-//   name.options   U64: heads, kv_heads, head_dim, window, longest_block, low_rank_iterations, seed
+//   name.options   U64: heads, kv_heads, head_dim, window, longest_block, low_rank_iterations, merge, staged, seed
 //
 // The metadata have gosset.<name>.format, such as "KvCache<Float16, Float16>", and gosset.<name>.version. The round
 // trip is exact to the bit.
 namespace gosset {
 
 /// The version of the layout of caches that this gosset writes and reads.
-inline constexpr int kKvCacheVersion = 1;
+inline constexpr int kKvCacheVersion = 2;
 
 namespace detail {
 
@@ -69,16 +69,17 @@ struct KvHeader {
 /// Everything but the arrays, and that the file has bytes enough for arrays of that size.
 inline KvHeader readKvHeader(const SafetensorsFile& file, std::string_view name, const ScaleFit& fit) {
   const auto fail = [&](const auto&... text) { fileError(file.path(), "KV cache ", printable(name), ": ", text...); };
-  const auto options = kvNumbers<std::uint64_t>(file, concat(name, ".options"), 7);
-  for (std::size_t i = 0; i < 6; ++i) {
+  const auto options = kvNumbers<std::uint64_t>(file, concat(name, ".options"), 9);
+  for (std::size_t i = 0; i < 8; ++i) {
     if (options[i] > 0x7fffffffu) fail("options: number ", i, " is ", options[i], ", beyond 2^31 - 1");
   }
   const auto at = [&](std::size_t i) { return static_cast<Index>(options[i]); };
   KvHeader header{{at(0), at(1), at(2)},
                   {.window = at(3),
                    .longest_block = at(4),
-                   .quantize = {.fit = fit, .seed = options[6], .low_rank_iterations = static_cast<int>(at(5))}},
-                  {}};
+                   .merge = at(6) != 0,
+                   .quantize = {.fit = fit, .seed = options[8], .low_rank_iterations = static_cast<int>(at(5))}},
+                  {.staged = at(7)}};
   try {
     validate(header.shape);
     validate(header.options);
@@ -89,6 +90,7 @@ inline KvHeader readKvHeader(const SafetensorsFile& file, std::string_view name,
     header.contents.ends.push_back(static_cast<Index>(end));
   }
   const std::size_t blocks = header.contents.ends.size();
+  if (options[7] > blocks) fail("options: ", options[7], " staged blocks of ", blocks);
   for (const std::int64_t tokens : kvNumbers<std::int64_t>(file, concat(name, ".stored"), blocks)) {
     header.contents.stored.push_back(static_cast<Index>(tokens));
   }
@@ -151,7 +153,8 @@ void addKvCache(SafetensorsWriter& writer, std::string_view name, const KvCache<
   detail::addKvTensor(writer, concat(name, ".options"),
                       std::vector<std::uint64_t>{number(shape.heads), number(shape.kv_heads), number(shape.head_dim),
                                                  number(options.window), number(options.longest_block),
-                                                 number(options.quantize.low_rank_iterations), options.quantize.seed});
+                                                 number(options.quantize.low_rank_iterations), options.merge ? 1u : 0u,
+                                                 number(contents.staged), options.quantize.seed});
   writer.setMetadata(detail::packedKey(name, "format"), cache.formatName());
   writer.setMetadata(detail::packedKey(name, "version"), std::to_string(kKvCacheVersion));
 }

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -32,7 +33,8 @@ namespace gosset {
 /// Tokens wait in a window of 16-bit floats (a plain float format's own type) until there are options.window of them,
 /// and are then packed in one block a KV head. Its matrix is head_dim x tokens for keys, so that a group runs along
 /// tokens within a channel, and tokens x head_dim for values, so that a group runs along channels within a token. A
-/// prompt appended at once makes longer blocks, of up to options.longest_block tokens.
+/// prompt appended at once makes longer blocks, of up to options.longest_block tokens; options.merge makes such blocks
+/// of tokens that come one by one, too.
 /// Sources: Liu et al., "KIVI", ICML 2024, section 3; Kang et al., "GEAR" (2024), section 3.
 ///
 /// A copy is independent. const functions may be called from several threads.
@@ -75,7 +77,11 @@ class KvCache : public detail::VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     const RowMatrixXf v = values_.prepared("KvCache::append, values", values);
     keys_.append(k);
     values_.append(v);
-    packWholeWindows();
+    if (options_.merge) {
+      mergeWholeWindows();
+    } else {
+      packWholeWindows();
+    }
   }
 
   /// softmax(score(scale * K q)) V for the query of the newest token; q: heads * head_dim, a row or a column. Returns
@@ -141,11 +147,9 @@ class KvCache : public detail::VisitsFields<KvCache<KeyFormat, ValueFormat>> {
   void truncate(Index n) {
     detail::require(n >= 0 && n <= size(), "KvCache::truncate: expected a size between 0 and ", size(), ", got ", n);
     const Index in_window = std::max<Index>(n - packedTokens(), 0);
-    keys_.truncateWindow(in_window);
-    values_.truncateWindow(in_window);
+    inBoth([&](auto& stream) { stream.truncateWindow(in_window); });
     while (!ends_.empty() && begin(blocks() - 1) >= n) ends_.pop_back();
-    keys_.truncateBlocks(blocks());
-    values_.truncateBlocks(blocks());
+    inBoth([&](auto& stream) { stream.truncateBlocks(blocks()); });
     if (packedTokens() > n) ends_.back() = n;
   }
 
@@ -163,15 +167,15 @@ class KvCache : public detail::VisitsFields<KvCache<KeyFormat, ValueFormat>> {
 
   /// A cache as storage, for files: contents() and the arrays say all that it holds.
   KvContents contents() const {
-    KvContents contents{.ends = ends_, .window = keys_.windowTokens()};
-    for (Index block = 0; block < blocks(); ++block) contents.stored.push_back(storedTokens(block));
+    KvContents contents{.ends = ends_, .staged = keys_.stagedBlocks(), .window = keys_.windowTokens()};
+    for (Index block = 0; block < blocks(); ++block) contents.stored.push_back(keys_.storedTokens(block));
     return contents;
   }
   /// One whose arrays have the lengths for these contents, all zero.
   static KvCache shaped(const KvShape& shape, const KvOptions& options, const KvContents& contents) {
     KvCache cache(shape, options);
-    cache.keys_.reshape(contents.stored, contents.window);
-    cache.values_.reshape(contents.stored, contents.window);
+    cache.keys_.reshape(contents.stored, contents.staged, contents.window);
+    cache.values_.reshape(contents.stored, contents.staged, contents.window);
     cache.ends_ = contents.ends;
     return cache;
   }
@@ -212,17 +216,50 @@ class KvCache : public detail::VisitsFields<KvCache<KeyFormat, ValueFormat>> {
   void packWholeWindows() {
     const Index windows = keys_.windowTokens() / options_.window;
     if (windows == 0) return;
-    const Index in_block = std::max<Index>(options_.longest_block / options_.window, 1);
-    const Index count = ceilDiv(windows, in_block);
+    const Index count = ceilDiv(windows, windowsInBlock());
     for (Index i = 0; i < count; ++i) {
       const Index first = windows * i / count * options_.window;
       const Index last = windows * (i + 1) / count * options_.window;
-      keys_.pack(first, last - first);
-      values_.pack(first, last - first);
+      inBoth([&](auto& stream) { stream.pack(first, last - first); });
       ends_.push_back(packedTokens() + last - first);
     }
-    keys_.dropOldest(windows * options_.window, options_.window);
-    values_.dropOldest(windows * options_.window, options_.window);
+    inBoth([&](auto& stream) { stream.dropOldest(windows * options_.window, options_.window); });
+  }
+
+  /// Packs the longest blocks that what is staged and the window can fill, and stages what fills whole windows then.
+  void mergeWholeWindows() {
+    const Index tokens = keys_.windowTokens(), longest = windowsInBlock() * options_.window;
+    if (tokens < options_.window) return;
+    std::vector<Index> staged;
+    for (Index block = blocks() - keys_.stagedBlocks(); block < blocks(); ++block) {
+      staged.push_back(end(block) - begin(block));
+    }
+    Index next = 0;  // of the window
+    const Index missing = longest - std::accumulate(staged.begin(), staged.end(), Index{0});
+    if (missing <= tokens) {
+      inBoth([&](auto& stream) { stream.merge(staged, missing); });
+      ends_.resize(ends_.size() - staged.size());
+      ends_.push_back(packedTokens() + longest);
+      next = missing;
+    }
+    for (; tokens - next >= longest; next += longest) {
+      inBoth([&](auto& stream) { stream.pack(next, longest); });
+      ends_.push_back(packedTokens() + longest);
+    }
+    const Index rest = (tokens - next) / options_.window * options_.window;
+    if (rest > 0) {
+      inBoth([&](auto& stream) { stream.stage(next, rest); });
+      ends_.push_back(packedTokens() + rest);
+    }
+    inBoth([&](auto& stream) { stream.dropOldest(next + rest, options_.window); });
+  }
+
+  Index windowsInBlock() const { return std::max<Index>(options_.longest_block / options_.window, 1); }
+
+  template <class Change>
+  void inBoth(const Change& change) {
+    change(keys_);
+    change(values_);
   }
 
   template <class Stream>
@@ -302,7 +339,7 @@ class KvCache : public detail::VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     };
     for (Index block = 0; block < blocks(); ++block) {
       if (!isSeen(begin(block), end(block))) continue;
-      const Index stored = storedTokens(block);
+      const Index stored = keys_.storedTokens(block);
       auto scores = scoresOf(stored);
       scores.setZero();
       keys_.addProduct(block, kv_head, x, scores);
@@ -335,9 +372,6 @@ class KvCache : public detail::VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     softmax.weigh(column, scores + from, to - from);
     std::fill(scores + to, scores + part.stored, 0.f);
   }
-
-  /// Tokens of a block as it was packed.
-  Index storedTokens(Index block) const { return values_.block(block, 0).rows(); }
 
   KvShape shape_;
   KvOptions options_;

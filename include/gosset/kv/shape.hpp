@@ -39,6 +39,12 @@ struct KvOptions {
   /// Tokens appended at once are packed in blocks of up to this many, in multiples of the window. Longer ones dilute
   /// what low-rank factors cost; scores are made for a block at a time.
   Index longest_block = 1024;
+  /// Tokens that come one by one are merged into blocks as long as a prompt's: until there are longest_block of them,
+  /// what leaves the window waits in 8 bits, with a scale for each channel of keys and each token of values, whose
+  /// error, some 0.6%, is small beside that of fewer bits. Without merging a stream's blocks have the length of the
+  /// window. Merging pays where formats keep low-rank factors, which cost s = b r (1 / window - 1 / longest_block) bits
+  /// a number more in short blocks: for contexts beyond about longest_block (8 - bits) / (2 s) tokens.
+  bool merge = false;
   /// How blocks are packed; its seed is also that of the rotation of Incoherent formats.
   QuantizeOptions quantize = {};
 };
@@ -47,6 +53,7 @@ struct KvOptions {
 struct KvContents {
   std::vector<Index> ends = {};    ///< position after the last token of each block
   std::vector<Index> stored = {};  ///< tokens that each block keeps: more than count where it was cut
+  Index staged = 0;                ///< how many of them, the newest, wait to be merged
   Index window = 0;                ///< tokens in the window
 };
 

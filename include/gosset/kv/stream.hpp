@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/codebook/symmetric.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/late.hpp>
@@ -12,6 +13,7 @@
 #include <gosset/matrix/plain.hpp>
 #include <gosset/matrix/quantize.hpp>
 #include <gosset/rounding/nearest.hpp>
+#include <gosset/scale/scaled.hpp>
 
 #include <cstdint>
 #include <optional>
@@ -28,12 +30,17 @@ enum class KvSide {
   kValues  ///< tokens x head_dim: a row is a token
 };
 
-/// The keys or the values of a cache: packed blocks, one matrix a KV head, and the window of newest tokens. Tokens are
-/// rows of kv_heads * head_dim numbers, in the basis of the format's rotation if it has one.
+/// The keys or the values of a cache: packed blocks, one matrix a KV head, the newest of which may be staged, that is
+/// wait in 8 bits to be merged; and the window of newest tokens. Tokens are rows of kv_heads * head_dim numbers, in the
+/// basis of the format's rotation if it has one.
 template <class Format, KvSide kSide>
 class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   using Storage = KvStorage<Format>;
   using PackedBlock = Packed<typename Storage::Stored>;
+  /// A scale for each channel of keys, for each token of values; what is a plain float anyway stays one.
+  using Stage =
+      std::conditional_t<StorageScalar<typename Storage::Stored>, typename Storage::Stored, PerChannel<Symmetric<8>>>;
+  using StagedBlock = Packed<Stage>;
 
  public:
   /// A plain float format keeps its precision in the window; all others round to 16 bits on entry.
@@ -65,17 +72,25 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
 
   Index windowTokens() const { return static_cast<Index>(window_.size()) / shape_.kvWidth(); }
 
-  /// Moves the `tokens` oldest of the window, from the first on, into a block.
-  void pack(Index first, Index tokens) {
-    const auto newest = windowMap().middleRows(first, tokens);
-    std::vector<PackedBlock> heads(static_cast<std::size_t>(shape_.kv_heads), shaped(tokens));
-    parallelFor(shape_.kv_heads, 16 * tokens * shape_.head_dim, [&](Index head) {
-      const auto part = newest.middleCols(head * shape_.head_dim, shape_.head_dim);
-      RowMatrixXf w = kSide == KvSide::kKeys ? RowMatrixXf(part.transpose().template cast<float>())
-                                             : RowMatrixXf(part.template cast<float>());
-      heads[static_cast<std::size_t>(head)] = PackedBlock::quantize(std::move(w), Nearest{}, options_);
-    });
-    blocks_.push_back(std::move(heads));
+  /// Copies the window's tokens [first, first + tokens) into a block.
+  void pack(Index first, Index tokens) { blocks_.push_back(packed<PackedBlock>(windowRows(first, tokens), options_)); }
+
+  /// Copies them into a staged block.
+  void stage(Index first, Index tokens) { staged_.push_back(packed<StagedBlock>(windowRows(first, tokens), {})); }
+
+  /// Packs all that is staged, of which so many tokens count in each block, and the window's oldest into one block.
+  void merge(const std::vector<Index>& counts, Index oldest) {
+    Index tokens = oldest;
+    for (const Index count : counts) tokens += count;
+    RowMatrixXf w(tokens, shape_.kvWidth());
+    Index first = 0;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      dequantizeHeads(staged_[i], w.middleRows(first, counts[i]));
+      first += counts[i];
+    }
+    w.bottomRows(oldest) = windowRows(0, oldest);
+    staged_.clear();
+    blocks_.push_back(packed<PackedBlock>(w, options_));
   }
 
   /// Forgets the `tokens` oldest of the window; keeps room for `room` tokens.
@@ -87,17 +102,26 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   }
 
   void truncateWindow(Index tokens) { window_.resize(static_cast<std::size_t>(tokens * shape_.kvWidth())); }
-  void truncateBlocks(Index blocks) { blocks_.erase(blocks_.begin() + blocks, blocks_.end()); }
+  /// Staged blocks count too, after the others.
+  void truncateBlocks(Index blocks) {
+    const Index packed = std::min(blocks, packedBlocks());
+    blocks_.resize(static_cast<std::size_t>(packed));
+    staged_.resize(static_cast<std::size_t>(std::min(blocks - packed, stagedBlocks())));
+  }
 
-  const PackedBlock& block(Index index, Index head) const {
-    return blocks_[static_cast<std::size_t>(index)][static_cast<std::size_t>(head)];
+  Index stagedBlocks() const { return static_cast<Index>(staged_.size()); }
+
+  /// Tokens of a block as it was packed.
+  Index storedTokens(Index index) const {
+    return inBlock(
+        index, [](const auto& heads) { return kSide == KvSide::kKeys ? heads.front().cols() : heads.front().rows(); });
   }
 
   /// y += block^T x: scores (tokens x t) of queries x (head_dim x t) for keys, their sums (head_dim x t) of values with
   /// weights x (tokens x t).
   void addProduct(Index index, Index head, const Eigen::Ref<const Eigen::MatrixXf>& x,
                   Eigen::Ref<Eigen::MatrixXf> y) const {
-    addTransposedProduct(block(index, head), x, y);
+    inBlock(index, [&](const auto& heads) { addTransposedProduct(heads[static_cast<std::size_t>(head)], x, y); });
   }
 
   /// The same for the window: y = (its keys) x, and y += (its values)^T x.
@@ -123,15 +147,7 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
 
   /// Writes the first w.rows() tokens of a block, all heads.
   void dequantizeBlock(Index index, Eigen::Ref<RowMatrixXf> w) const {
-    for (Index head = 0; head < shape_.kv_heads; ++head) {
-      auto part = w.middleCols(head * shape_.head_dim, shape_.head_dim);
-      const RowMatrixXf values = block(index, head).dequantized();
-      if constexpr (kSide == KvSide::kKeys) {
-        part = values.leftCols(w.rows()).transpose();
-      } else {
-        part = values.topRows(w.rows());
-      }
-    }
+    inBlock(index, [&](const auto& heads) { dequantizeHeads(heads, w); });
   }
   void dequantizeWindow(Eigen::Ref<RowMatrixXf> w) const { w = windowMap().template cast<float>(); }
 
@@ -147,9 +163,7 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   Index bytes() const {
     Index bytes = static_cast<Index>(window_.size() * sizeof(WindowScalar));
     if (Storage::kRotated) bytes += static_cast<Index>(sizeof(seed_));
-    for (const auto& heads : blocks_) {
-      for (const PackedBlock& packed : heads) bytes += storedBytes(packed);
-    }
+    forAll([&](const auto& packed) { bytes += storedBytes(packed); });
     return bytes;
   }
 
@@ -164,23 +178,26 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
     return bytes;
   }
 
-  /// All zero: blocks of so many tokens each, and so many in the window.
-  void reshape(const std::vector<Index>& tokens, Index window_tokens) {
+  /// All zero: blocks of so many tokens each, the last `staged` of them staged, and so many in the window.
+  void reshape(const std::vector<Index>& tokens, Index staged, Index window_tokens) {
     blocks_.clear();
+    staged_.clear();
+    const Index packed = static_cast<Index>(tokens.size()) - staged;
     for (const Index count : tokens) {
-      blocks_.emplace_back(static_cast<std::size_t>(shape_.kv_heads), shaped(count));
+      if (packedBlocks() < packed) {
+        blocks_.push_back(shapedHeads<PackedBlock>(count));
+      } else {
+        staged_.push_back(shapedHeads<StagedBlock>(count));
+      }
     }
     window_.assign(static_cast<std::size_t>(window_tokens * shape_.kvWidth()), WindowScalar{});
   }
 
   /// False where a file holds codes that mean nothing, or a window of numbers that are not finite.
   bool isValid() const {
-    for (const auto& heads : blocks_) {
-      for (const PackedBlock& packed : heads) {
-        if (!gosset::detail::isValid(packed)) return false;
-      }
-    }
-    return windowMap().template cast<float>().allFinite();
+    bool valid = windowMap().template cast<float>().allFinite();
+    forAll([&](const auto& packed) { valid = valid && gosset::detail::isValid(packed); });
+    return valid;
   }
 
   static std::string formatName() { return Packed<Format>::formatName(); }
@@ -191,18 +208,73 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   Eigen::Map<const WindowMatrix> windowMap() const { return {window_.data(), windowTokens(), shape_.kvWidth()}; }
 
   friend class VisitsFields<KvStream<Format, kSide>>;
-  /// The arrays of each block and head in turn, then the window.
+  /// The arrays of each block and head in turn, of staged ones as "staged.codes" and the like, then the window.
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& visit) {
     for (auto& heads : self.blocks_) {
       for (auto& packed : heads) packed.visitFields(visit);
     }
+    for (auto& heads : self.staged_) {
+      for (auto& packed : heads) visitWithin("staged.", packed, visit);
+    }
     visit("window", std::span(self.window_));
   }
 
-  PackedBlock shaped(Index tokens) const {
-    return kSide == KvSide::kKeys ? PackedBlock::shaped(shape_.head_dim, tokens)
-                                  : PackedBlock::shaped(tokens, shape_.head_dim);
+  Index packedBlocks() const { return static_cast<Index>(blocks_.size()); }
+
+  /// visit(heads) for the heads of one block.
+  template <class Visit>
+  auto inBlock(Index index, const Visit& visit) const {
+    const Index packed = packedBlocks();
+    if (index < packed) return visit(blocks_[static_cast<std::size_t>(index)]);
+    return visit(staged_[static_cast<std::size_t>(index - packed)]);
+  }
+
+  /// visit(matrix) for every head of every block.
+  template <class Visit>
+  void forAll(const Visit& visit) const {
+    for (Index index = 0; index < packedBlocks() + stagedBlocks(); ++index) {
+      inBlock(index, [&](const auto& heads) {
+        for (const auto& packed : heads) visit(packed);
+      });
+    }
+  }
+
+  template <class Block>
+  std::vector<Block> shapedHeads(Index tokens) const {
+    return std::vector<Block>(static_cast<std::size_t>(shape_.kv_heads), kSide == KvSide::kKeys
+                                                                             ? Block::shaped(shape_.head_dim, tokens)
+                                                                             : Block::shaped(tokens, shape_.head_dim));
+  }
+
+  RowMatrixXf windowRows(Index first, Index tokens) const {
+    return windowMap().middleRows(first, tokens).template cast<float>();
+  }
+
+  /// Tokens as a block keeps them, a matrix a head.
+  template <class Block>
+  std::vector<Block> packed(const RowMatrixXf& tokens, const QuantizeOptions& options) const {
+    auto heads = shapedHeads<Block>(tokens.rows());
+    parallelFor(shape_.kv_heads, 16 * tokens.rows() * shape_.head_dim, [&](Index head) {
+      const auto part = tokens.middleCols(head * shape_.head_dim, shape_.head_dim);
+      RowMatrixXf w = kSide == KvSide::kKeys ? RowMatrixXf(part.transpose()) : RowMatrixXf(part);
+      heads[static_cast<std::size_t>(head)] = Block::quantize(std::move(w), Nearest{}, options);
+    });
+    return heads;
+  }
+
+  /// The first w.rows() tokens of a block.
+  template <class Heads>
+  void dequantizeHeads(const Heads& heads, Eigen::Ref<RowMatrixXf> w) const {
+    for (Index head = 0; head < shape_.kv_heads; ++head) {
+      auto part = w.middleCols(head * shape_.head_dim, shape_.head_dim);
+      const RowMatrixXf values = heads[static_cast<std::size_t>(head)].dequantized();
+      if constexpr (kSide == KvSide::kKeys) {
+        part = values.leftCols(w.rows()).transpose();
+      } else {
+        part = values.topRows(w.rows());
+      }
+    }
   }
 
   KvShape shape_;
@@ -210,6 +282,7 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   std::uint64_t seed_;
   std::optional<HeadRotation<Late<Format>>> rotation_;
   std::vector<std::vector<PackedBlock>> blocks_;  ///< by block, then by head
+  std::vector<std::vector<StagedBlock>> staged_;  ///< likewise, newer than all of these
   std::vector<WindowScalar> window_;              ///< tokens x kvWidth, row after row
 };
 

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/kv/formats.hpp>
+#include <gosset/kv/kv_cache.hpp>
+
+#include "kv/reference.hpp"
+#include "testing.hpp"
+
+namespace gosset {
+namespace {
+
+using testing::expectAttention;
+using testing::gaussian;
+
+constexpr KvShape kShape{.heads = 4, .kv_heads = 2, .head_dim = 64};
+constexpr KvOptions kMerged{.window = 64, .longest_block = 256, .merge = true};
+
+template <class Cache>
+void appendOneByOne(Cache& cache, const RowMatrixXf& k, const RowMatrixXf& v) {
+  for (Index t = 0; t < k.rows(); ++t) cache.append(k.row(t), v.row(t));
+}
+
+/// The tokens that each block keeps, those that wait to be merged, and the window.
+template <class Cache>
+std::vector<Index> lengths(const Cache& cache) {
+  const KvContents contents = cache.contents();
+  std::vector<Index> lengths = contents.stored;
+  lengths.push_back(contents.staged);
+  lengths.push_back(contents.window);
+  return lengths;
+}
+
+template <class Format>
+class KvMerge : public ::testing::Test {};
+using Formats = ::testing::Types<Kivi<3, 32>, GearL<3, 64, 4>, Incoherent<LowRankFirst<Kivi<2, 32>, 4, std::int8_t>>>;
+TYPED_TEST_SUITE(KvMerge, Formats);
+
+TYPED_TEST(KvMerge, AStreamHasThePromptsBitsAtItsError) {
+  const RowMatrixXf k = gaussian(1024, kShape.kvWidth(), 1), v = gaussian(1024, kShape.kvWidth(), 2);
+  KvCache<TypeParam> stream(kShape, kMerged), prompt(kShape, kMerged);
+  appendOneByOne(stream, k, v);
+  prompt.append(k, v);
+  EXPECT_EQ(stream.bytes(), prompt.bytes());
+  EXPECT_EQ(lengths(stream), lengths(prompt));
+  EXPECT_NEAR((stream.keys() - k).norm(), (prompt.keys() - k).norm(), 0.005f * (prompt.keys() - k).norm());
+  EXPECT_NEAR((stream.values() - v).norm(), (prompt.values() - v).norm(), 0.005f * (prompt.values() - v).norm());
+  expectAttention(stream);
+}
+
+TYPED_TEST(KvMerge, WhatWaitsIsNearlyExactAndAttendedTo) {
+  KvCache<TypeParam> cache(kShape, kMerged);
+  const RowMatrixXf k = gaussian(600, kShape.kvWidth(), 1), v = gaussian(600, kShape.kvWidth(), 2);
+  Index done = 0;
+  for (const Index tokens : {1, 62, 1, 1, 63, 128, 30, 2, 300}) {
+    cache.append(k.middleRows(done, tokens), v.middleRows(done, tokens));
+    done += tokens;
+    ASSERT_EQ(cache.size(), done);
+    const Index waiting = done % 256;
+    EXPECT_LT((cache.keys().bottomRows(waiting) - k.middleRows(done - waiting, waiting)).norm(), 0.01f * k.norm());
+    EXPECT_LT((cache.values().bottomRows(waiting) - v.middleRows(done - waiting, waiting)).norm(), 0.01f * v.norm());
+    expectAttention(cache);
+  }
+}
+
+TYPED_TEST(KvMerge, TruncationKeepsTheFirstTokensAsTheyAre) {
+  KvCache<TypeParam> whole(kShape, kMerged);
+  const RowMatrixXf w = gaussian(490, kShape.kvWidth(), 1);
+  appendOneByOne(whole, w, w);
+  ASSERT_EQ(lengths(whole), (std::vector<Index>{256, 64, 64, 64, 3, 42}));
+  for (const Index n : {489, 448, 447, 400, 384, 300, 256, 200, 1, 0}) {
+    SCOPED_TRACE(n);
+    auto cache = whole;
+    cache.truncate(n);
+    EXPECT_EQ(cache.keys(), whole.keys().topRows(n));
+    EXPECT_EQ(cache.values(), whole.values().topRows(n));
+    appendOneByOne(cache, w.topRows(300), w.topRows(300));
+    EXPECT_EQ(cache.size(), n + 300);
+    EXPECT_LT((cache.keys().bottomRows(300) - w.topRows(300)).norm(), 0.5f * w.norm());
+    expectAttention(cache);
+  }
+}
+
+TEST(KvMerge, BlocksWhereTheyAreFull) {
+  const auto after = [](std::initializer_list<Index> appended) {
+    KvCache<Kivi<2, 32>> cache(kShape, kMerged);
+    for (const Index tokens : appended) cache.append(gaussian(tokens, 128, 1), gaussian(tokens, 128, 2));
+    return lengths(cache);
+  };
+  EXPECT_EQ(after({63}), (std::vector<Index>{0, 63}));
+  EXPECT_EQ(after({64}), (std::vector<Index>{64, 1, 0}));
+  EXPECT_EQ(after({150}), (std::vector<Index>{128, 1, 22})) << "what comes together waits together";
+  EXPECT_EQ(after({150, 106}), (std::vector<Index>{256, 0, 0}));
+  EXPECT_EQ(after({64, 64, 63, 64}), (std::vector<Index>{64, 64, 64, 3, 63}));
+  EXPECT_EQ(after({64, 64, 63, 65}), (std::vector<Index>{256, 0, 0}));
+  EXPECT_EQ(after({100, 700}), (std::vector<Index>{256, 256, 256, 0, 32}));
+  EXPECT_EQ(after({100, 701, 40}), (std::vector<Index>{256, 256, 256, 64, 1, 9}));
+}
+
+TEST(KvMerge, EveryBitIsCounted) {
+  KvCache<Kivi<2, 32>> cache(kShape, kMerged);
+  cache.append(gaussian(100, 128, 1), gaussian(100, 128, 2));
+  // 64 tokens in 8 bits with a 16-bit scale for 64 numbers, and a 32-bit unit for each head; 36 in the window.
+  EXPECT_EQ(cache.bytes(), 2 * (64 * 128 + 2 * 128 + 2 * 4 + 36 * 128 * 2));
+}
+
+TEST(KvMerge, SixteenBitsStayExact) {
+  KvCache<Float16, Kivi<4, 32>> cache(kShape, kMerged);
+  const RowMatrixXf k = gaussian(400, 128, 1).cast<Float16>().cast<float>();
+  appendOneByOne(cache, k, k);
+  EXPECT_EQ(cache.keys(), k);
+  EXPECT_EQ(lengths(cache), (std::vector<Index>{256, 64, 64, 2, 16}));
+}
+
+TEST(KvMerge, WindowsThatDoNotDivideABlock) {
+  KvCache<Kivi<4, 32>> cache(kShape, {.window = 50, .longest_block = 170, .merge = true});
+  const RowMatrixXf w = gaussian(333, 128, 1);
+  appendOneByOne(cache, w, w);
+  EXPECT_EQ(lengths(cache), (std::vector<Index>{150, 150, 0, 33}));
+  cache.truncate(140);  // a block that is cut is left alone
+  appendOneByOne(cache, w.topRows(199), w.topRows(199));
+  EXPECT_EQ(lengths(cache), (std::vector<Index>{150, 150, 0, 49}));
+  expectAttention(cache);
+}
+
+}  // namespace
+}  // namespace gosset
