@@ -65,16 +65,25 @@ template <int kCount>
   });
 }
 
+/// The columns 4 kQuad + k of a tile whose code decodes all columns together. Not inlined, for it is much code, which
+/// the compiler has to thin out each time.
+template <TileCodebook C, int kQuad>
+[[gnu::noinline]] void decodeQuad(const std::uint8_t* tile, simd::Floats* columns) {
+  TileCode<C>::levels(
+      tile, [&](int column, simd::Floats level) __attribute__((always_inline)) {
+        if (column / 4 == kQuad) columns[column % 4] = level;
+      });
+}
+
 /// Calls visit(k, Floats) for the four columns 4 quad + k of a tile; each k is a constant once inlined.
 template <TileCodebook C, class Quad, class Visit>
 [[gnu::always_inline]] inline void levelsOfQuad(const std::uint8_t* tile, Quad quad, const Visit& visit) {
   if constexpr (requires { TileCode<C>::columns(tile, quad, visit); }) {
     TileCode<C>::columns(tile, quad, visit);
   } else {
-    TileCode<C>::levels(
-        tile, [&](int column, simd::Floats level) __attribute__((always_inline)) {
-          if (column / 4 == quad) visit(column % 4, level);
-        });
+    simd::Floats columns[4];
+    decodeQuad<C, quad>(tile, columns);
+    simd::unroll<4>([&](auto k) __attribute__((always_inline)) { visit(k, columns[k]); });
   }
 }
 
