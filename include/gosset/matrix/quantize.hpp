@@ -2,26 +2,33 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
+#include <gosset/core/parallel.hpp>
+#include <gosset/kernel/layout.hpp>
 #include <gosset/matrix/plain.hpp>
 #include <gosset/matrix/quantized_matrix.hpp>
 #include <gosset/rounding/nearest.hpp>
 #include <gosset/scale/options.hpp>
 #include <gosset/scale/scaled.hpp>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <limits>
+#include <type_traits>
+#include <vector>
 
 namespace gosset {
 
 namespace detail {
 
-/// In a form that compilers turn into vector instructions: NaN and infinity have all bits of the exponent set.
+inline constexpr std::uint32_t kNotFinite = 0x7f800000u;  ///< these bits of a float are set in NaN and infinity alone
+
+/// In a form that compilers turn into vector instructions.
 inline bool allFinite(const float* x, Index n) {
-  constexpr std::uint32_t kExponent = 0x7f800000u;
   std::uint32_t found = 0;
   for (Index i = 0; i < n; ++i) {
-    found |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(x[i]) & kExponent) == kExponent);
+    found |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(x[i]) & kNotFinite) == kNotFinite);
   }
   return found == 0;
 }
@@ -39,6 +46,28 @@ void toFiniteFloats(const char* function, const Eigen::DenseBase<Derived>& w, Ro
     }
   }
 }
+
+/// The largest magnitude of W in float; NaN where W is empty or holds anything but finite floats.
+template <class Matrix>
+float largestMagnitude(const Matrix& w) {
+  const Index chunks = ceilDiv(w.rows(), kBlockRows);
+  std::vector<std::uint32_t> largest(static_cast<std::size_t>(chunks));
+  parallelFor(chunks, kBlockRows * w.cols(), [&](Index chunk) {
+    const Index first = chunk * kBlockRows;
+    const RowMatrixXf part = w.middleRows(first, std::min(kBlockRows, w.rows() - first)).template cast<float>();
+    std::uint32_t most = 0;  // magnitudes as bits, which order floats and put infinity and NaN above them
+    for (Index i = 0; i < part.size(); ++i) {
+      most = std::max(most, std::bit_cast<std::uint32_t>(part.data()[i]) & 0x7fffffffu);
+    }
+    largest[static_cast<std::size_t>(chunk)] = most;
+  });
+  const std::uint32_t most = w.size() > 0 ? *std::max_element(largest.begin(), largest.end()) : kNotFinite;
+  return most < kNotFinite ? std::bit_cast<float>(most) : std::numeric_limits<float>::quiet_NaN();
+}
+
+/// Whether rows of W can be read one after another without work done twice.
+template <class Matrix>
+inline constexpr bool kInMemory = (Matrix::Flags & Eigen::DirectAccessBit) != 0;
 
 template <class Derived>
 RowMatrixXf finiteFloats(const char* function, const Eigen::DenseBase<Derived>& w) {
@@ -67,6 +96,18 @@ template <class Format, class Derived, class Rounding = Nearest>
   static_assert(DenseExpression<Derived>,
                 "quantize<Format>(W): W must hold float, double, Eigen::half or Eigen::bfloat16");
   validate(options.fit);
+  const auto& matrix = w.derived().matrix();
+  if constexpr (requires { requires Packed<Format>::template takesRows<Rounding>(); } &&
+                detail::kInMemory<std::remove_cvref_t<decltype(matrix)>>) {
+    const float largest = detail::largestMagnitude(matrix);
+    if (!std::isnan(largest)) {
+      const auto rowsOf = [&](Index first, Index count) {
+        return matrix.middleRows(first, count).template cast<float>();
+      };
+      return QuantizedMatrix<Format>(
+          Packed<Format>::quantizeRows(w.rows(), w.cols(), largest, rowsOf, rounding, options));
+    }
+  }
   return QuantizedMatrix<Format>(Packed<Format>::quantize(detail::finiteFloats("quantize", w), rounding, options));
 }
 

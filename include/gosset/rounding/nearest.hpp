@@ -8,6 +8,8 @@ namespace gosset {
 
 /// Every number by itself to the nearest value of its group; ties as the codebook says. The default.
 struct Nearest {
+  static constexpr bool kRowByRow = true;  ///< no row's codes depend on another row: a matrix may come in parts
+
   template <ScaledFormat F>
   void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
     grid.fitAll(w);

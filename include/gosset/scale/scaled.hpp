@@ -33,6 +33,11 @@ inline float storageUnit(float abs_max) {
   return std::ldexp(1.f, std::max(std::ilogb(abs_max) - kTarget, kLeastExponent));
 }
 
+template <class Rounding>
+inline constexpr bool kRowByRow = requires {
+  requires Rounding::kRowByRow;
+};
+
 }  // namespace detail
 
 /// Codes and scales of an m x n matrix; n is padded with zeros to a multiple of the codebook's kDim.
@@ -56,20 +61,33 @@ class Packed<F> : public detail::VisitsFields<Packed<F>> {
   /// Errors: std::invalid_argument where a magnitude is beyond 2^127.
   template <class Rounding>
   static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
-    Packed packed(w.rows(), w.cols());
     const float largest = w.cwiseAbs().maxCoeff();
-    detail::require(largest <= 0x1p127f, "quantize: the matrix holds a magnitude of ", largest,
-                    ", beyond 2^127, up to which the values of its codes are finite in float");
-    packed.unit_ = detail::storageUnit(largest);
-    w /= packed.unit_;
-    Grid<F> grid(w.rows(), w.cols(), options.fit);
-    if (grid.cols() > grid.inputs()) {
-      w.conservativeResize(Eigen::NoChange, grid.cols());
-      w.rightCols(grid.cols() - grid.inputs()).setZero();
+    const auto rowsOfW = [&](Index first, Index count) { return w.middleRows(first, count); };
+    if constexpr (takesRows<Rounding>()) {
+      return quantizeRows(w.rows(), w.cols(), largest, rowsOfW, rounding, options);
+    } else {
+      Packed packed(w.rows(), w.cols(), largest);
+      packed.roundRows(0, std::move(w), rounding, options);
+      return packed;
     }
-    CodeMatrix<Codebook> codes(packed.rows(), packed.blocks());
-    rounding.round(w, grid, codes);
-    packed.store(grid, codes);
+  }
+
+  /// Whether blocks of rows can be quantized one by one, in memory that a cache holds.
+  template <class Rounding>
+  static constexpr bool takesRows() {
+    return F::kOneRowOnly && detail::kRowByRow<Rounding>;
+  }
+
+  /// The same for an m x n matrix of which rowsOf(first, count) are rows, and `largest` is the largest magnitude.
+  template <class RowsOf, class Rounding>
+  static Packed quantizeRows(Index rows, Index cols, float largest, const RowsOf& rowsOf, const Rounding& rounding,
+                             const QuantizeOptions& options) {
+    static_assert(takesRows<Rounding>());
+    Packed packed(rows, cols, largest);
+    parallelFor(packed.layout().blocks(), 32 * detail::kBlockRows * cols, [&](Index block) {
+      RowMatrixXf part = rowsOf(block * detail::kBlockRows, packed.layout().rowsOf(block));
+      packed.roundRows(block, std::move(part), rounding, options);
+    });
     return packed;
   }
 
@@ -148,6 +166,13 @@ class Packed<F> : public detail::VisitsFields<Packed<F>> {
         scales_(static_cast<std::size_t>((F::kOneRowOnly ? rows : 1) * groups())),
         zeros_(hasZero() ? scales_.size() : 0) {}
 
+  /// With the unit for numbers of this magnitude.
+  Packed(Index rows, Index cols, float largest) : Packed(rows, cols) {
+    detail::require(largest <= 0x1p127f, "quantize: the matrix holds a magnitude of ", largest,
+                    ", beyond 2^127, up to which the values of its codes are finite in float");
+    unit_ = detail::storageUnit(largest);
+  }
+
   void multiplyDecoded(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     parallelFor(layout().blocks(), detail::kBlockRows * cols_ * (x.cols() + 2), [&](Index block) {
       RowMatrixXf values(layout().rowsOf(block), cols_);
@@ -196,17 +221,32 @@ class Packed<F> : public detail::VisitsFields<Packed<F>> {
     return {static_cast<float>(scales_[at]), hasZero() ? static_cast<float>(zeros_[at]) : 0.f};
   }
 
-  void store(const Grid<F>& grid, const CodeMatrix<Codebook>& codes) {
-    for (Index row = 0; row < (F::kOneRowOnly ? rows_ : 1); ++row) {
+  /// Quantizes w, the rows from a block on.
+  template <class Rounding>
+  void roundRows(Index firstBlock, RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+    if (unit_ != 1) w /= unit_;
+    Grid<F> grid(w.rows(), w.cols(), options.fit);
+    if (grid.cols() > grid.inputs()) {
+      w.conservativeResize(Eigen::NoChange, grid.cols());
+      w.rightCols(grid.cols() - grid.inputs()).setZero();
+    }
+    CodeMatrix<Codebook> codes(w.rows(), blocks());
+    rounding.round(w, grid, codes);
+    storeAffine(firstBlock * detail::kBlockRows, grid);
+    parallelFor(ceilDiv(w.rows(), detail::kBlockRows), 2 * detail::kBlockRows * cols_, [&](Index block) {
+      layout().packBlock(codes.row(block * detail::kBlockRows).data(), blocks(), firstBlock + block, codes_.data());
+    });
+  }
+
+  void storeAffine(Index firstRow, const Grid<F>& grid) {
+    for (Index row = 0; row < (F::kOneRowOnly ? grid.rows() : 1); ++row) {
       for (Index group = 0; group < groups(); ++group) {
         const Affine& a = grid.affine(row, group);
-        scales_[scaleAt(row, group)] = static_cast<Scale>(a.scale);
-        if constexpr (hasZero()) zeros_[scaleAt(row, group)] = static_cast<Scale>(a.zero);
+        const std::size_t at = scaleAt(firstRow + row, group);
+        scales_[at] = static_cast<Scale>(a.scale);
+        if constexpr (hasZero()) zeros_[at] = static_cast<Scale>(a.zero);
       }
     }
-    parallelFor(layout().blocks(), 2 * detail::kBlockRows * cols_, [&](Index block) {
-      layout().packBlock(codes.row(block * detail::kBlockRows).data(), blocks(), block, codes_.data());
-    });
   }
 
   /// The rows of a block, cols() numbers each and `stride` apart, in units of unit_.
