@@ -40,8 +40,17 @@ inline constexpr bool kHasLookup256 = true;
 inline constexpr bool kHasLookup256 = false;
 #endif
 
-/// Asks for the cache line at p, wherever that may point.
-[[gnu::always_inline]] inline void prefetch(const std::uint8_t* p) { __builtin_prefetch(p, 0, 3); }
+/// Asks for the cache line at p, wherever that may point: for L1, or for L2 where many lines are on their way at once,
+/// which would push each other out of L1. To GCC a function that does nothing else has no effect, and it drops calls of
+/// such functions, hence the asm.
+[[gnu::always_inline]] inline void prefetch(const void* p) {
+  asm volatile("");
+  __builtin_prefetch(p, 0, 3);
+}
+[[gnu::always_inline]] inline void prefetchToL2(const void* p) {
+  asm volatile("");
+  __builtin_prefetch(p, 0, 2);
+}
 
 /// What is set in the mask from a, the rest from b.
 template <class V>
@@ -144,6 +153,27 @@ template <bool kSmall>
     return __builtin_shufflevector(v, v, (I / 16 * 16 + I % 4 * 4 + I / 4 % 4)...);
   }
   (std::make_integer_sequence<int, kByteLanes>{});
+}
+
+/// As many registers as 16 bytes go into one, as a square matrix of 16 bytes each, transposed: at each step those at
+/// even places, over all registers, come to stand before those at odd places.
+template <int kStep = 1>
+[[gnu::always_inline]] inline void transposeSixteens(Bytes* v) {
+  constexpr int kCount = kByteLanes / 16;
+  if constexpr (kStep < kCount) {
+    using Halves = Vec<std::uint64_t, kByteLanes / 8>;
+    Bytes sorted[kCount];
+    unroll<kCount>([&](auto i) __attribute__((always_inline)) {
+      constexpr int kFrom = 2 * i % kCount, kOdd = 2 * i / kCount;
+      sorted[i] = [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+        return (Bytes)__builtin_shufflevector((Halves)v[kFrom], (Halves)v[kFrom + 1],
+                                              (I / 2 * 4 + 2 * kOdd + I % 2)...);
+      }
+      (std::make_integer_sequence<int, kByteLanes / 8>{});
+    });
+    unroll<kCount>([&](auto i) __attribute__((always_inline)) { v[i] = sorted[i]; });
+    transposeSixteens<2 * kStep>(v);
+  }
 }
 
 /// Byte lane i: table[index lane i], indices 0 .. 15.

@@ -27,7 +27,7 @@ template <int kRows, class T>
     simd::unroll<kRows>([&](auto r) __attribute__((always_inline)) {
       const T* row = w + r * stride + j;
       // A register of each row is a cache line: of the rows that come next, so that a stream never starts cold.
-      simd::prefetch(reinterpret_cast<const std::uint8_t*>(row + kRows * stride));
+      simd::prefetch(row + kRows * stride);
       simd::unroll<static_cast<int>(kUnroll)>([&](auto u) __attribute__((always_inline)) {
         sums[r][u] += simd::widen(row + u * kLanes) * simd::load<Floats>(x + j + u * kLanes);
       });
@@ -67,12 +67,13 @@ inline constexpr Index kFewColumns = 16;
 /// Columns of x that share the loads of W, in products with W^T.
 inline constexpr int kPlainTogether = simd::kVectorRegisters >= 32 ? 8 : 4;
 
-/// y += W^T x for kRegisters registers of columns of W, m rows `stride` apart, and kTokens columns of x.
+/// y += W^T x for kRegisters registers of columns of W, m rows `stride` apart, and kTokens columns of x. Cache lines
+/// `ahead` numbers further on are asked for.
 template <int kTokens, int kRegisters, class T>
-[[gnu::always_inline]] inline void addPlainColumns(const T* w, Index m, Index stride, const float* x, Index xStride,
-                                                   float* y, Index yStride) {
+[[gnu::always_inline]] inline void addPlainColumns(const T* w, Index m, Index stride, Index ahead, const float* x,
+                                                   Index xStride, float* y, Index yStride) {
   using simd::Floats;
-  constexpr Index kLanes = simd::kWordLanes, kAheadRows = 16;
+  constexpr Index kLanes = simd::kWordLanes;
   Floats sums[kTokens][kRegisters];
   simd::unroll<kTokens * kRegisters>([&](auto i) __attribute__((always_inline)) {
     sums[i / kRegisters][i % kRegisters] = simd::load<Floats>(y + i / kRegisters * yStride + i % kRegisters * kLanes);
@@ -81,7 +82,7 @@ template <int kTokens, int kRegisters, class T>
     const T* from = w + row * stride;
     Floats numbers[kRegisters];
     simd::unroll<kRegisters>([&](auto r) __attribute__((always_inline)) {
-      simd::prefetch(reinterpret_cast<const std::uint8_t*>(from + kAheadRows * stride + r * kLanes));
+      if constexpr (r * sizeof(T) * kLanes % 64 == 0) simd::prefetchToL2(from + ahead + r * kLanes);
       numbers[r] = simd::widen(from + r * kLanes);
     });
     simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
@@ -97,37 +98,44 @@ template <int kTokens, int kRegisters, class T>
 }
 
 /// y (n x t, column-major, columns yStride apart) += W^T x; w: m x n, rows `stride` apart; x: m x t, columns xStride
-/// apart. Allocates nothing.
+/// apart. A few rows at a time, from end to end, so that memory is read as it lies. Allocates nothing.
 template <class T>
 void addPlainTransposed(const T* w, Index m, Index n, Index stride, const float* x, Index tokens, Index xStride,
                         float* y, Index yStride) {
-  constexpr Index kLanes = simd::kWordLanes;
-  const auto columns = [&](Index token, auto together) {
+  constexpr Index kLanes = simd::kWordLanes, kRows = 8, kAheadBytes = 8192;
+  const Index aheadRows = ceilDiv(kAheadBytes, kRows * stride * static_cast<Index>(sizeof(T))) * kRows;
+  const auto rows = [&](Index first, Index token, auto together) {
     constexpr int kColumns = together, kRegisters = std::min(2 * kPlainTogether / kColumns, 8);
-    const float* numbers = x + token * xStride;
+    const Index count = std::min(kRows, m - first), ahead = first + aheadRows < m ? aheadRows * stride : 0;
+    const T* from = w + first * stride;
+    const float* numbers = x + token * xStride + first;
     float* target = y + token * yStride;
     Index j = 0;
     for (; j + kRegisters * kLanes <= n; j += kRegisters * kLanes) {
-      addPlainColumns<kColumns, kRegisters>(w + j, m, stride, numbers, xStride, target + j, yStride);
+      addPlainColumns<kColumns, kRegisters>(from + j, count, stride, ahead, numbers, xStride, target + j, yStride);
     }
     for (; j + kLanes <= n; j += kLanes) {
-      addPlainColumns<kColumns, 1>(w + j, m, stride, numbers, xStride, target + j, yStride);
+      addPlainColumns<kColumns, 1>(from + j, count, stride, ahead, numbers, xStride, target + j, yStride);
     }
     for (; j < n; ++j) {
       for (Index k = 0; k < kColumns; ++k) {
         float sum = target[k * yStride + j];
-        for (Index row = 0; row < m; ++row) sum += static_cast<float>(w[row * stride + j]) * numbers[k * xStride + row];
+        for (Index row = 0; row < count; ++row) {
+          sum += static_cast<float>(from[row * stride + j]) * numbers[k * xStride + row];
+        }
         target[k * yStride + j] = sum;
       }
     }
   };
-  Index token = 0;
-  for (; token + kPlainTogether <= tokens; token += kPlainTogether) {
-    columns(token, std::integral_constant<int, kPlainTogether>{});
+  for (Index first = 0; first < m; first += kRows) {
+    Index token = 0;
+    for (; token + kPlainTogether <= tokens; token += kPlainTogether) {
+      rows(first, token, std::integral_constant<int, kPlainTogether>{});
+    }
+    for (; token + 4 <= tokens; token += 4) rows(first, token, std::integral_constant<int, 4>{});
+    for (; token + 2 <= tokens; token += 2) rows(first, token, std::integral_constant<int, 2>{});
+    for (; token < tokens; ++token) rows(first, token, std::integral_constant<int, 1>{});
   }
-  for (; token + 4 <= tokens; token += 4) columns(token, std::integral_constant<int, 4>{});
-  for (; token + 2 <= tokens; token += 2) columns(token, std::integral_constant<int, 2>{});
-  for (; token < tokens; ++token) columns(token, std::integral_constant<int, 1>{});
 }
 
 }  // namespace gosset::detail

@@ -92,19 +92,31 @@ template <TileCodebook C, class Quad, class Visit>
 template <int kTokens, Codebook C, class T, class Visit>
 [[gnu::always_inline]] inline void forFoldedRows(const CodeView<C, T>& w, Index first, Index count, Index group,
                                                  const float* x, Index xStride, const Visit& visit) {
+  // What is read next: the cache line with the next groups of a block, else the next blocks.
+  constexpr Index kAhead = 64 / (kBlockRows * static_cast<Index>(sizeof(T))) + 1;
+  const Index ahead = (group + kAhead < w.groups ? kAhead : count * w.groups) * kBlockRows;
+  float last[kTokens][kBlockRows];
   for (Index b = 0; b < count; ++b) {
     BlockFloats scale, zero = {};
+    const Index at = w.layout.scaleAt(first + b, group, w.groups) + ahead;
     loadGroup(w, w.scales, first + b, group, scale);
-    if (w.zeros != nullptr) loadGroup(w, w.zeros, first + b, group, zero);
-    const Index rows = w.layout.rowsOf(first + b);
-    for (int k = 0; k < kTokens; ++k) {
-      float whole[kBlockRows] = {};
-      const float* from = x + k * xStride + b * kBlockRows;
-      if (rows < kBlockRows) from = std::copy(from, from + rows, whole) - rows;
-      simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
-        visit(b, k, p, simd::load<simd::Floats>(from + p * simd::kWordLanes) * scale[p], zero[p]);
-      });
+    simd::prefetch(w.scales + at);
+    if (w.zeros != nullptr) {
+      loadGroup(w, w.zeros, first + b, group, zero);
+      simd::prefetch(w.zeros + at);
     }
+    const float* from = x + b * kBlockRows;
+    Index stride = xStride;
+    if (const Index rows = w.layout.rowsOf(first + b); rows < kBlockRows) {
+      for (int k = 0; k < kTokens; ++k) std::fill(std::copy_n(from + k * xStride, rows, last[k]), last[k + 1], 0.f);
+      from = last[0];
+      stride = kBlockRows;
+    }
+    simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+      simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+        visit(b, k, p, simd::load<simd::Floats>(from + k * stride + p * simd::kWordLanes) * scale[p], zero[p]);
+      });
+    });
   }
 }
 
@@ -149,7 +161,7 @@ class TransposedChunk {
     BlockFloats zeros[kTokens] = {};
     forFoldedRows<kTokens>(
         w_, first_, blocks_, group, rows_,
-        xStride_, [&](Index b, int k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
+        xStride_, [&](Index b, auto k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
           zeros[k][p] += x * zero;
           simd::store(x_[b * kParts + p][k], x);
         });
@@ -212,17 +224,23 @@ class TransposedChunk {
 };
 
 /// The same in integers: x' as fixed point, in units of about 2^-22 of the largest x' of the group and chunk, so as
-/// exact as floats are. Its three bytes meet the codes' bytes in dot products of four rows, for which each 4 x 4 of
-/// bytes is transposed: lane 4 p + j of a register holds rows 4 p .. 4 p + 3 of its column j.
+/// exact as floats are. Its three bytes meet the codes' bytes in dot products of four rows. For these, lanes have to be
+/// columns: each 4 x 4 of a tile's bytes is transposed, and then the parts of 16 bytes that hold the same four rows are
+/// brought together. So a sum of a column is a lane's, and the four rows of x' are the same in all lanes.
 template <TileCodebook C, class T, int kTokens>
 class IntegerTransposedChunk {
   using Code = TileCode<C>;
   using Layout = TileLayout<C>;
   static constexpr int kDigits = 3;
   static constexpr Index kBlocks = 16;  ///< of rows; sums of up to 256 products of bytes are exact in floats
-  static constexpr int kQuads = simd::kVectorRegisters / 16;  ///< registers of codes at a time
-  static constexpr Index kAhead = 4;                          ///< tiles
+  static constexpr int kFours = kBlockRows / 4;
+  static constexpr int kSixteens = simd::kByteLanes / 16;
+  static constexpr int kRegisters = kTileColumns / simd::kWordLanes;  ///< for the columns of a tile
+  static constexpr int kOnce = simd::kVectorRegisters / 16;           ///< of these registers at a time
+  static constexpr bool kAtOnce = kOnce == kRegisters;
+  static constexpr Index kAhead = 4;  ///< tiles
   static constexpr float kLargest = 63 * 0x1p16f;
+  using Decoded = simd::Bytes[kRegisters][kFours];  ///< a tile: lanes are columns, bytes rows
 
  public:
   static constexpr Index kChunk = kBlocks;
@@ -239,142 +257,144 @@ class IntegerTransposedChunk {
     for (Index group = 0, tile = 0; group < w_.groups; ++group) {
       foldScales(group);
       for (const Index last = std::min(tile + w_.groupTiles, w_.layout.tiles()); tile < last; ++tile) {
-        decode(tile);
-        float sums[kTokens][kTileColumns] = {};
-        simd::unroll<Code::kTerms>([&](auto term) {
-          for (int i = 0; i < 8; i += kQuads) addQuads<term>(i, sums);
-        });
+        float sums[kTokens][kTileColumns];
+        simd::unroll<Code::kTerms>([&](auto term) { addTile<term>(tile, sums); });
         const Index column = tile * kTileColumns, count = std::min(kTileColumns, n - column);
         for (int k = 0; k < kTokens; ++k) {
           float* target = y + k * yStride + column;
           const float step = step_[k] * unit, zero = zeros_[k];
-          for (Index j = 0; j < count; ++j) target[j] += step * (sums[k][j] - zero);
+          for (Index j = 0; j < count; ++j) target[j] += step * (sums[k][slotOf(j)] - zero);
         }
       }
     }
   }
 
  private:
+  /// Where the sum of a tile's column j stands.
+  static constexpr Index slotOf(Index j) { return Code::kTransposed ? j % 8 * 4 + j / 8 : j; }
+
   /// x' in fixed point, what one of its units is, and what zero points take away in such units.
   void foldScales(Index group) {
     alignas(64) float folded[kTokens][kBlocks * kBlockRows];
     BlockFloats zeros[kTokens] = {}, largest[kTokens] = {};
     forFoldedRows<kTokens>(
         w_, first_, blocks_, group, rows_,
-        xStride_, [&](Index b, int k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
-          const simd::Floats size = x < 0.f ? -x : x;
-          largest[k][p] = size > largest[k][p] ? size : largest[k][p];
+        xStride_, [&](Index b, auto k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
+          largest[k][p] = larger((simd::Floats)((simd::Ints)x & 0x7fffffff), largest[k][p]);
           zeros[k][p] += x * zero;
           simd::store(folded[k] + b * kBlockRows + p * simd::kWordLanes, x);
         });
-    for (int k = 0; k < kTokens; ++k) {
-      float most = 0, zero = 0;
-      for (int p = 0; p < kParts; ++p) {
-        for (int lane = 0; lane < simd::kWordLanes; ++lane) {
-          most = std::max(most, largest[k][p][lane]);
-          zero += zeros[k][p][lane];
-        }
-      }
-      const float lift = most < 0x1p-80f ? 0x1p80f : 1.f;  // so that the inverse is finite
-      step_[k] = most / kLargest;
-      const float inverse = most == 0 ? 0.f : kLargest / (most * lift);
-      storeDigits(k, folded[k], lift, inverse, most == 0 ? 0.f : zero * lift * inverse);
-    }
+    simd::unroll<kTokens>([&](auto k) {
+      simd::Floats most = largest[k][0], zero = zeros[k][0];
+      simd::unroll<kParts - 1>([&](auto p) {
+        most = larger(most, largest[k][p + 1]);
+        zero += zeros[k][p + 1];
+      });
+      fixPoint(k, folded[k], overLanes(most, larger), overLanes(zero, [](auto a, auto b) { return a + b; }));
+    });
   }
 
-  void storeDigits(int k, const float* folded, float lift, float inverse, float zero) {
-    constexpr float kToInteger = 0x1.8p23f;    // adding it rounds to an integer, in the lowest bits
-    constexpr std::int32_t kTop = 0x00808080;  // q + kTop has the digits, each more by 128
+  /// The three bytes of x' / unit, for the unit that goes with the largest of them.
+  void fixPoint(int k, const float* folded, float most, float zero) {
+    constexpr float kToInteger = 0x1.8p23f;              // adding it rounds to an integer, in the lowest bits
+    constexpr std::int32_t kTop = 0x00808080;            // q + kTop has the digits, each more by 128
+    const float lift = most < 0x1p-80f ? 0x1p80f : 1.f;  // so that the inverse is finite
+    const float inverse = most == 0 ? 0.f : kLargest / (most * lift);
     simd::Ints total{};
-    for (Index b = 0; b < blocks_ * kParts; ++b) {
-      const simd::Floats x = simd::load<simd::Floats>(folded + b * simd::kWordLanes) * lift * inverse;
+    for (Index i = 0; i < blocks_ * kParts; ++i) {
+      const simd::Floats x = simd::load<simd::Floats>(folded + i * simd::kWordLanes) * lift * inverse;
       const auto q = (simd::Ints)(x + kToInteger) - std::bit_cast<std::int32_t>(kToInteger);
       total += q;
-      const auto digits = (simd::Bytes)((q + kTop) ^ kTop);
-      simd::unroll<kDigits>([&](auto d) __attribute__((always_inline)) {
-        simd::store(x_[b][d][k], spread<kDigits - 1 - d>(digits));
-      });
+      simd::store(&x_[k][i * simd::kWordLanes / 4][0], simd::transpose4((simd::Bytes)((q + kTop) ^ kTop)));
     }
-    double sum = 0;
-    for (int lane = 0; lane < simd::kWordLanes; ++lane) sum += total[lane];
+    const auto sum = static_cast<double>(overLanes(total, [](auto a, auto b) { return a + b; }));
+    step_[k] = most / kLargest;
+    zeros_[k] = most == 0 ? 0.f : zero * lift * inverse;
     simd::unroll<Code::kTerms>(
-        [&](auto t) { zero += Code::kTerm[t].unit * static_cast<float>(Code::kTerm[t].zero * sum); });
-    zeros_[k] = zero;
+        [&](auto t) { zeros_[k] += Code::kTerm[t].unit * static_cast<float>(Code::kTerm[t].zero * sum); });
   }
 
-  /// Byte kByte of the lanes 4 p .. 4 p + 3, together in each of these lanes.
-  template <int kByte>
-  [[gnu::always_inline]] static simd::Bytes spread(simd::Bytes v) {
-    return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-      return __builtin_shufflevector(v, v, (I / 16 * 16 + I % 4 * 4 + kByte)...);
+  static simd::Floats larger(simd::Floats a, simd::Floats b) { return a > b ? a : b; }
+
+  /// f over all lanes.
+  template <class V, class F, int kBit = 1>
+  [[gnu::always_inline]] static auto overLanes(V v, const F& f, std::integral_constant<int, kBit> = {}) {
+    if constexpr (kBit == simd::kWordLanes) {
+      return v[0];
+    } else {
+      using Number = std::remove_cvref_t<decltype(v[0])>;
+      return overLanes(f(v, simd::exchange<kBit, Number, simd::kWordLanes>(v)), f,
+                       std::integral_constant<int, 2 * kBit>{});
     }
-    (std::make_integer_sequence<int, simd::kByteLanes>{});
   }
 
-  /// The bytes of a tile in all blocks.
-  void decode(Index tile) {
+  /// Where a tile of a block stands; one at the edge of the matrix is copied and filled up.
+  const std::uint8_t* findTile(Index b, Index tile) {
+    const Index block = first_ + b;
+    const std::uint8_t* bytes = w_.codes + w_.layout.at(block, tile);
     // What is read next: a few tiles further in each block, else the same tiles of the next chunk.
     const Index chunkBytes = kBlocks * kBlockRows * w_.layout.rowBytes();
-    for (Index b = 0; b < blocks_; ++b) {
-      const Index block = first_ + b;
-      alignas(64) std::uint8_t copy[Layout::kTileBytes];
-      const std::uint8_t* bytes = w_.codes + w_.layout.at(block, tile);
-      const std::uint8_t* next = bytes + (tile + kAhead < w_.layout.tiles() ? kAhead * Layout::kTileBytes : chunkBytes);
-      simd::unroll<Layout::kTileBundles>([&](auto i) { simd::prefetch(next + i * kBundleBytes); });
-      if (w_.layout.rowsOf(block) < kBlockRows || tile >= w_.layout.wholeTiles()) {
-        w_.layout.copyTile(w_.codes, block, tile, copy);
-        bytes = copy;
-      }
-      simd::unroll<Code::kTerms * kParts>([&](auto at) __attribute__((always_inline)) {
-        constexpr int kTerm = at % Code::kTerms, kPart = at / Code::kTerms;
-        Tile decoded;
-        Code::template bytes<kTerm>(bytes + kPart * simd::kByteLanes, decoded);
-        simd::unroll<8>([&](auto i) __attribute__((always_inline)) {
-          decoded_[kTerm][i][b * kParts + kPart] = simd::transpose4(decoded[i]);
-        });
-      });
-    }
+    const std::uint8_t* next = bytes + (tile + kAhead < w_.layout.tiles() ? kAhead * Layout::kTileBytes : chunkBytes);
+    simd::unroll<Layout::kTileBundles>([&](auto i)
+                                           __attribute__((always_inline)) { simd::prefetch(next + i * kBundleBytes); });
+    if (w_.layout.rowsOf(block) == kBlockRows && tile < w_.layout.wholeTiles()) return bytes;
+    w_.layout.copyTile(w_.codes, block, tile, copy_);
+    return copy_;
   }
 
-  /// The sums of the columns in the registers i .. i + kQuads - 1 of a tile, in fixed point.
   template <int term>
-  void addQuads(int i, float (&sums)[kTokens][kTileColumns]) const {
+  [[gnu::always_inline]] static void decode(const std::uint8_t* tile, Decoded& out) {
+    simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+      Tile bytes;
+      Code::template bytes<term>(tile + p * simd::kByteLanes, bytes);
+      simd::unroll<8>([&](auto i) __attribute__((always_inline)) { bytes[i] = simd::transpose4(bytes[i]); });
+      simd::unroll<kRegisters>([&](auto r) __attribute__((always_inline)) {
+        simd::transposeSixteens(bytes + r * kSixteens);
+        simd::unroll<kSixteens>([&](auto i) __attribute__((always_inline)) {
+          out[r][p * kSixteens + i] = bytes[r * kSixteens + i];
+        });
+      });
+    });
+  }
+
+  /// The sums of a tile's columns, in fixed point.
+  template <int term>
+  void addTile(Index tile, float (&sums)[kTokens][kTileColumns]) {
+    if constexpr (!kAtOnce) {
+      for (Index b = 0; b < blocks_; ++b) decode<term>(findTile(b, tile), decoded_[b]);
+    }
+    for (int i = 0; i < kRegisters; i += kOnce) addRegisters<term>(i, tile, sums);
+  }
+
+  /// The sums of the columns in kOnce registers from i on.
+  template <int term>
+  [[gnu::always_inline]] void addRegisters(int i, Index tile, float (&sums)[kTokens][kTileColumns]) {
     constexpr bool kSmall = Code::kTerm[term].small;
     constexpr float kUnit = Code::kTerm[term].unit;
-    simd::Ints dots[kQuads][kTokens][kDigits] = {};
-    for (Index b = 0; b < blocks_ * kParts; ++b) {
-      simd::Bytes bytes[kQuads];
-      simd::unroll<kQuads>([&](auto q) __attribute__((always_inline)) { bytes[q] = decoded_[term][i + q][b]; });
-      simd::unroll<kTokens * kDigits>([&](auto at) __attribute__((always_inline)) {
-        constexpr int kToken = at / kDigits, kDigit = at % kDigits;
-        const auto x = simd::inRegister(simd::load<simd::Ints>(x_[b][kDigit][kToken]));
-        simd::unroll<kQuads>([&](auto q) __attribute__((always_inline)) {
-          dots[q][kToken][kDigit] = simd::dot<kSmall>(dots[q][kToken][kDigit], bytes[q], x);
+    simd::Ints dots[kOnce][kTokens][kDigits] = {};
+    for (Index b = 0; b < blocks_; ++b) {
+      Decoded one;
+      if constexpr (kAtOnce) decode<term>(findTile(b, tile), one);
+      const Decoded& decoded = kAtOnce ? one : decoded_[b];
+      simd::unroll<kFours>([&](auto four) __attribute__((always_inline)) {
+        simd::Bytes bytes[kOnce];
+        simd::unroll<kOnce>([&](auto r) __attribute__((always_inline)) { bytes[r] = decoded[i + r][four]; });
+        simd::unroll<kTokens * kDigits>([&](auto at) __attribute__((always_inline)) {
+          constexpr int kToken = at / kDigits, kDigit = at % kDigits;
+          const auto x = simd::inRegister(simd::splat<simd::Ints>(x_[kToken][b * kFours + four][kDigit]));
+          simd::unroll<kOnce>([&](auto r) __attribute__((always_inline)) {
+            dots[r][kToken][kDigit] = simd::dot<kSmall>(dots[r][kToken][kDigit], bytes[r], x);
+          });
         });
       });
     }
-    simd::unroll<kQuads>([&](auto q) __attribute__((always_inline)) {
-      simd::Floats totals[kTokens];
-      simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
-        const auto& digits = dots[q][k];
-        totals[k] = (simd::toFloats(digits[0]) * 256 + simd::toFloats(digits[1])) * 256 + simd::toFloats(digits[2]);
-      });
-      // Lane 4 k + j: column j of token k.
-      constexpr int kOnce = kTokens < simd::kWordLanes / 4 ? kTokens : simd::kWordLanes / 4;
-      simd::unroll<kTokens / kOnce>([&](auto part) __attribute__((always_inline)) {
-        float out[simd::kWordLanes];
-        simd::store(out, sumsOfLanes<kOnce, 4>(totals + part * kOnce) * kUnit);
-        simd::unroll<kOnce>([&](auto k) __attribute__((always_inline)) {
-          float* target = sums[part * kOnce + k];
-          if constexpr (Code::kTransposed) {
-            for (int j = 0; j < 4; ++j) target[tileColumn<true>(i + q, j)] += out[4 * k + j];
-          } else {
-            using Four = simd::Vec<float, 4>;
-            const auto sum = simd::load<Four>(out + 4 * k);
-            simd::store(target + 4 * (i + q), term == 0 ? sum : simd::load<Four>(target + 4 * (i + q)) + sum);
-          }
-        });
-      });
+    simd::unroll<kOnce * kTokens>([&](auto at) __attribute__((always_inline)) {
+      constexpr int kToken = at % kTokens, kRegister = at / kTokens;
+      const auto& digits = dots[kRegister][kToken];
+      const auto whole =
+          (simd::toFloats(digits[2]) * 256 + simd::toFloats(digits[1])) * 256 + simd::toFloats(digits[0]);
+      float* target = sums[kToken] + (i + kRegister) * simd::kWordLanes;
+      simd::store(target, term == 0 ? whole * kUnit : simd::load<simd::Floats>(target) + whole * kUnit);
     });
   }
 
@@ -383,8 +403,9 @@ class IntegerTransposedChunk {
   const float* rows_;
   Index xStride_;
   float step_[kTokens], zeros_[kTokens];
-  alignas(64) std::int8_t x_[kBlocks * kParts][kDigits][kTokens][simd::kByteLanes];
-  simd::Bytes decoded_[Code::kTerms][8][kBlocks * kParts];
+  alignas(64) std::int32_t x_[kTokens][kBlocks * kFours][4];  ///< four rows' bytes, from the lowest up; the last unused
+  alignas(64) std::uint8_t copy_[Layout::kTileBytes];
+  Decoded decoded_[kAtOnce ? 1 : kBlocks];  ///< where the columns do not go into registers all at once
 };
 
 /// y (n x t, column-major, columns yStride apart) += unit * W^T x in floats, x being m x t, its columns xStride apart.
