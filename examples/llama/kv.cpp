@@ -3,16 +3,17 @@
 
 #include <gosset/kv/formats.hpp>
 #include <gosset/kv/kv_cache.hpp>
+#include <gosset/kv/presets.hpp>
 
 namespace llama {
 namespace {
 
-template <class Format>
+template <class Keys, class Values>
 class FormatKv : public CompressedKv {
  public:
   FormatKv(const Config& c, Index window)
       : layers_(static_cast<std::size_t>(c.layers),
-                gosset::KvCache<Format>({c.heads, c.kvHeads, c.headDim}, {.window = window})) {}
+                gosset::KvCache<Keys, Values>({c.heads, c.kvHeads, c.headDim}, {.window = window})) {}
 
   void append(std::size_t layer, const Eigen::MatrixXf& keys, const Eigen::MatrixXf& values) override {
     layers_[layer].append(keys.transpose(), values.transpose());
@@ -30,14 +31,19 @@ class FormatKv : public CompressedKv {
   }
 
  private:
-  std::vector<gosset::KvCache<Format>> layers_;
+  std::vector<gosset::KvCache<Keys, Values>> layers_;
 };
 
-template <class Format>
+template <class Keys, class Values = Keys>
 KvFormatEntry entry(const char* name, const char* about) {
   return {name, about, [](const Config& config, Index window) -> std::unique_ptr<CompressedKv> {
-            return std::make_unique<FormatKv<Format>>(config, window);
+            return std::make_unique<FormatKv<Keys, Values>>(config, window);
           }};
+}
+
+template <class Formats>
+KvFormatEntry preset(const char* name, const char* about) {
+  return entry<typename Formats::Keys, typename Formats::Values>(name, about);
 }
 
 }  // namespace
@@ -52,9 +58,9 @@ const std::vector<KvFormatEntry>& kvFormatTable() {
       entry<Gear<4, 32, 2, 20>>("gear4", "GEAR, 4 bits, rank 2, 2% outliers"),
       entry<Gear<3, 32, 2, 20>>("gear3", "GEAR, 3 bits, rank 2, 2% outliers"),
       entry<Gear<2, 32, 2, 20>>("gear2", "GEAR, 2 bits, rank 2, 2% outliers"),
-      entry<gosset::KvPreset2>("preset2", "rotated, rank 4 first, E8P"),
-      entry<gosset::KvPreset3>("preset3", "rotated, rank 4 first, E8P in 3 bits"),
-      entry<gosset::KvPreset4>("preset4", "rotated, rank 4 first, E8P in 4 bits"),
+      preset<gosset::KvPreset2Heads64>("preset2", "rotated, ranks 3 and 2 first, E8P in 2 bits"),
+      preset<gosset::KvPreset3Heads64>("preset3", "the same, values in 3 bits"),
+      preset<gosset::KvPreset4Heads64>("preset4", "the same, keys in 3 and values in 4 bits"),
   };
   return table;
 }

@@ -4,6 +4,7 @@
 #include <gosset/kv/formats.hpp>
 #include <gosset/kv/kv_cache.hpp>
 #include <gosset/kv/online_softmax.hpp>
+#include <gosset/kv/presets.hpp>
 #include <gosset/kv/rotation.hpp>
 #include <gosset/kv/scores.hpp>
 #include <gosset/kv/shape.hpp>
