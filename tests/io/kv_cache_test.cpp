@@ -2,6 +2,7 @@
 #include <gosset/io/kv_cache.hpp>
 
 #include <gosset/kv/formats.hpp>
+#include <gosset/kv/presets.hpp>
 
 #include "io/temporary_folder.hpp"
 #include "testing.hpp"
@@ -54,7 +55,7 @@ Cache load(const std::filesystem::path& path) {
 
 template <class Cache>
 class KvCacheFile : public ::testing::Test {};
-using Caches = ::testing::Types<KvCache<Float16>, Mixed>;
+using Caches = ::testing::Types<KvCache<Float16>, Mixed, KvPreset3::Cache>;
 TYPED_TEST_SUITE(KvCacheFile, Caches);
 
 TYPED_TEST(KvCacheFile, ComesBackToTheBit) {
