@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <gosset/codebook/e8p.hpp>
 #include <gosset/kv/formats.hpp>
 #include <gosset/matrix/quantize.hpp>
 #include <gosset/transform/incoherent.hpp>
