@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Attention of one new token over a KV cache, one thread: 32 heads on 8 KV heads of 128. Milliseconds, and the ratio to
-// 16-bit floats of the same run; and how fast tokens are taken in, one by one and flushed, or as a prompt.
+// 16-bit floats of the same run; the same for the 512 newest of 4096 tokens at once, as a prompt asks for; and how fast
+// tokens are taken in, one by one and flushed, or as a prompt.
 //
 //   attend_bench --benchmark_repetitions=5 --benchmark_enable_random_interleaving=true
 
@@ -58,6 +59,19 @@ void attend(benchmark::State& state, Index context) {
 }
 
 template <class Keys, class Values>
+void prefill(benchmark::State& state) {
+  const auto& cache = filled<Keys, Values>(kContexts[0]);
+  const RowMatrixXf q = tokens(2048, 99).reshaped<Eigen::RowMajor>(512, kShape.queryWidth()) / 8;
+  RowMatrixXf output(q.rows(), q.cols());
+  for (auto _ : state) {
+    cache.attendTo(q, output);
+    benchmark::DoNotOptimize(output.data());
+  }
+  state.counters["queries/s"] =
+      benchmark::Counter(static_cast<double>(q.rows()), benchmark::Counter::kIsIterationInvariantRate);
+}
+
+template <class Keys, class Values>
 void append(benchmark::State& state, Index atOnce) {
   const RowMatrixXf k = tokens(1024, 1), v = tokens(1024, 2);
   for (auto _ : state) {
@@ -75,6 +89,7 @@ void registerFormat(const std::string& name) {
     const std::string full = "attend/" + std::to_string(context) + "/" + name;
     benchmark::RegisterBenchmark(full.c_str(), attend<Keys, Values>, context)->Unit(benchmark::kMillisecond);
   }
+  benchmark::RegisterBenchmark(("prefill/" + name).c_str(), prefill<Keys, Values>)->Unit(benchmark::kMillisecond);
   for (const Index atOnce : {1, 1024}) {
     const std::string full = (atOnce == 1 ? "append/one by one/" : "append/prompt/") + name;
     benchmark::RegisterBenchmark(full.c_str(), append<Keys, Values>, atOnce)->Unit(benchmark::kMillisecond);
@@ -91,6 +106,9 @@ void registerAll() {
   registerFormat<GearL<2, 64, 4>>("GearL 2");
   registerFormat<Gear<2, 64, 4, 20>>("Gear 2");
   registerFormat<Gear<4, 64, 4, 20>>("Gear 4");
+  registerFormat<KvPreset2::Keys, KvPreset2::Values>("KvPreset2");
+  registerFormat<KvPreset3::Keys, KvPreset3::Values>("KvPreset3");
+  registerFormat<KvPreset4::Keys, KvPreset4::Values>("KvPreset4");
 }
 
 /// Prints as usual, and keeps the least times for a table of ratios.

@@ -206,8 +206,8 @@ class Packed<Outliers<F, permille>> : public detail::VisitsFields<Packed<Outlier
                   Eigen::Ref<Eigen::MatrixXf>& y) const {
     using Four = simd::Vec<float, kTokens>;
     const Index kept = keptInRow(cols()), count = std::min(kRows, rows() - first);
-    Four factors[kRows], sums[kBlock];
-    Index at[kRows];  // the next entry of each row
+    Four factors[kRows], sums[2][kBlock];  // in turn, as rows often have entries in the same columns
+    Index at[kRows];                       // the next entry of each row
     for (Index i = 0; i < count; ++i) {
       at[i] = (first + i) * kept;
       factors[i] = Four{};
@@ -215,18 +215,18 @@ class Packed<Outliers<F, permille>> : public detail::VisitsFields<Packed<Outlier
     }
     for (Index block = 0; block < blocks(); ++block) {
       const Index width = std::min(kBlock, cols() - block * kBlock);
-      std::fill_n(sums, width, Four{});
+      for (Four* each : sums) std::fill_n(each, width, Four{});
       for (Index i = 0; i < count; ++i) {
         const Index end = (first + i + 1) * kept;
         const Index last = block + 1 < blocks() ? std::min<Index>(at[i] + countAt(first + i, block), end) : end;
         for (; at[i] < last; ++at[i]) {
           const auto entry = static_cast<std::size_t>(at[i]);
-          sums[indices_[entry]] += factors[i] * static_cast<float>(values_[entry]);
+          sums[i % 2][indices_[entry]] += factors[i] * static_cast<float>(values_[entry]);
         }
       }
       for (Index k = 0; k < tokens; ++k) {
         float* target = &y(block * kBlock, token + k);
-        for (Index j = 0; j < width; ++j) target[j] += sums[j][k];
+        for (Index j = 0; j < width; ++j) target[j] += sums[0][j][k] + sums[1][j][k];
       }
     }
   }
