@@ -4,6 +4,7 @@
 #include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -259,6 +260,15 @@ template <std::uint8_t kMask>
   const Words magnitude = (bits & 0x7fffu) << 13, special = (Words)(magnitude >= 0x0f800000u) & 0x7f800000u;
   const auto value = (Words)((Floats)magnitude * 0x1p112f);
   return (Floats)(value | special | ((bits & 0x8000u) << 16));
+#endif
+}
+
+/// x as a float, by the machine's instruction where it has one.
+[[gnu::always_inline]] inline float widened(Float16 x) {
+#if defined(__F16C__)
+  return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(std::bit_cast<std::uint16_t>(x))));
+#else
+  return static_cast<float>(x);
 #endif
 }
 

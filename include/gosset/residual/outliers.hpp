@@ -7,6 +7,7 @@
 #include <gosset/core/packed.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/simd.hpp>
+#include <gosset/kernel/dot.hpp>
 #include <gosset/scale/options.hpp>
 #include <gosset/scale/scaled.hpp>
 
@@ -130,7 +131,7 @@ class Packed<Outliers<F, permille>> : public detail::VisitsFields<Packed<Outlier
 
  private:
   static constexpr Index kBlock = 256;
-  static constexpr Index kTokens = 4, kRows = 256;  // of one step of addTransposed
+  static constexpr Index kTokens = 4, kRows = 256, kStretch = 4;  // of one step of addTransposed; the last in blocks
 
   using Places = Eigen::Matrix<Index, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
@@ -201,32 +202,40 @@ class Packed<Outliers<F, permille>> : public detail::VisitsFields<Packed<Outlier
   }
 
   /// The entries of up to kRows rows times up to kTokens columns of x. A column's sums for all tokens stand together
-  /// until a block of columns is done.
+  /// until a stretch of blocks is done.
   void addEntries(Index first, Index token, Index tokens, const Eigen::Ref<const Eigen::MatrixXf>& x,
                   Eigen::Ref<Eigen::MatrixXf>& y) const {
     using Four = simd::Vec<float, kTokens>;
     const Index kept = keptInRow(cols()), count = std::min(kRows, rows() - first);
-    Four factors[kRows], sums[2][kBlock];  // in turn, as rows often have entries in the same columns
-    Index at[kRows];                       // the next entry of each row
+    Four factors[kRows], sums[kStretch * kBlock];
+    Index next[kRows];  // entry of each row
     for (Index i = 0; i < count; ++i) {
-      at[i] = (first + i) * kept;
+      next[i] = (first + i) * kept;
       factors[i] = Four{};
       for (Index k = 0; k < tokens; ++k) factors[i][k] = x(first + i, token + k) * unit_;
     }
-    for (Index block = 0; block < blocks(); ++block) {
-      const Index width = std::min(kBlock, cols() - block * kBlock);
-      for (Four* each : sums) std::fill_n(each, width, Four{});
+    for (Index block = 0; block < blocks(); block += kStretch) {
+      const Index width = std::min(kStretch * kBlock, cols() - block * kBlock);
+      std::fill_n(sums, width, Four{});
       for (Index i = 0; i < count; ++i) {
+        // Which block an entry lies in comes without a branch: there are too few in each for a branch to be foreseen.
         const Index end = (first + i + 1) * kept;
-        const Index last = block + 1 < blocks() ? std::min<Index>(at[i] + countAt(first + i, block), end) : end;
-        for (; at[i] < last; ++at[i]) {
-          const auto entry = static_cast<std::size_t>(at[i]);
-          sums[i % 2][indices_[entry]] += factors[i] * static_cast<float>(values_[entry]);
+        Index ends[kStretch];
+        for (Index b = 0, last = next[i]; b < kStretch; ++b) {
+          last = block + b + 1 < blocks() ? std::min<Index>(last + countAt(first + i, block + b), end) : end;
+          ends[b] = last;
         }
+        for (Index at = next[i]; at < ends[kStretch - 1]; ++at) {
+          const auto entry = static_cast<std::size_t>(at);
+          Index column = indices_[entry];
+          for (Index b = 0; b + 1 < kStretch; ++b) column += at >= ends[b] ? kBlock : 0;
+          sums[column] += factors[i] * simd::widened(values_[entry]);
+        }
+        next[i] = ends[kStretch - 1];
       }
       for (Index k = 0; k < tokens; ++k) {
         float* target = &y(block * kBlock, token + k);
-        for (Index j = 0; j < width; ++j) target[j] += sums[0][j][k] + sums[1][j][k];
+        for (Index j = 0; j < width; ++j) target[j] += sums[j][k];
       }
     }
   }
