@@ -238,7 +238,8 @@ class IntegerTransposedChunk {
   static constexpr int kRegisters = kTileColumns / simd::kWordLanes;  ///< for the columns of a tile
   static constexpr int kOnce = simd::kVectorRegisters / 16;           ///< of these registers at a time
   static constexpr bool kAtOnce = kOnce == kRegisters;
-  static constexpr Index kAhead = 4;  ///< tiles
+  static constexpr Index kAhead = 4;                                                    ///< tiles
+  static constexpr bool kManyAhead = kBlocks * kAhead * Layout::kTileBytes > 16 << 10;  ///< for a small L1
   static constexpr float kLargest = 63 * 0x1p16f;
   using Decoded = simd::Bytes[kRegisters][kFours];  ///< a tile: lanes are columns, bytes rows
 
@@ -335,8 +336,13 @@ class IntegerTransposedChunk {
     // What is read next: a few tiles further in each block, else the same tiles of the next chunk.
     const Index chunkBytes = kBlocks * kBlockRows * w_.layout.rowBytes();
     const std::uint8_t* next = bytes + (tile + kAhead < w_.layout.tiles() ? kAhead * Layout::kTileBytes : chunkBytes);
-    simd::unroll<Layout::kTileBundles>([&](auto i)
-                                           __attribute__((always_inline)) { simd::prefetch(next + i * kBundleBytes); });
+    simd::unroll<Layout::kTileBundles>([&](auto i) __attribute__((always_inline)) {
+      if constexpr (kManyAhead) {
+        simd::prefetchToL2(next + i * kBundleBytes);
+      } else {
+        simd::prefetch(next + i * kBundleBytes);
+      }
+    });
     if (w_.layout.rowsOf(block) == kBlockRows && tile < w_.layout.wholeTiles()) return bytes;
     w_.layout.copyTile(w_.codes, block, tile, copy_);
     return copy_;
