@@ -241,12 +241,25 @@ template <std::uint8_t kMask>
 /// kWordLanes numbers from p on, as floats.
 [[gnu::always_inline]] inline Floats widen(const float* p) { return load<Floats>(p); }
 [[gnu::always_inline]] inline Floats widen(const std::int8_t* p) {
-  return __builtin_convertvector(load<Vec<std::int8_t, kWordLanes>>(p), Floats);
+#if defined(__AVX512F__)  // named, for GCC 12 converts vectors of different sizes number by number
+  return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
+#elif defined(__AVX2__)
+  return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
+#else
+  return __builtin_convertvector(load<Vec<std::int8_t, kWordLanes> >(p), Floats);
+#endif
 }
-[[gnu::always_inline]] inline Floats widen(const BFloat16* p) {
-  const auto bits = load<Vec<std::uint16_t, kWordLanes>>(p);
-  return (Floats)(__builtin_convertvector(bits, Words) << 16);
+/// Likewise, as words.
+[[gnu::always_inline]] inline Words widenWords(const void* p) {
+#if defined(__AVX512F__)
+  return (Words)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
+#elif defined(__AVX2__)
+  return (Words)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p));
+#else
+  return __builtin_convertvector(load<Vec<std::uint16_t, kWordLanes> >((const std::uint16_t*)p), Words);
+#endif
 }
+[[gnu::always_inline]] inline Floats widen(const BFloat16* p) { return (Floats)(widenWords(p) << 16); }
 [[gnu::always_inline]] inline Floats widen(const Float16* p) {
 #if defined(__AVX512BW__)
   return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
@@ -256,7 +269,7 @@ template <std::uint8_t kMask>
   return (Floats)vcvt_f32_f16(vld1_f16((const __fp16*)p));
 #else
   // Exponent and fraction moved into place are the number times 2^-112, subnormal numbers included.
-  const Words bits = __builtin_convertvector(load<Vec<std::uint16_t, kWordLanes>>(p), Words);
+  const Words bits = widenWords(p);
   const Words magnitude = (bits & 0x7fffu) << 13, special = (Words)(magnitude >= 0x0f800000u) & 0x7f800000u;
   const auto value = (Words)((Floats)magnitude * 0x1p112f);
   return (Floats)(value | special | ((bits & 0x8000u) << 16));

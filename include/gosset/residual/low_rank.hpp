@@ -153,10 +153,8 @@ class StoredFactors {
     float inside[r * kFewColumns];
     for (Index token = 0; token < x.cols(); ++token) {
       float* target = inside + token * rank();
-      for (Index k = 0; k < rank(); ++k) {
-        plainDots<1>(left_.data() + k * rows_, rows_, rows_, x.col(token).data(), target + k);
-        target[k] *= scales_[static_cast<std::size_t>(k)];
-      }
+      multiplyPlain(left_.data(), rank(), rows_, x.col(token).data(), target);
+      for (Index k = 0; k < rank(); ++k) target[k] *= scales_[static_cast<std::size_t>(k)];
     }
     addPlainTransposed(right_.data(), rank(), cols_, cols_, inside, x.cols(), rank(), y.data(), y.outerStride());
   }
