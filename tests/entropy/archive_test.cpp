@@ -3,6 +3,7 @@
 #include <gosset/entropy/archive.hpp>
 #include <gosset/entropy/code_entropy.hpp>
 #include <gosset/matrix.hpp>
+#include <gosset/residual/outlier_columns.hpp>
 #include <gosset/train/learned_step.hpp>
 #include <gosset/transform/incoherent.hpp>
 
@@ -34,6 +35,24 @@ TYPED_TEST(ArchiveOf, MatricesComeBackBitForBit) {
   }
   const auto zero = quantize<TypeParam>(RowMatrixXf::Zero(9, 40));
   EXPECT_EQ(unarchive<TypeParam>(archive(zero)), zero);
+}
+
+/// What LlmInt8 takes for outliers is in no shape.
+struct Chosen {
+  std::vector<std::uint32_t> columns;
+  std::vector<std::uint32_t> outlierColumns(Index) const { return columns; }
+};
+
+TEST(Archive, ArraysOfAnyLengthComeBack) {
+  for (const std::vector<std::uint32_t>& columns : std::vector<std::vector<std::uint32_t>>{{}, {3}, {0, 5, 39}}) {
+    const auto q = quantize<LlmInt8>(gaussian(20, 40), Chosen{columns});
+    const Bytes bytes = archive(q);
+    EXPECT_EQ(unarchive<LlmInt8>(bytes), q) << columns.size();
+    Bytes lie = bytes;
+    const std::string name = "columns";
+    *(std::search(lie.begin(), lie.end(), name.begin(), name.end()) + 7) ^= 1;
+    EXPECT_THROW(unarchive<LlmInt8>(lie), FormatError);
+  }
 }
 
 TEST(Archive, TernaryTakesAboutItsEntropy) {
@@ -72,7 +91,7 @@ TEST(Archive, CodesThatAreTooLargeAreRefused) {
   const Bytes codes(800, 9);
   const Bytes content = encodeBytes(codes);
   const std::string name = "codes";
-  const auto at = std::search(bytes.begin(), bytes.end(), name.begin(), name.end()) + 5;
+  const auto at = std::search(bytes.begin(), bytes.end(), name.begin(), name.end()) + 5 + 8;  // the array's length
   ASSERT_EQ(*at, 2);
   const auto length = static_cast<std::size_t>(detail::littleEndian(&*at + 1, 8));
   Bytes forged(bytes.begin(), at + 1);
@@ -96,6 +115,10 @@ TEST(Archive, CorruptedOnesAreRefused) {
   Bytes longer = bytes;
   longer.push_back(0);
   expectThrows<FormatError>([&] { unarchive<F>(longer); }, "1 bytes follow its end");
+  Bytes another = bytes;
+  const std::string name = "scales";
+  *(std::search(another.begin(), another.end(), name.begin(), name.end()) + 6) += 1;
+  expectThrows<FormatError>([&] { unarchive<F>(another); }, "array scales says that it has 41 numbers, expected 40");
   expectThrows<FormatError>([&] { unarchive<PerTensor<Ternary>>(bytes); },
                             "gosset: corrupted archive: it holds another format than PerTensor<Ternary>");
   expectThrows<FormatError>([&] { unarchive<F>(bytes, 2799); }, "it says 40 x 70, expected 1 to 2799 numbers");

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,11 +24,12 @@
 // A quantized matrix for storage, each of its arrays entropy-coded: fewer bits wherever codes are not all equally
 // frequent, and the packed matrix back, bit for bit.
 //
-//   magic   4 bytes, "gARC"
+//   magic   4 bytes, "gAR2"
 //   format  u16 length, then the format's name
 //   shape   u64 rows, u64 columns
-//   arrays  in the order of visitFields, each: u16 length and name; u8, the way its content is kept: 0 as it is, 1 its
-//           bytes coded (entropy/rans.hpp), 2 its codes coded, row by row, a byte each; u64 length and content
+//   arrays  in the order of visitFields, each: u16 length and name; u64, how many numbers it has; u8, the way its
+//           content is kept: 0 as it is, 1 its bytes coded (entropy/rans.hpp), 2 its codes coded, row by row, a byte
+//           each; u64 length and content
 //
 // Codes of 1, 2, 4 or 8 bits lie in bytes whole; bytes are coded then, several codes at once, and independent codes
 // come out at their entropy: 2-bit ternary codes of Gaussian numbers at about 1.58 bits under the absmean rule, 1.54
@@ -85,6 +87,19 @@ void readCodes(std::span<const std::uint8_t> coded, const P& packed, std::span<s
   }
 }
 
+/// How many numbers an array has, one of those that begin here; 0 where there is none of this name.
+inline Index arrayLength(ArchiveReader reader, std::string_view wanted) {
+  while (!reader.rest().empty()) {
+    const std::string name = readText(reader);
+    const auto numbers = reader.number<std::uint64_t>();
+    constexpr auto kMost = static_cast<std::uint64_t>(std::numeric_limits<Index>::max());
+    if (name == wanted) return static_cast<Index>(std::min(numbers, kMost));
+    reader.number<std::uint8_t>();
+    reader.take(reader.number<std::uint64_t>());
+  }
+  return 0;
+}
+
 template <class P>
 void readArray(ArchiveReader& reader, const std::string& name, const P& packed, std::span<std::uint8_t> values) {
   const auto way = reader.number<std::uint8_t>();
@@ -106,12 +121,13 @@ void readArray(ArchiveReader& reader, const std::string& name, const P& packed, 
 /// The archive of a quantized matrix.
 template <class Format>
 std::vector<std::uint8_t> archive(const QuantizedMatrix<Format>& q) {
-  std::vector<std::uint8_t> bytes = {'g', 'A', 'R', 'C'};
+  std::vector<std::uint8_t> bytes = {'g', 'A', 'R', '2'};
   detail::appendText(bytes, Packed<Format>::formatName());
   detail::appendNumber(bytes, static_cast<std::uint64_t>(q.rows()));
   detail::appendNumber(bytes, static_cast<std::uint64_t>(q.cols()));
   q.packed().visitFields([&](std::string_view name, auto values) {
     detail::appendText(bytes, name);
+    detail::appendNumber(bytes, static_cast<std::uint64_t>(values.size()));
     const std::span<const std::uint8_t> plain(reinterpret_cast<const std::uint8_t*>(values.data()),
                                               values.size_bytes());
     if constexpr (detail::SpreadCodes<Packed<Format>>) {
@@ -127,14 +143,13 @@ std::vector<std::uint8_t> archive(const QuantizedMatrix<Format>& q) {
 }
 
 /// The matrix of an archive. Errors: FormatError where the archive is truncated or corrupted, is of another format, or
-/// says that it holds more than `most_weights` numbers, which bounds what is allocated on its word. Formats whose
-/// arrays do not have lengths that follow from the shape, such as MixedColumns, cannot be read back.
+/// says that it holds more than `most_weights` numbers, which bounds what is allocated on its word.
 template <class Format>
 QuantizedMatrix<Format> unarchive(std::span<const std::uint8_t> bytes, Index most_weights = Index{1} << 32) {
   using detail::ArchiveReader;
   ArchiveReader reader(bytes);
   const auto magic = reader.take(4);
-  ArchiveReader::expect(std::string(magic.begin(), magic.end()) == "gARC", "it does not begin with gARC");
+  ArchiveReader::expect(std::string(magic.begin(), magic.end()) == "gAR2", "it does not begin with gAR2");
   const std::string format = detail::readText(reader), expected = Packed<Format>::formatName();
   ArchiveReader::expect(format == expected, "it holds another format than ", expected);
   const auto rows = reader.number<std::uint64_t>();
@@ -142,9 +157,14 @@ QuantizedMatrix<Format> unarchive(std::span<const std::uint8_t> bytes, Index mos
   const auto most = static_cast<std::uint64_t>(most_weights);
   ArchiveReader::expect(rows > 0 && cols > 0 && rows <= most && cols <= most / rows, "it says ", rows, " x ", cols,
                         ", expected 1 to ", most, " numbers");
-  Packed<Format> packed = Packed<Format>::shaped(static_cast<Index>(rows), static_cast<Index>(cols));
+  auto packed =
+      detail::shapedFor<Packed<Format>>(static_cast<Index>(rows), static_cast<Index>(cols),
+                                        [&](std::string_view name) { return detail::arrayLength(reader, name); });
   packed.visitFields([&](std::string_view name, auto values) {
     ArchiveReader::expect(detail::readText(reader) == name, "expected array ", name);
+    const auto numbers = reader.number<std::uint64_t>();
+    ArchiveReader::expect(numbers == values.size(), "array ", name, " says that it has ", numbers,
+                          " numbers, expected ", values.size());
     detail::readArray(reader, std::string(name), packed,
                       {reinterpret_cast<std::uint8_t*>(values.data()), values.size_bytes()});
   });
