@@ -58,26 +58,26 @@ struct Extremes {
 /// Sixteen numbers at a time on every machine, so that each keeps the same of two zeros.
 inline Extremes extremes(std::span<const float> x) {
   using Floats = simd::Vec<float>;
-  constexpr std::size_t kLanes = simd::kLanes<float>, kTogether = 16;
-  Floats low[kTogether / kLanes], high[kTogether / kLanes];
+  constexpr std::size_t kLanes = simd::kLanes<float>, kWidth = 16;
+  Floats low[kWidth / kLanes], high[kWidth / kLanes];
   std::fill(std::begin(low), std::end(low), simd::splat<Floats>(x[0]));
   std::fill(std::begin(high), std::end(high), low[0]);
   std::size_t i = 0;
-  for (; i + kTogether <= x.size(); i += kTogether) {
-    simd::unroll<kTogether / kLanes>([&](auto part) {
+  for (; i + kWidth <= x.size(); i += kWidth) {
+    simd::unroll<kWidth / kLanes>([&](auto part) {
       const auto v = simd::load<Floats>(x.data() + i + part * kLanes);
       low[part] = v < low[part] ? v : low[part];
       high[part] = v > high[part] ? v : high[part];
     });
   }
-  float least[kTogether], most[kTogether];
+  float least[kWidth], most[kWidth];
   std::memcpy(least, low, sizeof least);
   std::memcpy(most, high, sizeof most);
   for (; i < x.size(); ++i) {
     least[0] = std::min(least[0], x[i]);
     most[0] = std::max(most[0], x[i]);
   }
-  for (std::size_t half = kTogether / 2; half > 0; half /= 2) {
+  for (std::size_t half = kWidth / 2; half > 0; half /= 2) {
     for (std::size_t lane = 0; lane < half; ++lane) {
       least[lane] = std::min(least[lane], least[lane + half]);
       most[lane] = std::max(most[lane], most[lane + half]);
