@@ -129,6 +129,14 @@ void expectLie(const std::string& tensor, const std::function<void(std::vector<T
   expectThrows<FormatError>([&] { (void)load<Mixed>(folder / "lie"); }, text);
 }
 
+TEST(KvCacheFileErrors, MoreThanABlockThatWaitsToBeMerged) {
+  const TemporaryFolder folder;
+  save(merging<Mixed>(), folder / "kv");
+  rewrite<std::uint64_t>(folder / "kv", folder / "lie", "layer.0.options", [](auto& options) { options[4] = 64; });
+  expectThrows<FormatError>([&] { (void)load<Mixed>(folder / "lie"); },
+                            "64 tokens wait to be merged, expected fewer than the 64 of a block");
+}
+
 TEST(KvCacheFileErrors, Lies) {
   using Words = std::vector<std::uint64_t>;
   using Signed = std::vector<std::int64_t>;

@@ -113,6 +113,12 @@ inline KvHeader readKvHeader(const SafetensorsFile& file, std::string_view name,
     numbers += *more;
     begin = end;
   }
+  // Fewer than a whole block wait to be merged, or they would have been.
+  const std::size_t packed = blocks - static_cast<std::size_t>(header.contents.staged);
+  const Index waiting = begin - (packed == 0 ? 0 : header.contents.ends[packed - 1]);
+  if (const Index longest = tokensInLongestBlock(header.options); waiting >= longest) {
+    fail(waiting, " tokens wait to be merged, expected fewer than the ", longest, " of a block");
+  }
   const auto window = static_cast<std::uint64_t>(file.info(concat(name, ".keys.window")).size());
   if (window % width != 0) fail("a window of ", window, " numbers, no multiple of kv_heads * head_dim = ", width);
   header.contents.window = static_cast<Index>(window / width);

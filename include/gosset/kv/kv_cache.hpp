@@ -216,7 +216,7 @@ class KvCache : public detail::VisitsFields<KvCache<KeyFormat, ValueFormat>> {
   void packWholeWindows() {
     const Index windows = keys_.windowTokens() / options_.window;
     if (windows == 0) return;
-    const Index count = ceilDiv(windows, windowsInBlock());
+    const Index count = ceilDiv(windows, detail::tokensInLongestBlock(options_) / options_.window);
     for (Index i = 0; i < count; ++i) {
       const Index first = windows * i / count * options_.window;
       const Index last = windows * (i + 1) / count * options_.window;
@@ -228,7 +228,7 @@ class KvCache : public detail::VisitsFields<KvCache<KeyFormat, ValueFormat>> {
 
   /// Packs the longest blocks that what is staged and the window can fill, and stages what fills whole windows then.
   void mergeWholeWindows() {
-    const Index tokens = keys_.windowTokens(), longest = windowsInBlock() * options_.window;
+    const Index tokens = keys_.windowTokens(), longest = detail::tokensInLongestBlock(options_);
     if (tokens < options_.window) return;
     std::vector<Index> staged;
     for (Index block = blocks() - keys_.stagedBlocks(); block < blocks(); ++block) {
@@ -253,8 +253,6 @@ class KvCache : public detail::VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     }
     inBoth([&](auto& stream) { stream.dropOldest(next + rest, options_.window); });
   }
-
-  Index windowsInBlock() const { return std::max<Index>(options_.longest_block / options_.window, 1); }
 
   template <class Change>
   void inBoth(const Change& change) {

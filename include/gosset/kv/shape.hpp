@@ -6,6 +6,7 @@
 #include <gosset/scale/fit.hpp>
 #include <gosset/scale/options.hpp>
 
+#include <algorithm>
 #include <vector>
 
 namespace gosset {
@@ -56,6 +57,15 @@ struct KvContents {
   Index staged = 0;                ///< how many of them, the newest, wait to be merged
   Index window = 0;                ///< tokens in the window
 };
+
+namespace detail {
+
+/// Tokens of the longest block: whole windows, one at least.
+inline Index tokensInLongestBlock(const KvOptions& options) {
+  return std::max<Index>(options.longest_block / options.window, 1) * options.window;
+}
+
+}  // namespace detail
 
 /// Errors: std::invalid_argument where an option is out of its range.
 inline void validate(const KvOptions& options) {
