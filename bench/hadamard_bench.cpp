@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <gosset/transform/hadamard.hpp>
+#include <gosset/hadamard/transform.hpp>
 
 #include <benchmark/benchmark.h>
 

@@ -3,8 +3,8 @@
 
 #include <gosset/calibration.hpp>
 #include <gosset/codebook.hpp>
-#include <gosset/residual.hpp>
-#include <gosset/transform/channel_scaled.hpp>
+#include <gosset/format.hpp>
+#include <gosset/format/channel_scaled.hpp>
 
 // Formats made for the activations: scales of input channels, and 8-bit activations with one scale a token.
 namespace llama::detail {

@@ -2,7 +2,7 @@
 #include "formats_entry.hpp"
 
 #include <gosset/codebook.hpp>
-#include <gosset/transform.hpp>
+#include <gosset/hadamard.hpp>
 
 // Lattice codes in a random basis.
 namespace llama::detail {

@@ -2,7 +2,7 @@
 #include "formats_entry.hpp"
 
 #include <gosset/codebook.hpp>
-#include <gosset/residual.hpp>
+#include <gosset/format.hpp>
 
 // Sparse and dense: one number of a hundred exactly, the others in few bits.
 namespace llama::detail {

@@ -6,12 +6,12 @@
 #include <gosset/codebook.hpp>
 #include <gosset/core.hpp>
 #include <gosset/entropy.hpp>
+#include <gosset/format.hpp>
+#include <gosset/hadamard.hpp>
 #include <gosset/kv.hpp>
 #include <gosset/matrix.hpp>
-#include <gosset/residual.hpp>
 #include <gosset/rounding.hpp>
 #include <gosset/scale.hpp>
 #include <gosset/theory.hpp>
 #include <gosset/train.hpp>
-#include <gosset/transform.hpp>
 #include <gosset/version.hpp>

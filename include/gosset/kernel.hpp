@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/dot.hpp>
 #include <gosset/kernel/activations.hpp>
 #include <gosset/kernel/definition.hpp>
-#include <gosset/kernel/dot.hpp>
 #include <gosset/kernel/e8p_tile.hpp>
 #include <gosset/kernel/layout.hpp>
 #include <gosset/kernel/plain.hpp>

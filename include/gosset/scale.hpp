@@ -6,4 +6,3 @@
 #include <gosset/scale/granularity.hpp>
 #include <gosset/scale/grid.hpp>
 #include <gosset/scale/options.hpp>
-#include <gosset/scale/scaled.hpp>

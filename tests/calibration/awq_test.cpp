@@ -2,10 +2,10 @@
 #include <gosset/calibration/awq.hpp>
 #include <gosset/calibration/smoothquant.hpp>
 #include <gosset/codebook.hpp>
+#include <gosset/format/channel_scaled.hpp>
+#include <gosset/format/incoherent.hpp>
 #include <gosset/matrix.hpp>
 #include <gosset/theory.hpp>
-#include <gosset/transform/channel_scaled.hpp>
-#include <gosset/transform/incoherent.hpp>
 
 #include "testing.hpp"
 

@@ -2,12 +2,12 @@
 #include <gosset/calibration/recommend.hpp>
 
 #include <gosset/codebook.hpp>
-#include <gosset/core/packed.hpp>
+#include <gosset/format.hpp>
+#include <gosset/format/concepts.hpp>
+#include <gosset/format/incoherent.hpp>
+#include <gosset/format/plain.hpp>
+#include <gosset/format/scaled.hpp>
 #include <gosset/kv/formats.hpp>
-#include <gosset/matrix/plain.hpp>
-#include <gosset/residual.hpp>
-#include <gosset/scale/scaled.hpp>
-#include <gosset/transform/incoherent.hpp>
 
 #include "testing.hpp"
 

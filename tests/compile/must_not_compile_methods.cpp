@@ -3,11 +3,11 @@
 #include <gosset/calibration/observers.hpp>
 #include <gosset/codebook.hpp>
 #include <gosset/entropy/code_entropy.hpp>
+#include <gosset/format.hpp>
+#include <gosset/format/channel_scaled.hpp>
 #include <gosset/kv.hpp>
 #include <gosset/matrix.hpp>
-#include <gosset/residual.hpp>
 #include <gosset/train.hpp>
-#include <gosset/transform/channel_scaled.hpp>
 
 namespace gs = gosset;
 using Int4 = gs::PerChannel<gs::Symmetric<4>>;

@@ -2,10 +2,10 @@
 #include <gosset/codebook.hpp>
 #include <gosset/entropy/archive.hpp>
 #include <gosset/entropy/code_entropy.hpp>
+#include <gosset/format/incoherent.hpp>
+#include <gosset/format/mixed_columns.hpp>
 #include <gosset/matrix.hpp>
-#include <gosset/residual/outlier_columns.hpp>
 #include <gosset/train/learned_step.hpp>
-#include <gosset/transform/incoherent.hpp>
 
 #include "testing.hpp"
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gosset/codebook.hpp>
 #include <gosset/entropy/code_entropy.hpp>
+#include <gosset/format/incoherent.hpp>
 #include <gosset/matrix.hpp>
-#include <gosset/transform/incoherent.hpp>
 
 #include "testing.hpp"
 

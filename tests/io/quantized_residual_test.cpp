@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files of formats whose arrays have lengths of their own, or contents that may make no sense.
 #include <gosset/codebook.hpp>
+#include <gosset/format.hpp>
+#include <gosset/format/channel_scaled.hpp>
+#include <gosset/format/incoherent.hpp>
 #include <gosset/io/quantized.hpp>
 #include <gosset/matrix.hpp>
-#include <gosset/residual.hpp>
-#include <gosset/transform/channel_scaled.hpp>
-#include <gosset/transform/incoherent.hpp>
 
 #include "io/temporary_folder.hpp"
 #include "testing.hpp"

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <gosset/scale/granularity.hpp>
+#include <gosset/format/grouped.hpp>
+#include <gosset/format/per_channel.hpp>
+#include <gosset/format/per_tensor.hpp>
 
 #include <gosset/codebook.hpp>
 

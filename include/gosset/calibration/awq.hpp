@@ -4,8 +4,8 @@
 #include <gosset/calibration/power.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/exact_sum.hpp>
-#include <gosset/core/packed.hpp>
 #include <gosset/core/parallel.hpp>
+#include <gosset/format/concepts.hpp>
 #include <gosset/rounding/hessian.hpp>
 #include <gosset/rounding/ldlq.hpp>
 #include <gosset/rounding/nearest.hpp>

@@ -5,9 +5,9 @@
 #include <gosset/codebook/symmetric.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/types.hpp>
+#include <gosset/format/channel_scaled.hpp>
+#include <gosset/format/per_channel.hpp>
 #include <gosset/matrix/quantize.hpp>
-#include <gosset/scale/granularity.hpp>
-#include <gosset/transform/channel_scaled.hpp>
 
 #include <algorithm>
 #include <cmath>

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <gosset/codebook/concepts.hpp>
-#include <gosset/core/packed.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/entropy/rans.hpp>
+#include <gosset/format/concepts.hpp>
 #include <gosset/kernel/layout.hpp>
 #include <gosset/matrix/quantized_matrix.hpp>
 #include <gosset/scale/grid.hpp>

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
-#include <gosset/core/packed.hpp>
 #include <gosset/core/types.hpp>
+#include <gosset/format/concepts.hpp>
 #include <gosset/io/safetensors.hpp>
 
 #include <charconv>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/codebook/concepts.hpp>
+#include <gosset/core/aligned.hpp>
 #include <gosset/core/types.hpp>
 
 #include <algorithm>
@@ -9,8 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <new>
-#include <vector>
 
 // The layout of packed codes, made for products. Rows stand in blocks of 16, a row's codes in tiles of 32 (of 4, where
 // a code of whole bytes stands for 8 numbers): so a tile is 16 x 32 numbers. Its codes are cut into planes of 8, 4, 2
@@ -48,23 +47,6 @@ namespace gosset::detail {
 inline constexpr Index kBlockRows = 16;
 inline constexpr Index kTileColumns = 32;
 inline constexpr Index kBundleBytes = 64;
-
-/// Codes are read a register at a time, so they start where a cache line does.
-template <class T>
-struct CacheLineAllocator {
-  using value_type = T;
-  static constexpr std::align_val_t kAlignment{64};
-
-  CacheLineAllocator() = default;
-  template <class U>
-  CacheLineAllocator(const CacheLineAllocator<U>&) {}
-  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), kAlignment)); }
-  void deallocate(T* p, std::size_t) { ::operator delete(p, kAlignment); }
-  friend bool operator==(CacheLineAllocator, CacheLineAllocator) { return true; }
-};
-
-template <class T>
-using AlignedVector = std::vector<T, CacheLineAllocator<T>>;
 
 /// A plane: kBits of each code, from bit kShift on.
 struct Plane {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/dot.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/types.hpp>
-#include <gosset/kernel/dot.hpp>
 
 #include <algorithm>
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <gosset/core/packed.hpp>
+#include <gosset/core/activations.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/kernel/activations.hpp>
 #include <gosset/kernel/layout.hpp>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <gosset/codebook/concepts.hpp>
-#include <gosset/kernel/dot.hpp>
+#include <gosset/core/dot.hpp>
 #include <gosset/kernel/layout.hpp>
 
 #include <algorithm>

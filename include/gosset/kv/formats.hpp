@@ -2,9 +2,9 @@
 #pragma once
 
 #include <gosset/codebook/asymmetric.hpp>
-#include <gosset/residual/low_rank.hpp>
-#include <gosset/residual/outliers.hpp>
-#include <gosset/scale/granularity.hpp>
+#include <gosset/format/grouped.hpp>
+#include <gosset/format/low_rank.hpp>
+#include <gosset/format/outliers.hpp>
 
 namespace gosset {
 

@@ -3,11 +3,11 @@
 
 #include <gosset/codebook/e8p.hpp>
 #include <gosset/codebook/e8p_rvq.hpp>
+#include <gosset/format/incoherent.hpp>
+#include <gosset/format/low_rank.hpp>
+#include <gosset/format/per_channel.hpp>
 #include <gosset/kv/kv_cache.hpp>
 #include <gosset/kv/shape.hpp>
-#include <gosset/residual/low_rank.hpp>
-#include <gosset/scale/granularity.hpp>
-#include <gosset/transform/incoherent.hpp>
 
 #include <cstdint>
 

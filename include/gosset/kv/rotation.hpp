@@ -3,9 +3,9 @@
 
 #include <gosset/core/random.hpp>
 #include <gosset/core/types.hpp>
-#include <gosset/transform/hadamard.hpp>
-#include <gosset/transform/incoherent.hpp>
-#include <gosset/transform/random_signs.hpp>
+#include <gosset/format/incoherent.hpp>
+#include <gosset/hadamard/random_signs.hpp>
+#include <gosset/hadamard/transform.hpp>
 
 #include <cstdint>
 

@@ -5,15 +5,15 @@
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/late.hpp>
-#include <gosset/core/packed.hpp>
 #include <gosset/core/parallel.hpp>
+#include <gosset/format/concepts.hpp>
+#include <gosset/format/per_channel.hpp>
+#include <gosset/format/plain.hpp>
 #include <gosset/kernel/plain.hpp>
 #include <gosset/kv/rotation.hpp>
 #include <gosset/kv/shape.hpp>
-#include <gosset/matrix/plain.hpp>
 #include <gosset/matrix/quantize.hpp>
 #include <gosset/rounding/nearest.hpp>
-#include <gosset/scale/scaled.hpp>
 
 #include <cstdint>
 #include <optional>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
-#include <gosset/core/packed.hpp>
+#include <gosset/format/concepts.hpp>
 #include <gosset/matrix/eigen_product.hpp>
 
 #include <cstring>

@@ -4,11 +4,11 @@
 #include <gosset/codebook/concepts.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/types.hpp>
+#include <gosset/format/per_tensor.hpp>
+#include <gosset/format/scaled.hpp>
 #include <gosset/matrix/quantize.hpp>
 #include <gosset/scale/affine.hpp>
-#include <gosset/scale/granularity.hpp>
 #include <gosset/scale/options.hpp>
-#include <gosset/scale/scaled.hpp>
 
 #include <algorithm>
 #include <utility>

@@ -5,10 +5,10 @@
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/types.hpp>
+#include <gosset/format/per_tensor.hpp>
 #include <gosset/matrix/quantize.hpp>
 #include <gosset/scale/affine.hpp>
 #include <gosset/scale/fit.hpp>
-#include <gosset/scale/granularity.hpp>
 #include <gosset/scale/grid.hpp>
 #include <gosset/scale/options.hpp>
 #include <gosset/train/fake_quant.hpp>

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+namespace gosset {
+
+/// What a product does with the activations.
+enum class Activations {
+  kRounded,          ///< rounded to 8 bits in groups of 32 where that is faster; relative error of the result below 1%
+  kFloat,            ///< taken as they are
+  kRoundedPerToken,  ///< always rounded to 8 bits, one scale max |x| / 127 for a token, found as it comes: by every
+                     ///< format of codes, so that PerChannel<Symmetric<8>> multiplies integers alone (W8A8). Float
+                     ///< formats, and what wrappers keep in floats, take them as they are
+};
+
+}  // namespace gosset

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/error.hpp>
+#include <gosset/core/parallel.hpp>
+#include <gosset/core/types.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+// What comes in at public doors: any dense expression becomes row-major floats, all finite.
+namespace gosset::detail {
+
+inline constexpr std::uint32_t kNotFinite = 0x7f800000u;  ///< these bits of a float are set in NaN and infinity alone
+
+/// In a form that compilers turn into vector instructions.
+inline bool allFinite(const float* x, Index n) {
+  std::uint32_t found = 0;
+  for (Index i = 0; i < n; ++i) {
+    found |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(x[i]) & kNotFinite) == kNotFinite);
+  }
+  return found == 0;
+}
+
+/// W in float, row-major. Errors: std::invalid_argument where W is empty or holds anything but finite floats.
+template <class Derived>
+void toFiniteFloats(const char* function, const Eigen::DenseBase<Derived>& w, RowMatrixXf& result) {
+  require(w.size() > 0, function, ": the matrix is empty (", w.rows(), " x ", w.cols(), ")");
+  result = w.derived().matrix().template cast<float>();
+  for (Index row = 0; row < result.rows(); ++row) {
+    if (allFinite(result.row(row).data(), result.cols())) continue;
+    for (Index col = 0; col < result.cols(); ++col) {
+      require(std::isfinite(result(row, col)), function, ": expected numbers that are finite in float, got ",
+              result(row, col), " at (", row, ", ", col, ") of ", result.rows(), " x ", result.cols());
+    }
+  }
+}
+
+template <class Derived>
+RowMatrixXf finiteFloats(const char* function, const Eigen::DenseBase<Derived>& w) {
+  RowMatrixXf result(w.rows(), w.cols());
+  toFiniteFloats(function, w, result);
+  return result;
+}
+
+/// The largest magnitude of W in float; NaN where W is empty or holds anything but finite floats.
+template <class Matrix>
+float largestMagnitude(const Matrix& w) {
+  constexpr Index kRows = 16;  // at a time
+  const Index chunks = ceilDiv(w.rows(), kRows);
+  std::vector<std::uint32_t> largest(static_cast<std::size_t>(chunks));
+  parallelFor(chunks, kRows * w.cols(), [&](Index chunk) {
+    const Index first = chunk * kRows;
+    const RowMatrixXf part = w.middleRows(first, std::min(kRows, w.rows() - first)).template cast<float>();
+    std::uint32_t most = 0;  // magnitudes as bits, which order floats and put infinity and NaN above them
+    for (Index i = 0; i < part.size(); ++i) {
+      most = std::max(most, std::bit_cast<std::uint32_t>(part.data()[i]) & 0x7fffffffu);
+    }
+    largest[static_cast<std::size_t>(chunk)] = most;
+  });
+  const std::uint32_t most = w.size() > 0 ? *std::max_element(largest.begin(), largest.end()) : kNotFinite;
+  return most < kNotFinite ? std::bit_cast<float>(most) : std::numeric_limits<float>::quiet_NaN();
+}
+
+}  // namespace gosset::detail

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/error.hpp>
+#include <gosset/core/float_storage.hpp>
+#include <gosset/core/random.hpp>
+#include <gosset/format/concepts.hpp>
+#include <gosset/format/scaled.hpp>
+#include <gosset/kernel/plain.hpp>
+#include <gosset/scale/options.hpp>
+
+#include <Eigen/Eigenvalues>
+#include <Eigen/QR>
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace gosset {
+
+namespace detail {
+
+/// left * right, m x k and k x n, the columns of `left` orthonormal.
+struct LowRankFactors {
+  Eigen::MatrixXf left;
+  Eigen::MatrixXf right;
+};
+
+/// An orthonormal basis of the columns of a tall matrix, m x k with m >= k; of more than those where they are
+/// dependent.
+template <class Matrix>
+Matrix orthonormalBasis(const Matrix& columns) {
+  const Eigen::HouseholderQR<Matrix> qr(columns);
+  return qr.householderQ() * Matrix::Identity(columns.rows(), columns.cols());
+}
+
+/// The best approximation of e (m x n) of rank k <= min(m, n), nearly: subspace iteration from a seeded start on a few
+/// more directions than k, of which the best k are kept. Each iteration multiplies what is missing by the square of the
+/// ratio of the singular values beyond and within the subspace.
+/// Source: Halko, Martinsson and Tropp, SIAM Review 53 (2011), algorithms 4.4 and 5.1.
+///
+/// A template so that only programs that call it wait for Eigen's decompositions to compile.
+template <class = void>
+LowRankFactors lowRankFactors(const RowMatrixXf& e, Index rank, int iterations, std::uint64_t seed) {
+  constexpr Index kMore = 4;
+  const Index directions = std::min({rank + kMore, e.rows(), e.cols()});
+  Eigen::MatrixXf start(e.cols(), directions);
+  for (Index i = 0; i < start.size(); ++i) {
+    start.data()[i] = randomUniform(seed, static_cast<std::uint64_t>(i)) - 0.5f;
+  }
+  Eigen::MatrixXf left = orthonormalBasis<Eigen::MatrixXf>(e * start);
+  for (int i = 0; i < iterations; ++i) {
+    start.noalias() = e.transpose() * left;
+    left = orthonormalBasis<Eigen::MatrixXf>(e * orthonormalBasis(start));
+  }
+  const Eigen::MatrixXf right = left.transpose() * e;
+  // Its left singular vectors, from the smallest to the largest; in double, where squares keep the precision of float.
+  const Eigen::MatrixXd wide = right.cast<double>();
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> squares(wide * wide.transpose());
+  const Eigen::MatrixXf best = squares.eigenvectors().rightCols(rank).cast<float>();
+  return {left * best, best.transpose() * right};
+}
+
+}  // namespace detail
+
+/// Adds to Format the best rank-r correction of what it left over: w ~ inner + A B, for errors that many rows or
+/// columns have in common. A and B^T have k = min(r, m, n) columns, kept in Factor, 16-bit floats or bytes:
+///
+///   inner   the matrix as Format keeps it
+///   left    A, k x m, column after column of A
+///   right   B, k x n, row after row
+///   scales  float, one for each of the k: (A B)_ij = sum_k scales_k left_ki right_kj. A power of two for floats, which
+///           keep A's columns orthonormal; the product of both steps for bytes, which fill -127 .. 127.
+///
+/// Bits a number besides the inner ones, with factors of b bits: k (b (m + n) + 32) / (m n).
+/// QuantizeOptions: seed is that of the iteration's start, low_rank_iterations their number.
+/// Source: Kang et al., "GEAR" (2024), section 3, for the idea; see detail::lowRankFactors.
+template <class Format, int r, class Factor = Float16>
+struct LowRank {
+  static_assert(r >= 1, "LowRank<Format, r>: the rank must be at least 1");
+  static_assert(StorageScalar<Factor> || std::is_same_v<Factor, std::int8_t>,
+                "LowRank<Format, r, Factor>: factors are kept in Float16, BFloat16, float or std::int8_t");
+  using Inner = Format;
+};
+
+/// As LowRank, but the other way round: first the best approximation of rank r to the matrix itself, then Format for
+/// what that leaves over, w ~ A B + inner. What rows and columns have in common no longer widens the range that codes
+/// have to cover, and errors of A and B as they are kept are left over too, so that bytes do for them. Better than
+/// LowRank wherever the matrix has a few strong directions: keys and values do, a mean of each channel among them. The
+/// same arrays, bits and options.
+template <class Format, int r, class Factor = Float16>
+struct LowRankFirst {
+  static_assert(r >= 1, "LowRankFirst<Format, r>: the rank must be at least 1");
+  using Inner = Format;
+};
+
+namespace detail {
+
+inline void requireIterations(int iterations) {
+  require(iterations >= 0, "quantize: low_rank_iterations must not be negative, got ", iterations);
+}
+
+template <class T>
+std::string factorName() {
+  if constexpr (std::is_same_v<T, Float16>) return "";
+  if constexpr (std::is_same_v<T, std::int8_t>) return ", std::int8_t";
+  if constexpr (StorageScalar<T> && !std::is_same_v<T, Float16>) return std::string(", ") + StorageTraits<T>::name();
+}
+
+/// The factors of a correction as they are kept.
+template <int r, class T>
+class StoredFactors {
+ public:
+  StoredFactors(Index rows, Index cols)
+      : rows_(rows),
+        cols_(cols),
+        left_(static_cast<std::size_t>(rank() * rows)),
+        right_(static_cast<std::size_t>(rank() * cols)),
+        scales_(static_cast<std::size_t>(rank())) {}
+
+  /// Fits them to e, m x n.
+  void fit(RowMatrixXf e, const QuantizeOptions& options) {
+    const float largest = e.cwiseAbs().maxCoeff();
+    if (largest == 0) return;  // the factors are zero already
+    const float unit = storageUnit(largest);
+    e /= unit;  // so that squares neither overflow nor vanish
+    const LowRankFactors factors = lowRankFactors(e, rank(), options.low_rank_iterations, options.seed);
+    for (Index k = 0; k < rank(); ++k) {
+      const float left = step(factors.left.col(k)), right = step(factors.right.row(k));
+      store(factors.left.col(k), left, left_.data() + k * rows_);
+      store(factors.right.row(k), right, right_.data() + k * cols_);
+      scales_[static_cast<std::size_t>(k)] = left * right * unit;
+    }
+  }
+
+  Index rank() const { return std::min({static_cast<Index>(r), rows_, cols_}); }
+  RowMatrixXf left() const { return map(left_, rows_).transpose(); }
+  RowMatrixXf right() const {
+    return Eigen::Map<const Eigen::VectorXf>(scales_.data(), rank()).asDiagonal() * map(right_, cols_);
+  }
+
+  /// y += (A B)^T x; x: m x t, y: n x t. Allocates nothing where t is small.
+  void addTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    if (x.cols() > kFewColumns) {
+      const Eigen::MatrixXf inside = left().transpose() * x;
+      y.noalias() += right().transpose() * inside;
+      return;
+    }
+    float inside[r * kFewColumns];
+    for (Index token = 0; token < x.cols(); ++token) {
+      float* target = inside + token * rank();
+      multiplyPlain(left_.data(), rank(), rows_, x.col(token).data(), target);
+      for (Index k = 0; k < rank(); ++k) target[k] *= scales_[static_cast<std::size_t>(k)];
+    }
+    addPlainTransposed(right_.data(), rank(), cols_, cols_, inside, x.cols(), rank(), y.data(), y.outerStride());
+  }
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    visit("left", std::span(self.left_));
+    visit("right", std::span(self.right_));
+    visit("scales", std::span(self.scales_));
+  }
+
+ private:
+  static constexpr bool kBytes = std::is_same_v<T, std::int8_t>;
+
+  /// What stored numbers are in units of.
+  template <class Numbers>
+  static float step(const Numbers& numbers) {
+    const float largest = numbers.cwiseAbs().maxCoeff();
+    if (kBytes) return largest > 0 ? largest / 127 : 1.f;
+    return storageUnit(largest);
+  }
+
+  template <class Numbers>
+  static void store(const Numbers& numbers, float step, T* target) {
+    for (Index i = 0; i < numbers.size(); ++i) {
+      if constexpr (kBytes) {
+        target[i] = static_cast<T>(std::lrint(std::clamp(numbers(i) / step, -127.f, 127.f)));
+      } else {
+        target[i] = storeNearest<T>(numbers(i) / step);
+      }
+    }
+  }
+
+  RowMatrixXf map(const std::vector<T>& stored, Index width) const {
+    return Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(stored.data(), rank(),
+                                                                                               width)
+        .template cast<float>();
+  }
+
+  Index rows_, cols_;
+  std::vector<T> left_, right_;
+  std::vector<float> scales_;
+};
+
+}  // namespace detail
+
+template <Format F, int r, class T>
+class Packed<LowRank<F, r, T>> : public detail::VisitsFields<Packed<LowRank<F, r, T>>> {
+ public:
+  static Packed shaped(Index rows, Index cols) { return Packed(Packed<F>::shaped(rows, cols)); }
+  static Packed shaped(Index rows, Index cols, const FieldLengths& lengths) {
+    return Packed(detail::innerShapedFor<Packed<F>>(rows, cols, lengths));
+  }
+
+  /// Errors: std::invalid_argument where low_rank_iterations is negative, and what the inner format refuses.
+  template <class Rounding>
+  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+    detail::requireIterations(options.low_rank_iterations);
+    Packed packed(Packed<F>::quantize(w, rounding, options));
+    w -= packed.inner_.dequantized();
+    packed.factors_.fit(std::move(w), options);
+    return packed;
+  }
+
+  static std::string formatName() {
+    return "LowRank<" + Packed<F>::formatName() + ", " + std::to_string(r) + detail::factorName<T>() + ">";
+  }
+  Index rows() const { return inner_.rows(); }
+  Index cols() const { return inner_.cols(); }
+
+  const Packed<F>& inner() const { return inner_; }
+
+  /// False where a file holds codes that are none of the inner format.
+  bool isValid() const { return detail::isValid(inner_); }
+
+  /// k = min(r, m, n).
+  Index rank() const { return factors_.rank(); }
+
+  /// A, m x k, widened.
+  RowMatrixXf left() const { return factors_.left(); }
+  /// B, k x n, widened, in units of the matrix's values.
+  RowMatrixXf right() const { return factors_.right(); }
+
+  RowMatrixXf dequantized() const {
+    RowMatrixXf w = inner_.dequantized();
+    w.noalias() += left() * right();
+    return w;
+  }
+
+  /// y = inner x + A (B x).
+  void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
+                Activations activations) const {
+    inner_.multiply(x, y, activations);
+    const Eigen::MatrixXf inside = right() * x;
+    y.noalias() += left() * inside;
+  }
+
+  /// y += inner^T x + B^T (A^T x).
+  void addTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    detail::addTransposedProduct(inner_, x, y);
+    factors_.addTransposed(x, y);
+  }
+
+ protected:
+  using Factors = detail::StoredFactors<r, T>;
+  Packed(Packed<F> inner, Factors factors) : inner_(std::move(inner)), factors_(std::move(factors)) {}
+
+ private:
+  explicit Packed(Packed<F> inner) : inner_(std::move(inner)), factors_(inner_.rows(), inner_.cols()) {}
+
+  friend class detail::VisitsFields<Packed<LowRank<F, r, T>>>;
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    detail::visitWithin("inner.", self.inner_, visit);
+    detail::StoredFactors<r, T>::fields(self.factors_, visit);
+  }
+
+  Packed<F> inner_;
+  Factors factors_;
+};
+
+template <Format F, int r, class T>
+class Packed<LowRankFirst<F, r, T>> : public Packed<LowRank<F, r, T>> {
+ public:
+  using Base = Packed<LowRank<F, r, T>>;
+
+  static Packed shaped(Index rows, Index cols) { return Packed(Base::shaped(rows, cols)); }
+
+  /// Errors: std::invalid_argument where low_rank_iterations is negative, and what the inner format refuses.
+  template <class Rounding>
+  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+    detail::requireIterations(options.low_rank_iterations);
+    typename Base::Factors factors(w.rows(), w.cols());
+    factors.fit(w, options);
+    w.noalias() -= factors.left() * factors.right();
+    return Packed(Packed<F>::quantize(std::move(w), rounding, options), std::move(factors));
+  }
+
+  static std::string formatName() {
+    return "LowRankFirst<" + Packed<F>::formatName() + ", " + std::to_string(r) + detail::factorName<T>() + ">";
+  }
+
+ private:
+  explicit Packed(Base&& base) : Base(std::move(base)) {}
+  Packed(Packed<F> inner, typename Base::Factors factors) : Base(std::move(inner), std::move(factors)) {}
+};
+
+}  // namespace gosset

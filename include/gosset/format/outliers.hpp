@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/dot.hpp>
+#include <gosset/core/error.hpp>
+#include <gosset/core/exact_sum.hpp>
+#include <gosset/core/float_storage.hpp>
+#include <gosset/core/parallel.hpp>
+#include <gosset/core/simd.hpp>
+#include <gosset/format/concepts.hpp>
+#include <gosset/format/scaled.hpp>
+#include <gosset/scale/options.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace gosset {
+
+namespace detail {
+
+/// What a number of each input counts when the largest are sought: 1, unless the rounding says otherwise.
+template <class Rounding>
+Eigen::VectorXf outlierWeights(const Rounding& rounding, Index n) {
+  if constexpr (requires { rounding.outlierWeights(n); }) {
+    return rounding.outlierWeights(n);
+  } else {
+    return Eigen::VectorXf::Ones(n);
+  }
+}
+
+}  // namespace detail
+
+/// Keeps the few largest and smallest numbers of each row beside Format, in 16 bits each: w ~ inner + S. Each row gives
+/// up round(n * permille / 2000) numbers at either end; for Format they are replaced by the mean of those that stay,
+/// and S, sparse, holds what Format left over of them.
+///
+///   inner    the matrix as Format keeps it
+///   values   S, Float16, row after row and each row from left to right, in units of
+///   unit     float, a power of two
+///   indices  8 bits each: the column within its block of 256
+///   counts   16 bits each: how many of a row lie in each of its blocks but the last, for rows longer than 256
+///
+/// Bits a number besides the inner ones: permille / 1000 * 24 and, in long rows, 16 / 256; 32 bits a matrix.
+/// A kept number is off by half a unit in the last place of 16-bit floats of the size of S's entry.
+/// A rounding may say what numbers of each input count, as BySensitivity does; then those that count most are kept.
+/// Source: Kang et al., "GEAR" (2024), section 3; there the mean is that of all numbers, outliers included.
+template <class Format, int permille>
+struct Outliers {
+  static_assert(permille >= 1 && permille <= 1000,
+                "Outliers<Format, permille>: between 1 and 1000 of a thousand numbers");
+  using Inner = Format;
+};
+
+template <Format F, int permille>
+class Packed<Outliers<F, permille>> : public detail::VisitsFields<Packed<Outliers<F, permille>>> {
+ public:
+  static Packed shaped(Index rows, Index cols) { return Packed(Packed<F>::shaped(rows, cols)); }
+  static Packed shaped(Index rows, Index cols, const FieldLengths& lengths) {
+    return Packed(detail::innerShapedFor<Packed<F>>(rows, cols, lengths));
+  }
+
+  template <class Rounding>
+  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+    Places places(w.rows(), keptInRow(w.cols()));
+    RowMatrixXf rest = w;
+    const Eigen::RowVectorXf weights = detail::outlierWeights(rounding, w.cols()).transpose();
+    parallelFor(w.rows(), 16 * w.cols(), [&](Index row) { takeOut(rest.row(row), weights, places.row(row)); });
+    Packed packed(Packed<F>::quantize(std::move(rest), rounding, options));
+    w -= packed.inner_.dequantized();
+    packed.keep(w, places);
+    return packed;
+  }
+
+  static std::string formatName() {
+    return "Outliers<" + Packed<F>::formatName() + ", " + std::to_string(permille) + ">";
+  }
+  Index rows() const { return inner_.rows(); }
+  Index cols() const { return inner_.cols(); }
+
+  const Packed<F>& inner() const { return inner_; }
+
+  /// False where a file holds columns or counts beyond the matrix, or codes that are none of the inner format.
+  bool isValid() const {
+    for (Index row = 0; row < rows(); ++row) {
+      Index counted = 0;
+      for (Index block = 0; block + 1 < blocks(); ++block) counted += countAt(row, block);
+      if (counted > keptInRow(cols())) return false;
+    }
+    bool inside = true;
+    forEach([&](Index, Index col, float) { inside = inside && col < cols(); });
+    return inside && detail::isValid(inner_);
+  }
+
+  /// Calls visit(row, col, value) for each entry of S, in the order in which they are stored; values in units of the
+  /// matrix's.
+  template <class Visit>
+  void forEach(const Visit& visit) const {
+    for (Index row = 0; row < rows(); ++row) {
+      forEachInRow(row, [&](Index col, float value) { visit(row, col, value); });
+    }
+  }
+
+  RowMatrixXf dequantized() const {
+    RowMatrixXf w = inner_.dequantized();
+    forEach([&](Index row, Index col, float value) { w(row, col) += value; });
+    return w;
+  }
+
+  /// y = inner x + S x.
+  void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
+                Activations activations) const {
+    inner_.multiply(x, y, activations);
+    parallelFor(rows(), keptInRow(cols()) * x.cols(), [&](Index row) {
+      forEachInRow(row, [&](Index col, float value) { y.row(row) += value * x.row(col); });
+    });
+  }
+
+  /// y += inner^T x + S^T x. Allocates nothing where t is small.
+  void addTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    detail::addTransposedProduct(inner_, x, y);
+    for (Index token = 0; token < x.cols(); token += kTokens) {
+      const Index count = std::min(kTokens, x.cols() - token);
+      for (Index first = 0; first < rows(); first += kRows) addEntries(first, token, count, x, y);
+    }
+  }
+
+ private:
+  static constexpr Index kBlock = 256;
+  static constexpr Index kTokens = 4, kRows = 256, kStretch = 4;  // of one step of addTransposed; the last in blocks
+
+  using Places = Eigen::Matrix<Index, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+  explicit Packed(Packed<F> inner)
+      : inner_(std::move(inner)),
+        values_(static_cast<std::size_t>(inner_.rows() * keptInRow(inner_.cols()))),
+        indices_(values_.size()),
+        counts_(static_cast<std::size_t>(inner_.rows() * (blocks() - 1))) {}
+
+  static constexpr Index keptAtEachEnd(Index cols) { return std::min((cols * permille + 1000) / 2000, cols / 2); }
+  static constexpr Index keptInRow(Index cols) { return 2 * keptAtEachEnd(cols); }
+  Index blocks() const { return std::max<Index>(ceilDiv(cols(), kBlock), 1); }
+  std::uint16_t countAt(Index row, Index block) const {
+    return counts_[static_cast<std::size_t>(row * (blocks() - 1) + block)];
+  }
+
+  /// Writes the columns of the numbers to keep, ascending, and replaces these numbers by the mean of the others.
+  template <class Row>
+  static void takeOut(Eigen::Ref<Eigen::RowVectorXf> x, const Eigen::RowVectorXf& weights, Row columns) {
+    const Index cols = x.size();
+    const Index each = keptAtEachEnd(cols);
+    if (each == 0) return;
+    std::vector<Index> order(static_cast<std::size_t>(cols));
+    std::iota(order.begin(), order.end(), Index{0});
+    const Eigen::RowVectorXf rank = x.cwiseProduct(weights);
+    const auto less = [&rank](Index a, Index b) { return rank[a] != rank[b] ? rank[a] < rank[b] : a < b; };
+    std::nth_element(order.begin(), order.begin() + each, order.end(), less);
+    std::nth_element(order.begin() + each, order.end() - each, order.end(), less);
+    std::copy_n(order.begin(), each, columns.data());
+    std::copy_n(order.end() - each, each, columns.data() + each);
+    std::sort(columns.data(), columns.data() + 2 * each);
+    std::sort(order.begin() + each, order.end() - each);  // one order of additions
+    const Index others = cols - 2 * each;
+    const Index* stay = order.data() + each;
+    const double sum = sumOf(others, [&](Index i) { return x[stay[i]]; });
+    const auto mean = others == 0 ? 0.f : static_cast<float>(sum / static_cast<double>(others));
+    for (Index i = 0; i < 2 * each; ++i) x[columns(i)] = mean;
+  }
+
+  /// Stores what is left over at these places.
+  void keep(const RowMatrixXf& left_over, const Places& places) {
+    float largest = 0;
+    for (Index i = 0; i < places.size(); ++i) {
+      largest = std::max(largest, std::abs(left_over(i / places.cols(), places.data()[i])));
+    }
+    unit_ = detail::storageUnit(largest);
+    for (Index i = 0; i < places.size(); ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      const Index row = i / places.cols();
+      const Index col = places.data()[i];
+      values_[at] = storeNearest<Float16>(left_over(row, col) / unit_);
+      indices_[at] = static_cast<std::uint8_t>(col % kBlock);
+      if (col / kBlock + 1 < blocks()) ++counts_[static_cast<std::size_t>(row * (blocks() - 1) + col / kBlock)];
+    }
+  }
+
+  template <class Visit>
+  void forEachInRow(Index row, const Visit& visit) const {
+    const Index kept = keptInRow(cols());
+    Index i = 0;
+    for (Index block = 0; block < blocks(); ++block) {
+      const Index end = block + 1 < blocks() ? std::min<Index>(i + countAt(row, block), kept) : kept;
+      for (; i < end; ++i) {
+        const auto at = static_cast<std::size_t>(row * kept + i);
+        visit(block * kBlock + indices_[at], static_cast<float>(values_[at]) * unit_);
+      }
+    }
+  }
+
+  /// The entries of up to kRows rows times up to kTokens columns of x. A column's sums for all tokens stand together
+  /// until a stretch of blocks is done.
+  void addEntries(Index first, Index token, Index tokens, const Eigen::Ref<const Eigen::MatrixXf>& x,
+                  Eigen::Ref<Eigen::MatrixXf>& y) const {
+    using Four = simd::Vec<float, kTokens>;
+    const Index kept = keptInRow(cols()), count = std::min(kRows, rows() - first);
+    Four factors[kRows], sums[kStretch * kBlock];
+    Index next[kRows];  // entry of each row
+    for (Index i = 0; i < count; ++i) {
+      next[i] = (first + i) * kept;
+      factors[i] = Four{};
+      for (Index k = 0; k < tokens; ++k) factors[i][k] = x(first + i, token + k) * unit_;
+    }
+    for (Index block = 0; block < blocks(); block += kStretch) {
+      const Index width = std::min(kStretch * kBlock, cols() - block * kBlock);
+      std::fill_n(sums, width, Four{});
+      for (Index i = 0; i < count; ++i) {
+        // Which block an entry lies in comes without a branch: there are too few in each for a branch to be foreseen.
+        const Index end = (first + i + 1) * kept;
+        Index ends[kStretch];
+        for (Index b = 0, last = next[i]; b < kStretch; ++b) {
+          last = block + b + 1 < blocks() ? std::min<Index>(last + countAt(first + i, block + b), end) : end;
+          ends[b] = last;
+        }
+        for (Index at = next[i]; at < ends[kStretch - 1]; ++at) {
+          const auto entry = static_cast<std::size_t>(at);
+          Index column = indices_[entry];
+          for (Index b = 0; b + 1 < kStretch; ++b) column += at >= ends[b] ? kBlock : 0;
+          sums[column] += factors[i] * simd::widened(values_[entry]);
+        }
+        next[i] = ends[kStretch - 1];
+      }
+      for (Index k = 0; k < tokens; ++k) {
+        float* target = &y(block * kBlock, token + k);
+        for (Index j = 0; j < width; ++j) target[j] += sums[j][k];
+      }
+    }
+  }
+
+  friend class detail::VisitsFields<Packed<Outliers<F, permille>>>;
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& visit) {
+    detail::visitWithin("inner.", self.inner_, visit);
+    visit("values", std::span(self.values_));
+    visit("indices", std::span(self.indices_));
+    visit("counts", std::span(self.counts_));
+    visit("unit", std::span(&self.unit_, 1));
+  }
+
+  Packed<F> inner_;
+  std::vector<Float16> values_;
+  std::vector<std::uint8_t> indices_;
+  std::vector<std::uint16_t> counts_;
+  float unit_ = 1;
+};
+
+}  // namespace gosset

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/error.hpp>
+#include <gosset/rounding/basis.hpp>
+#include <gosset/rounding/hessian.hpp>
+#include <gosset/rounding/ldl.hpp>
+#include <gosset/rounding/ldlq.hpp>
+#include <gosset/rounding/nearest.hpp>
+#include <gosset/scale/grid.hpp>
+
+#include <cmath>
+#include <utility>
+
+namespace gosset {
+
+/// Makes an Outliers format keep the numbers that matter most to the layer's output in place of the largest: number
+/// w_ij counts as w_ij sqrt(H_jj), whose square is what the output loses where w_ij becomes zero. What stays is rounded
+/// by `rounding`.
+///
+///   quantize<Outliers<Grouped<Asymmetric<3>, 32>, 10>>(W, BySensitivity(h))
+///   quantize<Outliers<Grouped<Asymmetric<3>, 32>, 10>>(W, BySensitivity(h, Gptq(h)))
+///
+/// Errors: std::invalid_argument where W has another number of inputs than the Hessian.
+/// Source: Kim et al., "SqueezeLLM", ICML 2024, section 4.2, and Dettmers et al., "SpQR", ICLR 2024, section 3, for
+/// sparse numbers by sensitivity; the measure is the diagonal of the layer's Hessian, as in LeCun et al., "Optimal
+/// Brain Damage", 1989.
+template <class Rounding = Nearest>
+class BySensitivity {
+ public:
+  explicit BySensitivity(const Hessian& hessian, Rounding rounding = {})
+      : hessian_(hessian), rounding_(std::move(rounding)) {}
+
+  /// What numbers of each of n inputs count, relative to the largest: sqrt(H_jj / max H_jj); all 1 where H is zero.
+  Eigen::VectorXf outlierWeights(Index n) const {
+    detail::require(n == hessian_.size(), "BySensitivity: expected a matrix of ", hessian_.size(),
+                    " inputs, as the Hessian has, got ", n);
+    const Eigen::VectorXd diagonal = hessian_.matrix().diagonal().cwiseMax(0.0);
+    const double largest = diagonal.maxCoeff();
+    if (!(largest > 0)) return Eigen::VectorXf::Ones(n);
+    return (diagonal / largest).cwiseSqrt().cast<float>();
+  }
+
+  template <ScaledFormat F>
+  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
+    rounding_.round(w, grid, codes);
+  }
+
+  BySensitivity inBasis(const detail::BasisHessian::Change& change) const {
+    BySensitivity result = *this;
+    result.hessian_ = hessian_.inBasis(change);
+    result.rounding_ = gosset::inBasis(rounding_, change);
+    return result;
+  }
+
+ private:
+  detail::BasisHessian hessian_;
+  Rounding rounding_;
+};
+
+}  // namespace gosset

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/format/outliers.hpp>
+
+#include <gosset/codebook/asymmetric.hpp>
+#include <gosset/format/low_rank.hpp>
+#include <gosset/matrix/quantize.hpp>
+
+#include "testing.hpp"
+
+namespace gosset {
+namespace {
+
+using testing::gaussian;
+using Backbone = Grouped<Asymmetric<2>, 64>;
+
+/// A row with one number far out at either end.
+RowMatrixXf withOutliers(Index rows, Index cols) {
+  RowMatrixXf w = gaussian(rows, cols);
+  for (Index row = 0; row < rows; ++row) {
+    w(row, (7 * row) % cols) = 100.f + static_cast<float>(row);
+    w(row, (7 * row + cols / 2) % cols) = -200.f;
+  }
+  return w;
+}
+
+TEST(Outliers, TheLargestAtBothEndsAreKept) {
+  RowMatrixXf w = gaussian(1, 100).cwiseAbs();
+  w(0, 17) = 50;
+  w(0, 99) = 60;
+  w(0, 0) = -70;
+  w(0, 63) = -1;  // 40 per mille of 100: two at either end
+  const auto q = quantize<Outliers<Backbone, 40>>(w);
+  std::vector<Index> columns;
+  q.packed().forEach([&](Index, Index col, float) { columns.push_back(col); });
+  EXPECT_THAT(columns, ::testing::ElementsAre(0, 17, 63, 99));
+  const RowMatrixXf back = q.dequantized();
+  for (const Index col : columns) EXPECT_NEAR(back(0, col), w(0, col), std::abs(w(0, col)) / 2048);
+}
+
+TEST(Outliers, OneNumberFarOutHurtsNoOther) {
+  for (const Index cols : {63, 65, 172, 417, 1000}) {
+    const RowMatrixXf w = withOutliers(9, cols);
+    const RowMatrixXf without = gaussian(9, cols);
+    const float unspoilt = (quantize<Backbone>(without).dequantized() - without).norm();
+    const float plain = (quantize<Backbone>(w).dequantized() - w).norm();
+    const float kept = (quantize<Outliers<Backbone, 40>>(w).dequantized() - w).norm();
+    EXPECT_LT(kept, 1.02f * unspoilt) << cols;
+    EXPECT_GT(plain, 2 * unspoilt) << cols;
+  }
+}
+
+TEST(Outliers, BlocksFullOfOutliers) {
+  RowMatrixXf w = gaussian(3, 700, 5);
+  w.leftCols(256) *= 1000;
+  w.rightCols(100) *= 5000;
+  const auto q = quantize<Outliers<Backbone, 600>>(w);
+  Index count = 0;
+  q.packed().forEach([&](Index, Index, float) { ++count; });
+  EXPECT_EQ(count, 3 * 420);
+  EXPECT_LT((q.dequantized() - w).norm(), 1e-3f * w.norm());
+  EXPECT_TRUE(q.packed().isValid());
+  const auto all = quantize<Outliers<Backbone, 1000>>(w);
+  EXPECT_LT((all.dequantized() - w).norm(), 1e-3f * w.norm());
+}
+
+TEST(Outliers, ConstantZeroTinyAndHugeMatrices) {
+  for (const float c : {0.f, 1.f, -3.5f, 1024.f}) {
+    const RowMatrixXf w = RowMatrixXf::Constant(9, 65, c);
+    EXPECT_EQ((quantize<Outliers<Backbone, 40>>(w).dequantized()), w);
+  }
+  const RowMatrixXf w = withOutliers(9, 65);
+  const float expected = (quantize<Outliers<Backbone, 40>>(w).dequantized() - w).norm();
+  for (const float scale : {0x1p-110f, 0x1p-20f, 0x1p20f, 0x1p110f}) {
+    const RowMatrixXf back = quantize<Outliers<Backbone, 40>>(RowMatrixXf(w * scale)).dequantized() / scale;
+    EXPECT_NEAR((back - w).norm(), expected, 1e-4f * expected) << scale;
+  }
+}
+
+TEST(Outliers, ProductsEqualThoseOfTheDequantizedMatrix) {
+  for (const Index rows : {1, 9, 65}) {
+    for (const Index cols : testing::kOddSizes) {
+      auto q = quantize<Outliers<Backbone, 40>>(withOutliers(rows, cols));
+      q.setActivations(Activations::kFloat);
+      for (const Index columns : {1, 3}) {
+        const Eigen::MatrixXf x = gaussian(cols, columns, 2);
+        const Eigen::MatrixXf y = q * x, expected = q.dequantized() * x;
+        EXPECT_LE((y - expected).norm(), 1e-5f * (1 + expected.norm())) << rows << " x " << cols;
+      }
+    }
+  }
+}
+
+TEST(Outliers, EveryByteIsCounted) {
+  // 20 per mille of 128: 1.28 at either end, one; of 1024: 10, and three counts besides.
+  EXPECT_EQ((quantize<Outliers<Backbone, 20>>(gaussian(8, 128)).bytes()),
+            quantize<Backbone>(gaussian(8, 128)).bytes() + 8 * 2 * 3 + 4);
+  EXPECT_EQ((quantize<Outliers<Backbone, 20>>(gaussian(8, 1024)).bytes()),
+            quantize<Backbone>(gaussian(8, 1024)).bytes() + 8 * (20 * 3 + 3 * 2) + 4);
+  // Too short for one at either end: nothing is kept but the unit.
+  EXPECT_EQ((quantize<Outliers<Backbone, 20>>(gaussian(8, 49)).bytes()),
+            quantize<Backbone>(gaussian(8, 49)).bytes() + 4);
+}
+
+TEST(Outliers, TheShapeDecidesTheSizes) {
+  using Both = LowRank<Outliers<Backbone, 20>, 3>;
+  const auto q = quantize<Both>(gaussian(9, 600));
+  const auto shaped = Packed<Both>::shaped(9, 600);
+  EXPECT_EQ(storedBytes(shaped), q.bytes());
+  EXPECT_TRUE(shaped.dequantized().isZero(0));
+  EXPECT_EQ(Packed<Both>::formatName(), "LowRank<Outliers<Grouped<Asymmetric<2>, 64>, 20>, 3>");
+}
+
+TEST(Outliers, FieldsThatLieAreFoundOut) {
+  const auto damaged = [](std::string_view field, auto value) {
+    auto packed = Packed<LowRank<Outliers<Backbone, 20>, 1>>::shaped(2, 300);
+    EXPECT_TRUE(packed.isValid());
+    packed.visitFields([&]<class T>(std::string_view name, std::span<T> values) {
+      if (name == field) values[0] = static_cast<T>(value);
+    });
+    return packed.isValid();
+  };
+  EXPECT_FALSE(damaged("inner.counts", 700)) << "more than the row has";
+  EXPECT_FALSE(damaged("inner.indices", 255)) << "beyond the last column, in the last block";
+}
+
+}  // namespace
+}  // namespace gosset

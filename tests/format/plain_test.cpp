@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/format/plain.hpp>
+
+#include <gosset/matrix/quantize.hpp>
+
+#include "testing.hpp"
+
+namespace gosset {
+namespace {
+
+template <class T>
+class Plain : public ::testing::Test {};
+using Floats = ::testing::Types<Float16, BFloat16, float>;
+TYPED_TEST_SUITE(Plain, Floats);
+
+TYPED_TEST(Plain, NumbersAreRoundedOnce) {
+  for (const Index cols : testing::kOddSizes) {
+    const RowMatrixXf w = testing::gaussian(9, cols);
+    const auto q = quantize<TypeParam>(w);
+    EXPECT_EQ(q.dequantized(), w.template cast<TypeParam>().template cast<float>());
+    EXPECT_EQ(q.bytes(), 9 * cols * static_cast<Index>(sizeof(TypeParam)));
+    EXPECT_EQ(q.bitsPerWeight(), 8.0 * sizeof(TypeParam));
+  }
+}
+
+TYPED_TEST(Plain, ProductsAreThoseOfTheWidenedMatrix) {
+  for (const Index rows : {1, 31, 32, 33, 172}) {
+    const auto q = quantize<TypeParam>(testing::gaussian(rows, 65));
+    const Eigen::MatrixXf x = testing::gaussian(65, 3, 2);
+    const Eigen::MatrixXf y = q * x;
+    EXPECT_LE((y - q.dequantized() * x).norm(), 1e-6 * y.norm());
+  }
+}
+
+TYPED_TEST(Plain, TheLargestNumberFits) {
+  const float largest = StorageTraits<TypeParam>::kMax;
+  const Eigen::MatrixXf w = Eigen::MatrixXf::Constant(1, 2, -largest);
+  EXPECT_EQ(quantize<TypeParam>(w).dequantized(), w);
+}
+
+TEST(PlainErrors, NumbersBeyondTheRangeAreRefused) {
+  testing::expectThrows([] { (void)quantize<Float16>(Eigen::MatrixXf::Constant(2, 2, -65520.f)); },
+                        "quantize: the matrix holds a magnitude of 65520, beyond the 65504 that Float16 can hold");
+  testing::expectThrows([] { (void)quantize<BFloat16>(Eigen::MatrixXf::Constant(2, 2, 3.4e38f)); },
+                        "that BFloat16 can hold");
+}
+
+TEST(PlainErrors, Names) {
+  EXPECT_EQ(Packed<Float16>::formatName(), "Float16");
+  EXPECT_EQ(Packed<BFloat16>::formatName(), "BFloat16");
+  EXPECT_EQ(Packed<float>::formatName(), "float");
+}
+
+}  // namespace
+}  // namespace gosset
