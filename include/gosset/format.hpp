@@ -5,10 +5,12 @@
 // how a user holds a matrix (matrix/), and anything that looks at data to choose a format (calibration/).
 #include <gosset/format/channel_scaled.hpp>
 #include <gosset/format/concepts.hpp>
+#include <gosset/format/fields.hpp>
 #include <gosset/format/grouped.hpp>
 #include <gosset/format/incoherent.hpp>
 #include <gosset/format/low_rank.hpp>
 #include <gosset/format/mixed_columns.hpp>
+#include <gosset/format/name.hpp>
 #include <gosset/format/outliers.hpp>
 #include <gosset/format/per_channel.hpp>
 #include <gosset/format/per_tensor.hpp>

@@ -6,14 +6,16 @@
 #include <gosset/core/exact_sum.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/format/concepts.hpp>
+#include <gosset/rounding/basis.hpp>
+#include <gosset/rounding/concepts.hpp>
 #include <gosset/rounding/hessian.hpp>
-#include <gosset/rounding/ldlq.hpp>
 #include <gosset/rounding/nearest.hpp>
+#include <gosset/rounding/row_product.hpp>
 #include <gosset/scale/grid.hpp>
-#include <gosset/scale/options.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -44,9 +46,12 @@ struct AwqOptions {
 /// sqrt(max s * min s) and the clip search.
 class Awq {
  public:
+  static constexpr bool kFitsGrid = true;
+  static constexpr unsigned kOptionalHooks = kChannelScalesHook;  // it clips in any format
+
   /// x: t x n, tokens x in. Only means over the tokens are kept.
-  template <DenseExpression Activations>
-  explicit Awq(const Activations& x, AwqOptions options = {}) : Awq(hessianOf(x), options) {
+  template <DenseExpression Tokens>
+  explicit Awq(const Tokens& x, AwqOptions options = {}) : Awq(hessianOf(x), options) {
     const Eigen::MatrixXf columns = x.derived().matrix().template cast<float>();
     const auto tokens = static_cast<double>(x.rows());
     for (Index j = 0; j < magnitudes_.size(); ++j) {
@@ -55,19 +60,19 @@ class Awq {
   }
 
   /// From a second moment alone; then a_j is the root mean square of input j, of which the mean magnitude is nearly a
-  /// fixed share.
+  /// fixed share. Of a Hessian that has seen nothing, such as that of an expert that no token reached, all scales are 1
+  /// and all inputs count alike.
   explicit Awq(const Hessian& hessian, AwqOptions options = {}) : hessian_(hessian), options_(options) {
     detail::require(options.steps >= 1, "Awq: expected a number of steps >= 1, got ", options.steps);
     detail::require(options.clip_steps >= 1 && options.clip_steps <= 20,
                     "Awq: expected a number of clip steps in 1 .. 20, got ", options.clip_steps);
     detail::require(options.search_rows >= 0, "Awq: expected a number of rows >= 0, got ", options.search_rows);
-    detail::require(hessian.tokens() > 0, "Awq: expected the activations of at least 1 token");
     magnitudes_ = rootMeanSquares(hessian.matrix());
   }
 
-  /// n scales for W (m x n) in format F, normalised so that the largest times the least is 1.
-  template <Format F>
-  Eigen::VectorXf channelScales(const RowMatrixXf& w, const QuantizeOptions& options) const {
+  /// n scales for W (m x n), normalised so that the largest times the least is 1; trial(rows, s) says what rows become
+  /// under scales s.
+  Eigen::VectorXf channelScales(const RowMatrixXf& w, const ChannelScaleTrial& trial) const {
     checkInputs(w.cols());
     const Eigen::MatrixXf h = normalised(hessian_.matrix());
     const RowMatrixXf sample = sampledRows(w);
@@ -75,10 +80,7 @@ class Awq {
     double least = std::numeric_limits<double>::infinity();
     for (int step = 0; step <= options_.steps; ++step) {
       Eigen::VectorXf s = scalesAt(static_cast<double>(step) / options_.steps);
-      RowMatrixXf scaled = sample.array().rowwise() * s.transpose().array();
-      scaled = Packed<F>::quantize(std::move(scaled), Nearest{}, options).dequantized();
-      scaled.array().rowwise() /= s.transpose().array();
-      const double loss = losses(sample - scaled, h).sum();
+      const double loss = losses(sample - trial(sample, s), h).sum();
       if (step > 0 && !(loss < least)) continue;
       least = loss;
       best = std::move(s);
@@ -100,7 +102,7 @@ class Awq {
   template <ScaledFormat F>
   void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
     checkInputs(grid.inputs());
-    if (!options_.clip) return Nearest{}.round(w, grid, codes);
+    if (!options_.clip) return roundInto(Nearest{}, w, grid, codes);
     Eigen::MatrixXf h = Eigen::MatrixXf::Zero(grid.cols(), grid.cols());
     h.topLeftCorner(grid.inputs(), grid.inputs()) = normalised(hessian_.matrix());
     for (Index group = 0; group < grid.groups(); ++group) {
@@ -112,9 +114,8 @@ class Awq {
                 [&](Index row) { grid.encodeRow(row, w.row(row).data(), codes.row(row).data()); });
   }
 
-  /// For a matrix whose inputs are in another basis; `change` turns the second moment H into T H T^T in place. The
-  /// magnitudes there are root mean squares.
-  Awq inBasis(const detail::BasisHessian::Change& change) const {
+  /// For a matrix whose inputs are in another basis, where the magnitudes are root mean squares.
+  Awq inBasis(const BasisChange& change) const {
     Awq result = *this;
     result.hessian_ = hessian_.inBasis(change);
     result.magnitudes_ = rootMeanSquares(result.hessian_.matrix());
@@ -122,8 +123,8 @@ class Awq {
   }
 
  private:
-  template <class Activations>
-  static Hessian hessianOf(const Activations& x) {
+  template <class Tokens>
+  static Hessian hessianOf(const Tokens& x) {
     detail::require(x.rows() >= 1 && x.cols() >= 1,
                     "Awq: expected the activations of at least 1 token (tokens x in), got ", x.rows(), " x ", x.cols());
     Hessian h(x.cols());
@@ -136,7 +137,8 @@ class Awq {
   /// With a mean diagonal of 1, so that activations of any magnitude give losses that float holds.
   static Eigen::MatrixXf normalised(const Eigen::MatrixXd& h) {
     const double mean = h.diagonal().mean();
-    return (h / (mean > 0 ? mean : 1.0)).cast<float>();
+    if (!(mean > 0)) return Eigen::MatrixXf::Identity(h.rows(), h.cols());
+    return (h / mean).cast<float>();
   }
 
   /// e H e^T for each row e.
@@ -211,9 +213,11 @@ class Awq {
     return result;
   }
 
-  detail::BasisHessian hessian_;
+  BasisHessian hessian_;
   Eigen::VectorXd magnitudes_;
   AwqOptions options_;
 };
+
+static_assert(Rounding<Awq> && GivesChannelScales<Awq>);
 
 }  // namespace gosset

@@ -5,9 +5,9 @@
 #include <gosset/codebook/symmetric.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/types.hpp>
-#include <gosset/format/channel_scaled.hpp>
 #include <gosset/format/per_channel.hpp>
 #include <gosset/matrix/quantize.hpp>
+#include <gosset/rounding/channel_scales.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -37,8 +37,8 @@ struct ChannelMaxima {
   Eigen::VectorXf weights;
 };
 
-template <DenseExpression Weights, DenseExpression Activations>
-ChannelMaxima channelMaxima(const char* function, const Weights& w, const Activations& x) {
+template <DenseExpression Weights, DenseExpression Tokens>
+ChannelMaxima channelMaxima(const char* function, const Weights& w, const Tokens& x) {
   require(w.cols() == x.cols(), function, ": expected W (out x in) and X (tokens x in) of as many inputs, got ",
           w.rows(), " x ", w.cols(), " and ", x.rows(), " x ", x.cols());
   return {finiteFloats(function, x).cwiseAbs().colwise().maxCoeff().transpose(),
@@ -69,15 +69,15 @@ inline Eigen::VectorXf smoothQuantScalesAt(const ChannelMaxima& maxima, float al
 /// scales; the published code has the same floor as an absolute number.
 /// Errors: std::invalid_argument where widths differ, something is empty or not finite, or alpha is not in [0, 1].
 /// Source: Xiao et al., "SmoothQuant", ICML 2023, equation 4.
-template <DenseExpression Weights, DenseExpression Activations>
-Eigen::VectorXf smoothQuantScales(const Weights& w, const Activations& x, const SmoothQuantOptions& options = {}) {
+template <DenseExpression Weights, DenseExpression Tokens>
+Eigen::VectorXf smoothQuantScales(const Weights& w, const Tokens& x, const SmoothQuantOptions& options = {}) {
   return detail::smoothQuantScalesAt(detail::channelMaxima("smoothQuantScales", w, x), options.alpha);
 }
 
 /// The alpha among 0, 1/20, .., 1 with the least output error where weights have 8 bits and a scale an output, and
 /// activations 8 bits and a scale a token. Arguments and errors as smoothQuantScales.
-template <DenseExpression Weights, DenseExpression Activations>
-SmoothQuantSearch searchSmoothQuant(const Weights& w, const Activations& x) {
+template <DenseExpression Weights, DenseExpression Tokens>
+SmoothQuantSearch searchSmoothQuant(const Weights& w, const Tokens& x) {
   constexpr int kSteps = 20;
   using Int8 = PerChannel<Symmetric<8>, float>;
   const detail::ChannelMaxima maxima = detail::channelMaxima("searchSmoothQuant", w, x);

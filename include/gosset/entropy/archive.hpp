@@ -5,6 +5,7 @@
 #include <gosset/core/types.hpp>
 #include <gosset/entropy/rans.hpp>
 #include <gosset/format/concepts.hpp>
+#include <gosset/format/name.hpp>
 #include <gosset/kernel/layout.hpp>
 #include <gosset/matrix/quantized_matrix.hpp>
 #include <gosset/scale/grid.hpp>
@@ -151,15 +152,14 @@ QuantizedMatrix<Format> unarchive(std::span<const std::uint8_t> bytes, Index mos
   const auto magic = reader.take(4);
   ArchiveReader::expect(std::string(magic.begin(), magic.end()) == "gAR2", "it does not begin with gAR2");
   const std::string format = detail::readText(reader), expected = Packed<Format>::formatName();
-  ArchiveReader::expect(format == expected, "it holds another format than ", expected);
+  ArchiveReader::expect(sameFormat(format, expected), "it holds another format than ", expected);
   const auto rows = reader.number<std::uint64_t>();
   const auto cols = reader.number<std::uint64_t>();
   const auto most = static_cast<std::uint64_t>(most_weights);
   ArchiveReader::expect(rows > 0 && cols > 0 && rows <= most && cols <= most / rows, "it says ", rows, " x ", cols,
                         ", expected 1 to ", most, " numbers");
-  auto packed =
-      detail::shapedFor<Packed<Format>>(static_cast<Index>(rows), static_cast<Index>(cols),
-                                        [&](std::string_view name) { return detail::arrayLength(reader, name); });
+  auto packed = Packed<Format>::shaped(static_cast<Index>(rows), static_cast<Index>(cols),
+                                       [&](std::string_view name) { return detail::arrayLength(reader, name); });
   packed.visitFields([&](std::string_view name, auto values) {
     ArchiveReader::expect(detail::readText(reader) == name, "expected array ", name);
     const auto numbers = reader.number<std::uint64_t>();
@@ -169,11 +169,7 @@ QuantizedMatrix<Format> unarchive(std::span<const std::uint8_t> bytes, Index mos
                       {reinterpret_cast<std::uint8_t*>(values.data()), values.size_bytes()});
   });
   ArchiveReader::expect(reader.rest().empty(), reader.rest().size(), " bytes follow its end");
-  if constexpr (requires {
-                  { packed.isValid() } -> std::convertible_to<bool>;
-                }) {
-    ArchiveReader::expect(packed.isValid(), "its arrays hold numbers that make no sense in ", expected);
-  }
+  ArchiveReader::expect(packed.isValid(), "its arrays hold numbers that make no sense in ", expected);
   return QuantizedMatrix<Format>(std::move(packed));
 }
 

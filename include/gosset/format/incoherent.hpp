@@ -8,8 +8,8 @@
 #include <gosset/rounding/basis.hpp>
 #include <gosset/scale/options.hpp>
 
+#include <algorithm>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <utility>
 
@@ -28,55 +28,92 @@ struct Incoherent {
 };
 
 template <Format F>
-class Packed<Incoherent<F>> : public detail::VisitsFields<Packed<Incoherent<F>>> {
+class Packed<Incoherent<F>> : public PackedWrapper<Packed<Incoherent<F>>, F> {
  public:
-  static Packed shaped(Index rows, Index cols) { return Packed(Packed<F>::shaped(rows, cols), 0); }
+  using Base = PackedWrapper<Packed<Incoherent<F>>, F>;
+  static constexpr bool kRowsIndependent = false;
+
+  Packed() : Packed(Packed<F>(), 0) {}
+  static Packed shaped(Index rows, Index cols, const FieldLengths& lengths = {}) {
+    return Packed(Base::innerShaped(rows, cols, lengths), 0);
+  }
 
   template <class Rounding>
   static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
     const std::uint64_t seed = options.seed;
     toBasis(w, seed);
-    const auto rotate = [seed](Eigen::MatrixXd& h) {  // V H V^T
-      applyRowSigns(h, inputSeed(seed));
-      hadamardCols(h);
-      h.transposeInPlace();
-      applyRowSigns(h, inputSeed(seed));
-      hadamardCols(h);
-    };
-    return Packed(Packed<F>::quantize(std::move(w), inBasis(rounding, rotate), options), seed);
+    const BasisChange change{.hessian =
+                                 [seed](Eigen::MatrixXd& h) {  // V H V^T
+                                   applyRowSigns(h, inputSeed(seed));
+                                   hadamardCols(h);
+                                   h.transposeInPlace();
+                                   applyRowSigns(h, inputSeed(seed));
+                                   hadamardCols(h);
+                                 },
+                             .tokens = [seed](RowMatrixXf& x) {  // X V^T
+                               applyColSigns(x, inputSeed(seed));
+                               hadamardRows(x);
+                             }};
+    return Packed(Packed<F>::quantize(std::move(w), inBasis(rounding, change), options), seed);
   }
 
   static std::string formatName() { return "Incoherent<" + Packed<F>::formatName() + ">"; }
-  Index rows() const { return inner_.rows(); }
-  Index cols() const { return inner_.cols(); }
 
-  const Packed<F>& inner() const { return inner_; }
-
-  /// False where a file holds codes that are none of the inner format.
-  bool isValid() const { return detail::isValid(inner_); }
-
-  RowMatrixXf dequantized() const {
-    RowMatrixXf w = inner_.dequantized();
-    inputs_.inverseRows(w);
-    applyColSigns(w, inputSeed(seed_));
-    outputs_.inverseCols(w);
-    applyRowSigns(w, outputSeed(seed_));
-    return w;
+  /// A few rows are products with the transposed inner matrix, which read it once but decode it nowhere whole; they are
+  /// those of all rows but for the rounding of sums.
+  void computeRows(Index first, Index count, Eigen::Ref<RowMatrixXf> w) const {
+    constexpr Index kFew = 16;
+    if (count == this->rows()) {
+      this->inner_.decodeRows(0, count, w);
+      inputs_.inverseRows(w);
+      applyColSigns(w, inputSeed(seed_));
+      outputs_.inverseCols(w);
+      applyRowSigns(w, outputSeed(seed_));
+    } else if (count <= kFew) {
+      Eigen::MatrixXf units = Eigen::MatrixXf::Zero(this->rows(), count);
+      units.middleRows(first, count).setIdentity();
+      Eigen::MatrixXf rows = Eigen::MatrixXf::Zero(this->cols(), count);
+      computeTransposed(units, rows);
+      w = rows.transpose();
+    } else {
+      w = this->dequantized().middleRows(first, count);
+    }
   }
 
-  void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
-                Activations activations) const {
+  void computeProduct(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
+                      Activations activations) const {
     Eigen::MatrixXf rotated = x;
     applyRowSigns(rotated, inputSeed(seed_));
     inputs_.forwardCols(rotated);
-    inner_.multiply(rotated, y, activations);
+    this->inner_.multiply(rotated, y, activations);
     outputs_.inverseCols(y);
     applyRowSigns(y, outputSeed(seed_));
   }
 
+  /// y += V^T (W'^T (U x)).
+  void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    Eigen::MatrixXf rotated = x;
+    applyRowSigns(rotated, outputSeed(seed_));
+    outputs_.forwardCols(rotated);
+    Eigen::MatrixXf result = Eigen::MatrixXf::Zero(this->cols(), x.cols());
+    this->inner_.addTransposed(rotated, result);
+    inputs_.inverseCols(result);
+    applyRowSigns(result, inputSeed(seed_));
+    y += result;
+  }
+
+  template <class Self, class Visit>
+  static void fields(Self& self, const Visit& visit) {
+    visit("seed", self.seed_);
+    visitWithin("inner.", self.inner_, visit);
+  }
+
  private:
   Packed(Packed<F> inner, std::uint64_t seed)
-      : inner_(std::move(inner)), seed_(seed), inputs_(inner_.cols()), outputs_(inner_.rows()) {}
+      : Base(std::move(inner)),
+        seed_(seed),
+        inputs_(std::max<Index>(this->cols(), 1)),
+        outputs_(std::max<Index>(this->rows(), 1)) {}
 
   static std::uint64_t inputSeed(std::uint64_t seed) { return randomBits(seed, 0); }
   static std::uint64_t outputSeed(std::uint64_t seed) { return randomBits(seed, 1); }
@@ -89,14 +126,6 @@ class Packed<Incoherent<F>> : public detail::VisitsFields<Packed<Incoherent<F>>>
     hadamardCols(w);
   }
 
-  friend class detail::VisitsFields<Packed<Incoherent<F>>>;
-  template <class Self, class Visitor>
-  static void fields(Self& self, Visitor& visit) {
-    visit("seed", std::span(&self.seed_, 1));
-    detail::visitWithin("inner.", self.inner_, visit);
-  }
-
-  Packed<F> inner_;
   std::uint64_t seed_;
   HadamardTransform<float> inputs_, outputs_;  ///< follow from the shape; kept because building them takes time
 };

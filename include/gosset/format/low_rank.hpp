@@ -5,9 +5,9 @@
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/random.hpp>
 #include <gosset/format/concepts.hpp>
-#include <gosset/format/scaled.hpp>
 #include <gosset/kernel/plain.hpp>
 #include <gosset/scale/options.hpp>
+#include <gosset/scale/unit.hpp>
 
 #include <Eigen/Eigenvalues>
 #include <Eigen/QR>
@@ -131,9 +131,9 @@ class StoredFactors {
     const LowRankFactors factors = lowRankFactors(e, rank(), options.low_rank_iterations, options.seed);
     for (Index k = 0; k < rank(); ++k) {
       const float left = step(factors.left.col(k)), right = step(factors.right.row(k));
-      store(factors.left.col(k), left, left_.data() + k * rows_);
-      store(factors.right.row(k), right, right_.data() + k * cols_);
-      scales_[static_cast<std::size_t>(k)] = left * right * unit;
+      store(factors.left.col(k), left, left_.writable().data() + k * rows_);
+      store(factors.right.row(k), right, right_.writable().data() + k * cols_);
+      scales_.writable()[static_cast<std::size_t>(k)] = left * right * unit;
     }
   }
 
@@ -159,11 +159,11 @@ class StoredFactors {
     addPlainTransposed(right_.data(), rank(), cols_, cols_, inside, x.cols(), rank(), y.data(), y.outerStride());
   }
 
-  template <class Self, class Visitor>
-  static void fields(Self& self, Visitor& visit) {
-    visit("left", std::span(self.left_));
-    visit("right", std::span(self.right_));
-    visit("scales", std::span(self.scales_));
+  template <class Self, class Visit>
+  static void fields(Self& self, const Visit& visit) {
+    visit("left", self.left_);
+    visit("right", self.right_);
+    visit("scales", self.scales_);
   }
 
  private:
@@ -188,25 +188,27 @@ class StoredFactors {
     }
   }
 
-  RowMatrixXf map(const std::vector<T>& stored, Index width) const {
+  RowMatrixXf map(const StoredArray<T>& stored, Index width) const {
     return Eigen::Map<const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(stored.data(), rank(),
                                                                                                width)
         .template cast<float>();
   }
 
   Index rows_, cols_;
-  std::vector<T> left_, right_;
-  std::vector<float> scales_;
+  StoredArray<T> left_, right_;
+  StoredArray<float> scales_;
 };
 
 }  // namespace detail
 
 template <Format F, int r, class T>
-class Packed<LowRank<F, r, T>> : public detail::VisitsFields<Packed<LowRank<F, r, T>>> {
+class Packed<LowRank<F, r, T>> : public PackedWrapper<Packed<LowRank<F, r, T>>, F> {
  public:
-  static Packed shaped(Index rows, Index cols) { return Packed(Packed<F>::shaped(rows, cols)); }
-  static Packed shaped(Index rows, Index cols, const FieldLengths& lengths) {
-    return Packed(detail::innerShapedFor<Packed<F>>(rows, cols, lengths));
+  using Base = PackedWrapper<Packed<LowRank<F, r, T>>, F>;
+
+  Packed() : Packed(Packed<F>()) {}
+  static Packed shaped(Index rows, Index cols, const FieldLengths& lengths = {}) {
+    return Packed(Base::innerShaped(rows, cols, lengths));
   }
 
   /// Errors: std::invalid_argument where low_rank_iterations is negative, and what the inner format refuses.
@@ -222,13 +224,6 @@ class Packed<LowRank<F, r, T>> : public detail::VisitsFields<Packed<LowRank<F, r
   static std::string formatName() {
     return "LowRank<" + Packed<F>::formatName() + ", " + std::to_string(r) + detail::factorName<T>() + ">";
   }
-  Index rows() const { return inner_.rows(); }
-  Index cols() const { return inner_.cols(); }
-
-  const Packed<F>& inner() const { return inner_; }
-
-  /// False where a file holds codes that are none of the inner format.
-  bool isValid() const { return detail::isValid(inner_); }
 
   /// k = min(r, m, n).
   Index rank() const { return factors_.rank(); }
@@ -238,41 +233,44 @@ class Packed<LowRank<F, r, T>> : public detail::VisitsFields<Packed<LowRank<F, r
   /// B, k x n, widened, in units of the matrix's values.
   RowMatrixXf right() const { return factors_.right(); }
 
-  RowMatrixXf dequantized() const {
-    RowMatrixXf w = inner_.dequantized();
-    w.noalias() += left() * right();
-    return w;
+  void computeRows(Index first, Index count, Eigen::Ref<RowMatrixXf> w) const {
+    this->inner_.decodeRows(first, count, w);
+    w.noalias() += left().middleRows(first, count) * right();
   }
 
   /// y = inner x + A (B x).
-  void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
-                Activations activations) const {
-    inner_.multiply(x, y, activations);
+  void computeProduct(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
+                      Activations activations) const {
+    this->inner_.multiply(x, y, activations);
     const Eigen::MatrixXf inside = right() * x;
     y.noalias() += left() * inside;
   }
+  void computeProductRows(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
+                          Eigen::Ref<Eigen::MatrixXf> y, Activations activations) const {
+    this->inner_.multiplyRows(first, count, x, y, activations);
+    const Eigen::MatrixXf inside = right() * x;
+    y.middleRows(first, count).noalias() += left().middleRows(first, count) * inside;
+  }
 
   /// y += inner^T x + B^T (A^T x).
-  void addTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
-    detail::addTransposedProduct(inner_, x, y);
+  void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    this->inner_.addTransposed(x, y);
     factors_.addTransposed(x, y);
+  }
+
+  template <class Self, class Visit>
+  static void fields(Self& self, const Visit& visit) {
+    visitWithin("inner.", self.inner_, visit);
+    Factors::fields(self.factors_, visit);
   }
 
  protected:
   using Factors = detail::StoredFactors<r, T>;
-  Packed(Packed<F> inner, Factors factors) : inner_(std::move(inner)), factors_(std::move(factors)) {}
+  Packed(Packed<F> inner, Factors factors) : Base(std::move(inner)), factors_(std::move(factors)) {}
 
  private:
-  explicit Packed(Packed<F> inner) : inner_(std::move(inner)), factors_(inner_.rows(), inner_.cols()) {}
+  explicit Packed(Packed<F> inner) : Base(std::move(inner)), factors_(this->rows(), this->cols()) {}
 
-  friend class detail::VisitsFields<Packed<LowRank<F, r, T>>>;
-  template <class Self, class Visitor>
-  static void fields(Self& self, Visitor& visit) {
-    detail::visitWithin("inner.", self.inner_, visit);
-    detail::StoredFactors<r, T>::fields(self.factors_, visit);
-  }
-
-  Packed<F> inner_;
   Factors factors_;
 };
 
@@ -281,7 +279,10 @@ class Packed<LowRankFirst<F, r, T>> : public Packed<LowRank<F, r, T>> {
  public:
   using Base = Packed<LowRank<F, r, T>>;
 
-  static Packed shaped(Index rows, Index cols) { return Packed(Base::shaped(rows, cols)); }
+  Packed() = default;
+  static Packed shaped(Index rows, Index cols, const FieldLengths& lengths = {}) {
+    return Packed(Base::shaped(rows, cols, lengths));
+  }
 
   /// Errors: std::invalid_argument where low_rank_iterations is negative, and what the inner format refuses.
   template <class Rounding>

@@ -8,8 +8,9 @@
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/simd.hpp>
 #include <gosset/format/concepts.hpp>
-#include <gosset/format/scaled.hpp>
+#include <gosset/rounding/concepts.hpp>
 #include <gosset/scale/options.hpp>
+#include <gosset/scale/unit.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -20,20 +21,6 @@
 #include <vector>
 
 namespace gosset {
-
-namespace detail {
-
-/// What a number of each input counts when the largest are sought: 1, unless the rounding says otherwise.
-template <class Rounding>
-Eigen::VectorXf outlierWeights(const Rounding& rounding, Index n) {
-  if constexpr (requires { rounding.outlierWeights(n); }) {
-    return rounding.outlierWeights(n);
-  } else {
-    return Eigen::VectorXf::Ones(n);
-  }
-}
-
-}  // namespace detail
 
 /// Keeps the few largest and smallest numbers of each row beside Format, in 16 bits each: w ~ inner + S. Each row gives
 /// up round(n * permille / 2000) numbers at either end; for Format they are replaced by the mean of those that stay,
@@ -57,18 +44,23 @@ struct Outliers {
 };
 
 template <Format F, int permille>
-class Packed<Outliers<F, permille>> : public detail::VisitsFields<Packed<Outliers<F, permille>>> {
+class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, permille>>, F> {
  public:
-  static Packed shaped(Index rows, Index cols) { return Packed(Packed<F>::shaped(rows, cols)); }
-  static Packed shaped(Index rows, Index cols, const FieldLengths& lengths) {
-    return Packed(detail::innerShapedFor<Packed<F>>(rows, cols, lengths));
+  using Base = PackedWrapper<Packed<Outliers<F, permille>>, F>;
+  static constexpr unsigned kUses = Base::kUses | kOutlierWeightsHook;
+  using Base::cols;
+  using Base::rows;
+
+  Packed() : Packed(Packed<F>()) {}
+  static Packed shaped(Index rows, Index cols, const FieldLengths& lengths = {}) {
+    return Packed(Base::innerShaped(rows, cols, lengths));
   }
 
   template <class Rounding>
   static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
     Places places(w.rows(), keptInRow(w.cols()));
     RowMatrixXf rest = w;
-    const Eigen::RowVectorXf weights = detail::outlierWeights(rounding, w.cols()).transpose();
+    const Eigen::RowVectorXf weights = outlierWeights(rounding, w.cols());
     parallelFor(w.rows(), 16 * w.cols(), [&](Index row) { takeOut(rest.row(row), weights, places.row(row)); });
     Packed packed(Packed<F>::quantize(std::move(rest), rounding, options));
     w -= packed.inner_.dequantized();
@@ -79,12 +71,8 @@ class Packed<Outliers<F, permille>> : public detail::VisitsFields<Packed<Outlier
   static std::string formatName() {
     return "Outliers<" + Packed<F>::formatName() + ", " + std::to_string(permille) + ">";
   }
-  Index rows() const { return inner_.rows(); }
-  Index cols() const { return inner_.cols(); }
 
-  const Packed<F>& inner() const { return inner_; }
-
-  /// False where a file holds columns or counts beyond the matrix, or codes that are none of the inner format.
+  /// False also where columns or counts lie beyond the matrix.
   bool isValid() const {
     for (Index row = 0; row < rows(); ++row) {
       Index counted = 0;
@@ -93,7 +81,7 @@ class Packed<Outliers<F, permille>> : public detail::VisitsFields<Packed<Outlier
     }
     bool inside = true;
     forEach([&](Index, Index col, float) { inside = inside && col < cols(); });
-    return inside && detail::isValid(inner_);
+    return inside && Base::isValid();
   }
 
   /// Calls visit(row, col, value) for each entry of S, in the order in which they are stored; values in units of the
@@ -105,28 +93,39 @@ class Packed<Outliers<F, permille>> : public detail::VisitsFields<Packed<Outlier
     }
   }
 
-  RowMatrixXf dequantized() const {
-    RowMatrixXf w = inner_.dequantized();
-    forEach([&](Index row, Index col, float value) { w(row, col) += value; });
-    return w;
+  void computeRows(Index first, Index count, Eigen::Ref<RowMatrixXf> w) const {
+    this->inner_.decodeRows(first, count, w);
+    for (Index i = 0; i < count; ++i) forEachInRow(first + i, [&](Index col, float value) { w(i, col) += value; });
   }
 
   /// y = inner x + S x.
-  void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
-                Activations activations) const {
-    inner_.multiply(x, y, activations);
-    parallelFor(rows(), keptInRow(cols()) * x.cols(), [&](Index row) {
-      forEachInRow(row, [&](Index col, float value) { y.row(row) += value * x.row(col); });
-    });
+  void computeProduct(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
+                      Activations activations) const {
+    this->inner_.multiply(x, y, activations);
+    addEntries(0, rows(), x, y);
+  }
+  void computeProductRows(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
+                          Eigen::Ref<Eigen::MatrixXf> y, Activations activations) const {
+    this->inner_.multiplyRows(first, count, x, y, activations);
+    addEntries(first, count, x, y);
   }
 
   /// y += inner^T x + S^T x. Allocates nothing where t is small.
-  void addTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
-    detail::addTransposedProduct(inner_, x, y);
+  void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    this->inner_.addTransposed(x, y);
     for (Index token = 0; token < x.cols(); token += kTokens) {
       const Index count = std::min(kTokens, x.cols() - token);
-      for (Index first = 0; first < rows(); first += kRows) addEntries(first, token, count, x, y);
+      for (Index first = 0; first < rows(); first += kRows) addTransposedEntries(first, token, count, x, y);
     }
+  }
+
+  template <class Self, class Visit>
+  static void fields(Self& self, const Visit& visit) {
+    visitWithin("inner.", self.inner_, visit);
+    visit("values", self.values_);
+    visit("indices", self.indices_);
+    visit("counts", self.counts_);
+    visit("unit", self.unit_);
   }
 
  private:
@@ -136,10 +135,17 @@ class Packed<Outliers<F, permille>> : public detail::VisitsFields<Packed<Outlier
   using Places = Eigen::Matrix<Index, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
   explicit Packed(Packed<F> inner)
-      : inner_(std::move(inner)),
-        values_(static_cast<std::size_t>(inner_.rows() * keptInRow(inner_.cols()))),
+      : Base(std::move(inner)),
+        values_(static_cast<std::size_t>(rows() * keptInRow(cols()))),
         indices_(values_.size()),
-        counts_(static_cast<std::size_t>(inner_.rows() * (blocks() - 1))) {}
+        counts_(static_cast<std::size_t>(rows() * (blocks() - 1))) {}
+
+  /// What a number of each input counts when the largest are sought: 1, unless the rounding says otherwise.
+  template <class Rounding>
+  static Eigen::RowVectorXf outlierWeights(const Rounding& rounding, Index n) {
+    if constexpr (GivesOutlierWeights<Rounding>) return rounding.outlierWeights(n).transpose();
+    return Eigen::RowVectorXf::Ones(n);
+  }
 
   static constexpr Index keptAtEachEnd(Index cols) { return std::min((cols * permille + 1000) / 2000, cols / 2); }
   static constexpr Index keptInRow(Index cols) { return 2 * keptAtEachEnd(cols); }
@@ -178,35 +184,48 @@ class Packed<Outliers<F, permille>> : public detail::VisitsFields<Packed<Outlier
       largest = std::max(largest, std::abs(left_over(i / places.cols(), places.data()[i])));
     }
     unit_ = detail::storageUnit(largest);
+    const auto values = values_.writable();
+    const auto indices = indices_.writable();
+    const auto counts = counts_.writable();
     for (Index i = 0; i < places.size(); ++i) {
       const auto at = static_cast<std::size_t>(i);
       const Index row = i / places.cols();
       const Index col = places.data()[i];
-      values_[at] = storeNearest<Float16>(left_over(row, col) / unit_);
-      indices_[at] = static_cast<std::uint8_t>(col % kBlock);
-      if (col / kBlock + 1 < blocks()) ++counts_[static_cast<std::size_t>(row * (blocks() - 1) + col / kBlock)];
+      values[at] = storeNearest<Float16>(left_over(row, col) / unit_);
+      indices[at] = static_cast<std::uint8_t>(col % kBlock);
+      if (col / kBlock + 1 < blocks()) ++counts[static_cast<std::size_t>(row * (blocks() - 1) + col / kBlock)];
     }
   }
 
   template <class Visit>
   void forEachInRow(Index row, const Visit& visit) const {
     const Index kept = keptInRow(cols());
+    const std::uint8_t* indices = indices_.data() + row * kept;
+    const Float16* values = values_.data() + row * kept;
     Index i = 0;
     for (Index block = 0; block < blocks(); ++block) {
       const Index end = block + 1 < blocks() ? std::min<Index>(i + countAt(row, block), kept) : kept;
-      for (; i < end; ++i) {
-        const auto at = static_cast<std::size_t>(row * kept + i);
-        visit(block * kBlock + indices_[at], static_cast<float>(values_[at]) * unit_);
-      }
+      for (; i < end; ++i) visit(block * kBlock + indices[i], static_cast<float>(values[i]) * unit_);
     }
   }
 
-  /// The entries of up to kRows rows times up to kTokens columns of x. A column's sums for all tokens stand together
-  /// until a stretch of blocks is done.
-  void addEntries(Index first, Index token, Index tokens, const Eigen::Ref<const Eigen::MatrixXf>& x,
+  /// The rows [first, first + count) of y += S x.
+  void addEntries(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
                   Eigen::Ref<Eigen::MatrixXf>& y) const {
+    parallelFor(count, keptInRow(cols()) * x.cols(), [&](Index i) {
+      const Index row = first + i;
+      forEachInRow(row, [&](Index col, float value) { y.row(row) += value * x.row(col); });
+    });
+  }
+
+  /// The transposed entries of up to kRows rows times up to kTokens columns of x. A column's sums for all tokens stand
+  /// together until a stretch of blocks is done.
+  void addTransposedEntries(Index first, Index token, Index tokens, const Eigen::Ref<const Eigen::MatrixXf>& x,
+                            Eigen::Ref<Eigen::MatrixXf>& y) const {
     using Four = simd::Vec<float, kTokens>;
     const Index kept = keptInRow(cols()), count = std::min(kRows, rows() - first);
+    const std::uint8_t* indices = indices_.data();
+    const Float16* values = values_.data();
     Four factors[kRows], sums[kStretch * kBlock];
     Index next[kRows];  // entry of each row
     for (Index i = 0; i < count; ++i) {
@@ -226,10 +245,9 @@ class Packed<Outliers<F, permille>> : public detail::VisitsFields<Packed<Outlier
           ends[b] = last;
         }
         for (Index at = next[i]; at < ends[kStretch - 1]; ++at) {
-          const auto entry = static_cast<std::size_t>(at);
-          Index column = indices_[entry];
+          Index column = indices[at];
           for (Index b = 0; b + 1 < kStretch; ++b) column += at >= ends[b] ? kBlock : 0;
-          sums[column] += factors[i] * simd::widened(values_[entry]);
+          sums[column] += factors[i] * simd::widened(values[at]);
         }
         next[i] = ends[kStretch - 1];
       }
@@ -240,20 +258,9 @@ class Packed<Outliers<F, permille>> : public detail::VisitsFields<Packed<Outlier
     }
   }
 
-  friend class detail::VisitsFields<Packed<Outliers<F, permille>>>;
-  template <class Self, class Visitor>
-  static void fields(Self& self, Visitor& visit) {
-    detail::visitWithin("inner.", self.inner_, visit);
-    visit("values", std::span(self.values_));
-    visit("indices", std::span(self.indices_));
-    visit("counts", std::span(self.counts_));
-    visit("unit", std::span(&self.unit_, 1));
-  }
-
-  Packed<F> inner_;
-  std::vector<Float16> values_;
-  std::vector<std::uint8_t> indices_;
-  std::vector<std::uint16_t> counts_;
+  StoredArray<Float16> values_;
+  StoredArray<std::uint8_t> indices_;
+  StoredArray<std::uint16_t> counts_;
   float unit_ = 1;
 };
 

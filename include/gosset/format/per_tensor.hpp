@@ -24,14 +24,33 @@ template <Codebook C>
 class Packed<C> : public Packed<PerTensor<C>> {
  public:
   using Base = Packed<PerTensor<C>>;
+  Packed() = default;
   explicit Packed(Base&& base) : Base(std::move(base)) {}
 
-  static Packed shaped(Index rows, Index cols) { return Packed(Base::shaped(rows, cols)); }
+  static Packed shaped(Index rows, Index cols, const FieldLengths& lengths = {}) {
+    return Packed(Base::shaped(rows, cols, lengths));
+  }
   template <class Rounding>
   static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
     return Packed(Base::quantize(std::move(w), rounding, options));
   }
+  static Packed assembled(const Grid<PerTensor<C>>& grid, const CodeMatrix<C>& codes) {
+    return Packed(Base::assembled(grid, codes));
+  }
   static std::string formatName() { return C::name(); }
 };
 
+namespace detail {
+
+/// A bare codebook stands for PerTensor<codebook>.
+template <class Format>
+struct ScaledFormatOf {
+  using type = Format;
+};
+template <Codebook C>
+struct ScaledFormatOf<C> {
+  using type = PerTensor<C>;
+};
+
+}  // namespace detail
 }  // namespace gosset

@@ -9,36 +9,22 @@
 #include <gosset/kernel/layout.hpp>
 #include <gosset/kernel/product.hpp>
 #include <gosset/kernel/transposed.hpp>
+#include <gosset/rounding/concepts.hpp>
 #include <gosset/scale/grid.hpp>
 #include <gosset/scale/options.hpp>
+#include <gosset/scale/unit.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+// What PerTensor, PerChannel, Grouped and a bare codebook have in common: codes and scales.
 namespace gosset {
-
-namespace detail {
-
-/// A power of two that brings numbers of at most this magnitude to below 2^12, so that their scales and low-rank or
-/// sparse companions lie well inside what 16-bit floats hold, at any magnitude of the matrix. 1 for an all-zero matrix.
-inline float storageUnit(float abs_max) {
-  constexpr int kTarget = 11;
-  constexpr int kLeastExponent = -149;  // of the least positive float
-  if (abs_max == 0) return 1;
-  return std::ldexp(1.f, std::max(std::ilogb(abs_max) - kTarget, kLeastExponent));
-}
-
-template <class Rounding>
-inline constexpr bool kRowByRow = requires {
-  requires Rounding::kRowByRow;
-};
-
-}  // namespace detail
 
 /// Codes and scales of an m x n matrix; n is padded with zeros to a multiple of the codebook's kDim.
 ///
@@ -49,14 +35,27 @@ inline constexpr bool kRowByRow = requires {
 ///   unit    float, a power of two: value = scale * (level - zero) * unit. It keeps 16-bit scales in range for matrices
 ///           of any magnitude.
 template <ScaledFormat F>
-class Packed<F> : public detail::VisitsFields<Packed<F>> {
+class Packed<F> : public PackedBase<Packed<F>> {
  public:
   using Codebook = typename F::Codebook;
   using Code = typename Codebook::Code;
   using Scale = typename F::Scale;
 
+  static constexpr bool kFastProduct =
+      detail::TileCodebook<Codebook> &&
+      (F::groupWidth(Index{1} << 40) == Index{1} << 40 || F::groupWidth(Index{1} << 40) % detail::kTileColumns == 0);
+
+  template <class Rounding>
+  static constexpr HowRounded rounds() {
+    if (RoundingTraits<Rounding>::kScalarOnly && !ScalarCodebook<Codebook>) return HowRounded::kScalarOnly;
+    return RoundsInto<Rounding, F> ? HowRounded::kWell : HowRounded::kNotAtAll;
+  }
+
+  /// An empty matrix.
+  Packed() : Packed(0, 0) {}
+
   /// An all-zero matrix.
-  static Packed shaped(Index rows, Index cols) { return Packed(rows, cols); }
+  static Packed shaped(Index rows, Index cols, const FieldLengths& = {}) { return Packed(rows, cols); }
 
   /// Errors: std::invalid_argument where a magnitude is beyond 2^127.
   template <class Rounding>
@@ -75,7 +74,7 @@ class Packed<F> : public detail::VisitsFields<Packed<F>> {
   /// Whether blocks of rows can be quantized one by one, in memory that a cache holds.
   template <class Rounding>
   static constexpr bool takesRows() {
-    return F::kOneRowOnly && detail::kRowByRow<Rounding>;
+    return F::kOneRowOnly && RoundingTraits<Rounding>::kRowByRow;
   }
 
   /// The same for an m x n matrix of which rowsOf(first, count) are rows, and `largest` is the largest magnitude.
@@ -91,18 +90,28 @@ class Packed<F> : public detail::VisitsFields<Packed<F>> {
     return packed;
   }
 
+  /// The matrix of codes and a grid that are there already: grid.rows() x grid.inputs().
+  static Packed assembled(const Grid<F>& grid, const CodeMatrix<Codebook>& codes) {
+    Packed packed(grid.rows(), grid.inputs());
+    packed.unit_ = grid.unit();
+    packed.store(0, grid, codes);
+    return packed;
+  }
+
   static std::string formatName() { return F::name(); }
   Index rows() const { return rows_; }
   Index cols() const { return cols_; }
 
   /// Codes in a row.
-  Index blocks() const { return ceilDiv(cols_, Codebook::kDim); }
+  Index codesInRow() const { return ceilDiv(cols_, Codebook::kDim); }
+  /// Groups in a row, each of which has a scale.
+  Index groups() const { return cols_ == 0 ? 0 : ceilDiv(codesInRow() * Codebook::kDim, groupWidth()); }
 
   /// The codes, unpacked.
   CodeMatrix<Codebook> codes() const {
-    CodeMatrix<Codebook> result(rows_, blocks());
+    CodeMatrix<Codebook> result(rows_, codesInRow());
     parallelFor(layout().blocks(), detail::kBlockRows * cols_, [&](Index block) {
-      layout().unpackBlock(codes_.data(), block, result.row(block * detail::kBlockRows).data(), blocks());
+      layout().unpackBlock(codes_.data(), block, result.row(block * detail::kBlockRows).data(), codesInRow());
     });
     return result;
   }
@@ -114,48 +123,71 @@ class Packed<F> : public detail::VisitsFields<Packed<F>> {
     return a;
   }
 
-  RowMatrixXf dequantized() const {
-    RowMatrixXf w(rows_, cols_);
-    dequantizeTo(w);
-    return w;
+  /// False also where a scale is negative or the unit is no power of two.
+  bool isValid() const {
+    int exponent;
+    return PackedBase<Packed>::isValid() && unit_ > 0 && std::frexp(unit_, &exponent) == 0.5f &&
+           std::none_of(scales_.begin(), scales_.end(), [](Scale scale) { return static_cast<float>(scale) < 0; });
   }
 
-  /// The same into memory that is there already, m x n.
-  void dequantizeTo(Eigen::Ref<RowMatrixXf> w) const {
-    parallelFor(layout().blocks(), 2 * detail::kBlockRows * cols_, [&](Index block) {
-      auto rows = w.middleRows(block * detail::kBlockRows, layout().rowsOf(block));
-      decodeRows(block, rows.data(), w.outerStride());
-      if (unit_ != 1) rows *= unit_;
+  // What the base asks for, in blocks of 16 rows.
+
+  void computeRows(Index first, Index count, Eigen::Ref<RowMatrixXf> w) const {
+    const Index first_block = first / detail::kBlockRows, end = first + count;
+    parallelFor(ceilDiv(end, detail::kBlockRows) - first_block, 2 * detail::kBlockRows * cols_, [&](Index i) {
+      const Index block = first_block + i, start = block * detail::kBlockRows;
+      const Index rows = layout().rowsOf(block);
+      if (start >= first && start + rows <= end) {
+        auto target = w.middleRows(start - first, rows);
+        decodeBlock(block, target.data(), w.outerStride());
+        if (unit_ != 1) target *= unit_;
+        return;
+      }
+      RowMatrixXf whole(rows, cols_);
+      decodeBlock(block, whole.data(), cols_);
+      const Index from = std::max(first, start), to = std::min(end, start + rows);
+      w.middleRows(from - first, to - from) = whole.middleRows(from - start, to - from) * unit_;
     });
   }
 
-  /// y = matrix * x, x: n x t, y: m x t. Activations are rounded only where a kernel for bytes exists: for codebooks
-  /// that have a TileCode, in groups of a multiple of 32 or whole rows. Others decode a block of rows at a time, then
-  /// use Eigen's product; Activations::kRoundedPerToken rounds for these too.
-  void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
-                Activations activations) const {
-    if constexpr (detail::TileCodebook<Codebook>) {
-      if (detail::hasKernel<Codebook>(groupWidth(), cols_)) {
-        detail::multiplyCodes(view(), activations, x.data(), cols_, x.cols(), x.outerStride(), y.data(),
-                              y.outerStride());
-        y *= unit_;
-        return;
-      }
-    }
-    if (activations == Activations::kRoundedPerToken) return multiplyDecoded(detail::roundedPerToken(x), y);
-    multiplyDecoded(x, y);
+  /// Activations are rounded only where a kernel for bytes exists: for codebooks that have a TileCode, in groups of a
+  /// multiple of 32 or whole rows. Others decode a block of rows at a time, then use Eigen's product;
+  /// Activations::kRoundedPerToken rounds for these too.
+  void computeProduct(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
+                      Activations activations) const {
+    multiplyBlocks(0, rows_, x, y.data(), y.outerStride(), activations);
   }
 
-  /// y += matrix^T * x; x: m x t, y: n x t. Few columns meet the codes as they are and without an allocation, where a
-  /// kernel exists; for many the matrix is decoded once.
-  void addTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+  void computeProductRows(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
+                          Eigen::Ref<Eigen::MatrixXf> y, Activations activations) const {
+    const Index start = first / detail::kBlockRows * detail::kBlockRows;
+    const Index end = std::min(ceilDiv(first + count, detail::kBlockRows) * detail::kBlockRows, rows_);
+    if (start == first && end == first + count) {
+      return multiplyBlocks(first, count, x, y.data() + first, y.outerStride(), activations);
+    }
+    Eigen::MatrixXf whole(end - start, x.cols());
+    multiplyBlocks(start, end - start, x, whole.data(), whole.outerStride(), activations);
+    y.middleRows(first, count) = whole.middleRows(first - start, count);
+  }
+
+  /// Few columns meet the codes as they are and without an allocation, where a kernel exists.
+  void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     if constexpr (detail::TileCodebook<Codebook>) {
       if (x.cols() <= detail::kFewColumns && detail::hasKernel<Codebook>(groupWidth(), cols_)) {
-        detail::addTransposed(view(), cols_, unit_, x.data(), x.cols(), x.outerStride(), y.data(), y.outerStride());
+        detail::addTransposed(view(0, rows_), cols_, unit_, x.data(), x.cols(), x.outerStride(), y.data(),
+                              y.outerStride());
         return;
       }
     }
-    y.noalias() += dequantized().transpose() * x;
+    y.noalias() += this->dequantized().transpose() * x;
+  }
+
+  template <class Self, class Visit>
+  static void fields(Self& self, const Visit& visit) {
+    visit("codes", self.codes_);
+    visit("scales", self.scales_);
+    if constexpr (hasZero()) visit("zeros", self.zeros_);
+    visit("unit", self.unit_);
   }
 
  private:
@@ -173,14 +205,30 @@ class Packed<F> : public detail::VisitsFields<Packed<F>> {
     unit_ = detail::storageUnit(largest);
   }
 
-  void multiplyDecoded(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
-    parallelFor(layout().blocks(), detail::kBlockRows * cols_ * (x.cols() + 2), [&](Index block) {
-      RowMatrixXf values(layout().rowsOf(block), cols_);
-      decodeRows(block, values.data(), cols_);
-      auto target = y.middleRows(block * detail::kBlockRows, values.rows());
-      target.noalias() = values * x;
-      target *= unit_;
-    });
+  /// The product of `count` rows from `first` on, which begin and, but for the last of the matrix, end with a block;
+  /// y: count x t.
+  void multiplyBlocks(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x, float* y, Index stride,
+                      Activations activations) const {
+    Eigen::Map<Eigen::MatrixXf, 0, Eigen::OuterStride<>> result(y, count, x.cols(), Eigen::OuterStride<>(stride));
+    if constexpr (detail::TileCodebook<Codebook>) {
+      if (detail::hasKernel<Codebook>(groupWidth(), cols_)) {
+        detail::multiplyCodes(view(first, count), activations, x.data(), cols_, x.cols(), x.outerStride(), y, stride);
+        result *= unit_;
+        return;
+      }
+    }
+    const auto multiplyDecoded = [&](const Eigen::Ref<const Eigen::MatrixXf>& operand) {
+      const Index first_block = first / detail::kBlockRows;
+      parallelFor(ceilDiv(count, detail::kBlockRows), detail::kBlockRows * cols_ * (x.cols() + 2), [&](Index i) {
+        RowMatrixXf values(layout().rowsOf(first_block + i), cols_);
+        decodeBlock(first_block + i, values.data(), cols_);
+        auto target = result.middleRows(i * detail::kBlockRows, values.rows());
+        target.noalias() = values * operand;
+        target *= unit_;
+      });
+    };
+    if (activations == Activations::kRoundedPerToken) return multiplyDecoded(detail::roundedPerToken(x));
+    multiplyDecoded(x);
   }
 
   static constexpr bool hasZero() {
@@ -188,24 +236,19 @@ class Packed<F> : public detail::VisitsFields<Packed<F>> {
     return false;
   }
 
-  friend class detail::VisitsFields<Packed<F>>;
-  template <class Self, class Visitor>
-  static void fields(Self& self, Visitor& visit) {
-    visit("codes", std::span(self.codes_));
-    visit("scales", std::span(self.scales_));
-    if constexpr (hasZero()) visit("zeros", std::span(self.zeros_));
-    visit("unit", std::span(&self.unit_, 1));
-  }
+  detail::TileLayout<Codebook> layout() const { return {rows_, codesInRow()}; }
+  Index groupWidth() const { return F::groupWidth(codesInRow() * Codebook::kDim); }
 
-  detail::TileLayout<Codebook> layout() const { return {rows_, blocks()}; }
-  Index groupWidth() const { return F::groupWidth(blocks() * Codebook::kDim); }
-  Index groups() const { return ceilDiv(blocks() * Codebook::kDim, groupWidth()); }
-
-  /// What kernels take; only where there is one for this width of groups.
-  detail::CodeView<Codebook, Scale> view() const {
-    return {layout(),        codes_.data(),
-            scales_.data(),  hasZero() ? zeros_.data() : nullptr,
-            !F::kOneRowOnly, groups() == 1 ? layout().tiles() : groupWidth() / detail::kTileColumns,
+  /// What kernels take of `count` rows from the first of a block on; only where there is one for this width of groups.
+  detail::CodeView<Codebook, Scale> view(Index first, Index count) const {
+    const Index block = first / detail::kBlockRows;
+    const Index scale = F::kOneRowOnly ? layout().scaleAt(block, 0, groups()) : 0;
+    return {{count, codesInRow()},
+            codes_.data() + layout().at(block, 0),
+            scales_.data() + scale,
+            hasZero() ? zeros_.data() + scale : nullptr,
+            !F::kOneRowOnly,
+            groups() == 1 ? layout().tiles() : groupWidth() / detail::kTileColumns,
             groups()};
   }
 
@@ -223,49 +266,56 @@ class Packed<F> : public detail::VisitsFields<Packed<F>> {
 
   /// Quantizes w, the rows from a block on.
   template <class Rounding>
-  void roundRows(Index firstBlock, RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+  void roundRows(Index first_block, RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
     if (unit_ != 1) w /= unit_;
-    Grid<F> grid(w.rows(), w.cols(), options.fit);
+    Grid<F> grid(w.rows(), w.cols(), options.fit, unit_);
     if (grid.cols() > grid.inputs()) {
       w.conservativeResize(Eigen::NoChange, grid.cols());
       w.rightCols(grid.cols() - grid.inputs()).setZero();
     }
-    CodeMatrix<Codebook> codes(w.rows(), blocks());
-    rounding.round(w, grid, codes);
-    storeAffine(firstBlock * detail::kBlockRows, grid);
-    parallelFor(ceilDiv(w.rows(), detail::kBlockRows), 2 * detail::kBlockRows * cols_, [&](Index block) {
-      layout().packBlock(codes.row(block * detail::kBlockRows).data(), blocks(), firstBlock + block, codes_.data());
+    CodeMatrix<Codebook> codes(w.rows(), codesInRow());
+    roundInto(rounding, w, grid, codes);
+    store(first_block, grid, codes);
+  }
+
+  /// Packs codes and their grid as the rows from a block on.
+  void store(Index first_block, const Grid<F>& grid, const CodeMatrix<Codebook>& codes) {
+    storeAffine(first_block * detail::kBlockRows, grid);
+    std::uint8_t* bytes = codes_.writable().data();
+    parallelFor(ceilDiv(codes.rows(), detail::kBlockRows), 2 * detail::kBlockRows * cols_, [&](Index block) {
+      layout().packBlock(codes.row(block * detail::kBlockRows).data(), codesInRow(), first_block + block, bytes);
     });
   }
 
-  void storeAffine(Index firstRow, const Grid<F>& grid) {
+  void storeAffine(Index first_row, const Grid<F>& grid) {
+    const auto scales = scales_.writable(), zeros = zeros_.writable();
     for (Index row = 0; row < (F::kOneRowOnly ? grid.rows() : 1); ++row) {
       for (Index group = 0; group < groups(); ++group) {
         const Affine& a = grid.affine(row, group);
-        const std::size_t at = scaleAt(firstRow + row, group);
-        scales_[at] = static_cast<Scale>(a.scale);
-        if constexpr (hasZero()) zeros_[at] = static_cast<Scale>(a.zero);
+        const std::size_t at = scaleAt(first_row + row, group);
+        scales[at] = static_cast<Scale>(a.scale);
+        if constexpr (hasZero()) zeros[at] = static_cast<Scale>(a.zero);
       }
     }
   }
 
   /// The rows of a block, cols() numbers each and `stride` apart, in units of unit_.
-  void decodeRows(Index block, float* values, Index stride) const {
+  void decodeBlock(Index block, float* values, Index stride) const {
     if constexpr (detail::TileCodebook<Codebook>) {
       if (detail::hasKernel<Codebook>(groupWidth(), cols_)) {
-        detail::decodeBlock(view(), block, cols_, values, stride);
+        detail::decodeBlock(view(0, rows_), block, cols_, values, stride);
         return;
       }
     }
-    const Index rows = layout().rowsOf(block), padded = blocks() * Codebook::kDim;
-    std::vector<Code> codes(static_cast<std::size_t>(rows * blocks()));
+    const Index rows = layout().rowsOf(block), padded = codesInRow() * Codebook::kDim;
+    std::vector<Code> codes(static_cast<std::size_t>(rows * codesInRow()));
     std::vector<float> whole(static_cast<std::size_t>(padded));
-    layout().unpackBlock(codes_.data(), block, codes.data(), blocks());
+    layout().unpackBlock(codes_.data(), block, codes.data(), codesInRow());
     for (Index row = 0; row < rows; ++row) {
       for (Index group = 0; group < groups(); ++group) {
         const Index first = group * groupWidth() / Codebook::kDim;
-        const Index count = std::min(groupWidth() / Codebook::kDim, blocks() - first);
-        decodeRun<Codebook>(codes.data() + row * blocks() + first, count,
+        const Index count = std::min(groupWidth() / Codebook::kDim, codesInRow() - first);
+        decodeRun<Codebook>(codes.data() + row * codesInRow() + first, count,
                             storedAffine(block * detail::kBlockRows + row, group),
                             whole.data() + first * Codebook::kDim);
       }
@@ -274,9 +324,8 @@ class Packed<F> : public detail::VisitsFields<Packed<F>> {
   }
 
   Index rows_, cols_;
-  detail::AlignedVector<std::uint8_t> codes_;
-  std::vector<Scale> scales_;
-  std::vector<Scale> zeros_;
+  StoredArray<std::uint8_t> codes_;
+  StoredArray<Scale> scales_, zeros_;
   float unit_ = 1;
 };
 

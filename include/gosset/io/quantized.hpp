@@ -18,6 +18,7 @@
 #include <system_error>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 // Packed matrices in safetensors files. The matrix `name` is kept as one tensor of rank 1 for each of its arrays,
@@ -38,67 +39,41 @@ inline constexpr int kPackedVersion = 2;
 
 namespace detail {
 
-/// Stands for any visitor of a packed matrix's arrays.
-struct FieldVisitor {
-  template <class T>
-  void operator()(std::string_view, std::span<T>) const {}
-};
-
+/// The types of stored numbers.
 template <class T>
 concept FieldScalar = std::same_as<T, std::int8_t> || std::same_as<T, std::uint8_t> || std::same_as<T, std::uint16_t> ||
     std::same_as<T, std::uint32_t> || std::same_as<T, std::uint64_t> || StorageScalar<T>;
-
-}  // namespace detail
-
-/// A matrix in packed form, as storage:
-///   P::shaped(rows, cols)   one of that shape, its arrays of the right lengths and zero
-///   P::formatName()         the format's name, stable
-///   rows(), cols()
-///   visitFields(visit)      calls visit(name, span) for each array, const and not; numbers are unsigned integers of 8
-///                           to 64 bits, signed bytes, or 16- and 32-bit floats; names are unique
-/// and optionally
-///   P::shaped(rows, cols, lengths)  where the lengths of some arrays do not follow from the shape, see core/packed.hpp
-///   isValid()               whether the arrays' contents make sense, where not every pattern of bits does
-template <class P>
-concept PackedMatrix = requires(const P& packed, P& writable, Index n) {
-  { P::shaped(n, n) } -> std::same_as<P>;
-  { P::formatName() } -> std::convertible_to<std::string>;
-  { packed.rows() } -> std::convertible_to<Index>;
-  { packed.cols() } -> std::convertible_to<Index>;
-  packed.visitFields(detail::FieldVisitor{});
-  writable.visitFields(detail::FieldVisitor{});
-};
-
-/// Something that holds a packed matrix and can be made from one, as QuantizedMatrix<Format> does.
-template <class M>
-concept HoldsPacked = requires(const M& matrix) {
-  requires PackedMatrix<std::remove_cvref_t<decltype(matrix.packed())>>;
-  requires std::constructible_from<M, std::remove_cvref_t<decltype(matrix.packed())>>;
-};
-
-namespace detail {
 
 inline std::string packedKey(std::string_view name, std::string_view what) {
   return concat("gosset.", name, ".", what);
 }
 
-template <PackedMatrix P, class AddField>
-void addPackedFields(SafetensorsWriter& writer, std::string_view name, const P& packed, AddField&& addField) {
+/// visitFields(visit) calls visit(name, span) for each array; addField(name, shape, span) adds one.
+template <class VisitFields, class AddField>
+void addPackedFields(SafetensorsWriter& writer, std::string_view name, const std::string& format, Index rows,
+                     Index cols, const VisitFields& visitFields, const AddField& addField) {
   // Ask first, so that a clash leaves the writer as it was.
-  packed.visitFields([&]<class T>(std::string_view field, std::span<T>) {
+  visitFields([&]<class T>(std::string_view field, std::span<T>) {
     require(!writer.contains(concat(name, ".", field)), "name: tensor ", printable(concat(name, ".", field)),
             " was added before");
   });
-  packed.visitFields([&]<class T>(std::string_view field, std::span<T> values) {
+  visitFields([&]<class T>(std::string_view field, std::span<T> values) {
     static_assert(FieldScalar<std::remove_const_t<T>>,
                   "a packed matrix stores unsigned integers and 16- or 32-bit floats");
     addField(concat(name, ".", field), std::vector<Index>{static_cast<Index>(values.size())},
              std::span<const T>(values));
   });
-  writer.setMetadata(packedKey(name, "format"), std::string(P::formatName()));
+  writer.setMetadata(packedKey(name, "format"), format);
   writer.setMetadata(packedKey(name, "version"), std::to_string(kPackedVersion));
-  writer.setMetadata(packedKey(name, "rows"), std::to_string(packed.rows()));
-  writer.setMetadata(packedKey(name, "cols"), std::to_string(packed.cols()));
+  writer.setMetadata(packedKey(name, "rows"), std::to_string(rows));
+  writer.setMetadata(packedKey(name, "cols"), std::to_string(cols));
+}
+
+/// Adds copies of the arrays to `writer`.
+inline auto copiesInto(SafetensorsWriter& writer) {
+  return [&writer]<class T>(const std::string& field, std::vector<Index> shape, std::span<const T> values) {
+    writer.add<T>(field, std::move(shape), values);
+  };
 }
 
 inline const std::string& packedEntry(const SafetensorsFile& file, std::string_view name, std::string_view what) {
@@ -149,19 +124,20 @@ inline void checkPackedShape(const SafetensorsFile& file, std::string_view name,
 /// Adds a copy of a packed matrix to what `writer` will write. Throws std::invalid_argument where a name is taken.
 template <PackedMatrix P>
 void addPacked(SafetensorsWriter& writer, std::string_view name, const P& packed) {
-  detail::addPackedFields(writer, name, packed,
-                          [&]<class T>(const std::string& field, std::vector<Index> shape, std::span<const T> values) {
-                            writer.add<T>(field, std::move(shape), values);
-                          });
+  detail::addPackedFields(
+      writer, name, P::formatName(), packed.rows(), packed.cols(),
+      [&](const auto& visit) { packed.visitFields(visit); }, detail::copiesInto(writer));
 }
 
 /// As addPacked(), without the copy: `packed` must stay as it is until the last write().
 template <PackedMatrix P>
 void addPackedView(SafetensorsWriter& writer, std::string_view name, const P& packed) {
-  detail::addPackedFields(writer, name, packed,
-                          [&]<class T>(const std::string& field, std::vector<Index> shape, std::span<const T> values) {
-                            writer.addView<T>(field, std::move(shape), values);
-                          });
+  detail::addPackedFields(
+      writer, name, P::formatName(), packed.rows(), packed.cols(),
+      [&](const auto& visit) { packed.visitFields(visit); },
+      [&writer]<class T>(const std::string& field, std::vector<Index> shape, std::span<const T> values) {
+        writer.addView<T>(field, std::move(shape), values);
+      });
 }
 template <PackedMatrix P>
 void addPackedView(SafetensorsWriter& writer, std::string_view name, const P&& packed) = delete;
@@ -173,13 +149,44 @@ inline std::optional<std::string> packedFormat(const SafetensorsFile& file, std:
   return found->second;
 }
 
+/// Whether what is read is a copy, or shows the file's memory, which then stays mapped as long as the matrix lives.
+enum class PackedAccess { kCopy, kView };
+
+namespace detail {
+
+/// Fills one array from the file's tensor: checks type and length, then copies or shows it. What is not aligned for its
+/// type is copied in any case.
+template <class Field>
+void readPackedField(const SafetensorsFile& file, const std::string& tensor, Index rows, Index cols,
+                     PackedAccess access, Field& field) {
+  using T = typename decltype(fieldValues(std::as_const(field)))::value_type;
+  static_assert(FieldScalar<T>, "a packed matrix stores unsigned integers and 16- or 32-bit floats");
+  const TensorInfo& info = file.info(tensor);
+  const std::vector<Index> shape = {static_cast<Index>(fieldSize(field))};
+  if (info.dtype != dtypeOf<T>() || info.shape != shape) {
+    file.fail(tensor, "expected ", dtypeName(dtypeOf<T>()), " of shape ", listText(std::span(shape)), " in a ", rows,
+              " x ", cols, " matrix, the file holds ", dtypeName(info.dtype), " of shape ",
+              listText(std::span(info.shape)));
+  }
+  const std::span<const std::byte> bytes = file.data(tensor);
+  if (bytes.empty()) return;
+  if constexpr (requires { field.show(std::span<const T>(), file.keeper()); }) {
+    if (access == PackedAccess::kView && reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(T) == 0) {
+      return field.show({reinterpret_cast<const T*>(bytes.data()), bytes.size() / sizeof(T)}, file.keeper());
+    }
+  }
+  std::memcpy(writableValues(field).data(), bytes.data(), bytes.size());
+}
+
+}  // namespace detail
+
 /// Reads the packed matrix `name`. Throws FormatError, which names the matrix or the tensor and its byte, where it is
-/// not there, has another format or version, or its arrays do not fit its shape; memory is asked for only when the
-/// file has bytes enough to fill it.
+/// not there, has another format or version, its arrays do not fit its shape or hold what makes no sense; memory is
+/// asked for only when the file has bytes enough to fill it.
 template <PackedMatrix P>
-P readPacked(const SafetensorsFile& file, std::string_view name) {
+P readPacked(const SafetensorsFile& file, std::string_view name, PackedAccess access = PackedAccess::kCopy) {
   const std::string& format = detail::packedEntry(file, name, "format");
-  if (format != std::string(P::formatName())) {
+  if (!sameFormat(format, P::formatName())) {
     detail::fileError(file.path(), "packed matrix ", detail::printable(name), ": expected the format ",
                       detail::printable(P::formatName()), ", the file holds ", detail::printable(format));
   }
@@ -192,40 +199,63 @@ P readPacked(const SafetensorsFile& file, std::string_view name) {
   const Index cols = detail::packedNumber(file, name, "cols");
   detail::checkPackedShape(file, name, rows, cols);
 
-  P packed = detail::shapedFor<P>(rows, cols, [&](std::string_view field) {
+  const FieldLengths lengths = [&](std::string_view field) {
     const std::vector<Index>& shape = file.info(detail::concat(name, ".", field)).shape;
     return shape.size() == 1 ? shape.front() : 0;
+  };
+  P packed = [&] {
+    if (access == PackedAccess::kCopy) return P::shaped(rows, cols, lengths);
+    const detail::DeferredArrays deferred;
+    return P::shaped(rows, cols, lengths);
+  }();
+  P::fields(packed, [&](std::string_view field, auto& values) {
+    detail::readPackedField(file, detail::concat(name, ".", field), rows, cols, access, values);
   });
-  packed.visitFields([&]<class T>(std::string_view field, std::span<T> values) {
-    static_assert(detail::FieldScalar<T>, "a packed matrix stores unsigned integers and 16- or 32-bit floats");
-    const std::string tensor = detail::concat(name, ".", field);
-    const TensorInfo& info = file.info(tensor);
-    const std::vector<Index> shape = {static_cast<Index>(values.size())};
-    if (info.dtype != dtypeOf<T>() || info.shape != shape) {
-      file.fail(tensor, "expected ", dtypeName(dtypeOf<T>()), " of shape ", detail::listText(std::span(shape)),
-                " in a ", rows, " x ", cols, " matrix, the file holds ", dtypeName(info.dtype), " of shape ",
-                detail::listText(std::span(info.shape)));
-    }
-    if (!values.empty()) std::memcpy(values.data(), file.data(tensor).data(), values.size_bytes());
-  });
-  if (!detail::isValid(packed)) {
-    detail::fileError(file.path(), "packed matrix ", detail::printable(name), ": its codes are none of ",
-                      detail::printable(format));
+  if (!packed.isValid()) {
+    detail::fileError(file.path(), "packed matrix ", detail::printable(name),
+                      ": its arrays hold numbers that make no sense in ", detail::printable(format));
   }
   return packed;
 }
 
 /// Adds a copy of a quantized matrix to what `writer` will write, as addPacked() does.
-template <HoldsPacked M>
-void addQuantized(SafetensorsWriter& writer, std::string_view name, const M& matrix) {
+template <Format F>
+void addQuantized(SafetensorsWriter& writer, std::string_view name, const QuantizedMatrix<F>& matrix) {
   addPacked(writer, name, matrix.packed());
+}
+/// Errors: also where the matrix is empty and of no format.
+inline void addQuantized(SafetensorsWriter& writer, std::string_view name, const AnyMatrix& matrix) {
+  const AnyPacked& packed = matrix.packed();
+  detail::addPackedFields(
+      writer, name, packed.formatName(), packed.rows(), packed.cols(),
+      [&](const auto& visit) {
+        packed.visitFields([&](std::string_view field, const AnyField& values) {
+          std::visit([&](auto span) { visit(field, span); }, values);
+        });
+      },
+      detail::copiesInto(writer));
 }
 
 /// Reads a quantized matrix, such as readQuantized<QuantizedMatrix<Format>>(file, "weight"); throws as readPacked().
-template <HoldsPacked M>
-M readQuantized(const SafetensorsFile& file, std::string_view name) {
-  using P = std::remove_cvref_t<decltype(std::declval<const M&>().packed())>;
-  return M(readPacked<P>(file, name));
+template <class M>
+M readQuantized(const SafetensorsFile& file, std::string_view name, PackedAccess access = PackedAccess::kCopy) {
+  return M(readPacked<Packed<typename M::Format>>(file, name, access));
+}
+
+/// Reads a quantized matrix in whatever format the file has it, of those in a list; unless asked otherwise it shows the
+/// file's memory rather than a copy, which stays mapped as long as the matrix or a copy of it lives.
+/// Throws FormatError where the list lacks the file's format (the text says which it has), and as readPacked().
+template <class List>
+AnyMatrix readAny(const SafetensorsFile& file, std::string_view name, PackedAccess access = PackedAccess::kView) {
+  const std::string& format = detail::packedEntry(file, name, "format");
+  auto result = List::visit(format, [&]<class F>(std::type_identity<F>) {
+    return AnyMatrix(QuantizedMatrix<F>(readPacked<Packed<F>>(file, name, access)));
+  });
+  if (!result) {
+    detail::fileError(file.path(), "packed matrix ", detail::printable(name), ": it has the format ",
+                      detail::printable(format), ", which is not among those known here: ", List::text());
+  }
+  return *std::move(result);
 }
 
 }  // namespace gosset

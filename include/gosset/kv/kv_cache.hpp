@@ -39,10 +39,14 @@ namespace gosset {
 ///
 /// A copy is independent. const functions may be called from several threads.
 template <class KeyFormat, class ValueFormat = KeyFormat>
-class KvCache : public detail::VisitsFields<KvCache<KeyFormat, ValueFormat>> {
+class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
   static_assert(Format<KeyFormat> && Format<ValueFormat>,
                 "KvCache<KeyFormat, ValueFormat>: each is a format that quantize<Format>(W) takes: a codebook, a "
                 "codebook in PerTensor, PerChannel or Grouped, a wrapper around one of these, or a float type");
+  static_assert(
+      Packed<KeyFormat>::kNeeds == 0 && Packed<ValueFormat>::kNeeds == 0,
+      "KvCache<KeyFormat, ValueFormat>: a cache rounds to nearest, so a format cannot be in it that takes scales "
+      "or columns from its rounding, such as ChannelScaled or MixedColumns");
 
  public:
   /// Errors: std::invalid_argument as validate(shape) and validate(options) say.
@@ -191,15 +195,14 @@ class KvCache : public detail::VisitsFields<KvCache<KeyFormat, ValueFormat>> {
            a.values_.image() == b.values_.image();
   }
 
- private:
-  friend class detail::VisitsFields<KvCache<KeyFormat, ValueFormat>>;
   /// "keys.codes" and the like: block after block, head after head, then the window.
-  template <class Self, class Visitor>
-  static void fields(Self& self, Visitor& visit) {
-    detail::visitWithin("keys.", self.keys_, visit);
-    detail::visitWithin("values.", self.values_, visit);
+  template <class Self, class Visit>
+  static void fields(Self& self, const Visit& visit) {
+    visitWithin("keys.", self.keys_, visit);
+    visitWithin("values.", self.values_, visit);
   }
 
+ private:
   template <class Derived>
   void checkWidth(const char* name, const Eigen::DenseBase<Derived>& tokens) const {
     detail::require(tokens.cols() == shape_.kvWidth(), "KvCache::append: expected ", name,

@@ -121,7 +121,7 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   /// weights x (tokens x t).
   void addProduct(Index index, Index head, const Eigen::Ref<const Eigen::MatrixXf>& x,
                   Eigen::Ref<Eigen::MatrixXf> y) const {
-    inBlock(index, [&](const auto& heads) { addTransposedProduct(heads[static_cast<std::size_t>(head)], x, y); });
+    inBlock(index, [&](const auto& heads) { heads[static_cast<std::size_t>(head)].addTransposed(x, y); });
   }
 
   /// The same for the window: y = (its keys) x, and y += (its values)^T x.
@@ -163,7 +163,7 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   Index bytes() const {
     Index bytes = static_cast<Index>(window_.size() * sizeof(WindowScalar));
     if (Storage::kRotated) bytes += static_cast<Index>(sizeof(seed_));
-    forAll([&](const auto& packed) { bytes += storedBytes(packed); });
+    forAll([&](const auto& packed) { bytes += packed.bytes(); });
     return bytes;
   }
 
@@ -196,29 +196,28 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   /// False where a file holds codes that mean nothing, or a window of numbers that are not finite.
   bool isValid() const {
     bool valid = windowMap().template cast<float>().allFinite();
-    forAll([&](const auto& packed) { valid = valid && gosset::detail::isValid(packed); });
+    forAll([&](const auto& packed) { valid = valid && packed.isValid(); });
     return valid;
   }
 
   static std::string formatName() { return Packed<Format>::formatName(); }
 
- private:
-  using WindowMatrix = Eigen::Matrix<WindowScalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-  Eigen::Map<const WindowMatrix> windowMap() const { return {window_.data(), windowTokens(), shape_.kvWidth()}; }
-
-  friend class VisitsFields<KvStream<Format, kSide>>;
   /// The arrays of each block and head in turn, of staged ones as "staged.codes" and the like, then the window.
-  template <class Self, class Visitor>
-  static void fields(Self& self, Visitor& visit) {
+  template <class Self, class Visit>
+  static void fields(Self& self, const Visit& visit) {
     for (auto& heads : self.blocks_) {
-      for (auto& packed : heads) packed.visitFields(visit);
+      for (auto& packed : heads) visitWithin("", packed, visit);
     }
     for (auto& heads : self.staged_) {
       for (auto& packed : heads) visitWithin("staged.", packed, visit);
     }
-    visit("window", std::span(self.window_));
+    visit("window", self.window_);
   }
+
+ private:
+  using WindowMatrix = Eigen::Matrix<WindowScalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+  Eigen::Map<const WindowMatrix> windowMap() const { return {window_.data(), windowTokens(), shape_.kvWidth()}; }
 
   Index packedBlocks() const { return static_cast<Index>(blocks_.size()); }
 

@@ -8,6 +8,7 @@
 #include <gosset/format/per_tensor.hpp>
 #include <gosset/format/plain.hpp>
 #include <gosset/matrix/quantized_matrix.hpp>
+#include <gosset/matrix/refusal.hpp>
 #include <gosset/rounding/nearest.hpp>
 #include <gosset/scale/options.hpp>
 
@@ -22,6 +23,25 @@ namespace detail {
 template <class Matrix>
 inline constexpr bool kInMemory = (Matrix::Flags & Eigen::DirectAccessBit) != 0;
 
+template <class Format, class Derived, class Rounding>
+QuantizedMatrix<Format> quantizeUnchecked(const Eigen::DenseBase<Derived>& w, const Rounding& rounding,
+                                          const QuantizeOptions& options) {
+  validate(options.fit);
+  const auto& matrix = w.derived().matrix();
+  if constexpr (requires { requires Packed<Format>::template takesRows<Rounding>(); } &&
+                kInMemory<std::remove_cvref_t<decltype(matrix)>>) {
+    const float largest = largestMagnitude(matrix);
+    if (!std::isnan(largest)) {
+      const auto rowsOf = [&](Index first, Index count) {
+        return matrix.middleRows(first, count).template cast<float>();
+      };
+      return QuantizedMatrix<Format>(
+          Packed<Format>::quantizeRows(w.rows(), w.cols(), largest, rowsOf, rounding, options));
+    }
+  }
+  return QuantizedMatrix<Format>(Packed<Format>::quantize(finiteFloats("quantize", w), rounding, options));
+}
+
 }  // namespace detail
 
 /// Quantizes W (m x n, out x in; any dense expression of float, double, half or bfloat16, in either order).
@@ -35,26 +55,11 @@ inline constexpr bool kInMemory = (Matrix::Flags & Eigen::DirectAccessBit) != 0;
 template <class Format, class Derived, class Rounding = Nearest>
 [[nodiscard]] QuantizedMatrix<Format> quantize(const Eigen::DenseBase<Derived>& w, const Rounding& rounding = {},
                                                const QuantizeOptions& options = {}) {
-  static_assert(
-      gosset::Format<Format>,
-      "quantize<Format>: Format is a codebook, a codebook in PerTensor, PerChannel or Grouped, a wrapper such as "
-      "Incoherent around one of these, or a float type");
   static_assert(DenseExpression<Derived>,
                 "quantize<Format>(W): W must hold float, double, Eigen::half or Eigen::bfloat16");
-  validate(options.fit);
-  const auto& matrix = w.derived().matrix();
-  if constexpr (requires { requires Packed<Format>::template takesRows<Rounding>(); } &&
-                detail::kInMemory<std::remove_cvref_t<decltype(matrix)>>) {
-    const float largest = detail::largestMagnitude(matrix);
-    if (!std::isnan(largest)) {
-      const auto rowsOf = [&](Index first, Index count) {
-        return matrix.middleRows(first, count).template cast<float>();
-      };
-      return QuantizedMatrix<Format>(
-          Packed<Format>::quantizeRows(w.rows(), w.cols(), largest, rowsOf, rounding, options));
-    }
+  if constexpr (detail::accepted<Format, Rounding>()) {
+    return detail::quantizeUnchecked<Format>(w, rounding, options);
   }
-  return QuantizedMatrix<Format>(Packed<Format>::quantize(detail::finiteFloats("quantize", w), rounding, options));
 }
 
 }  // namespace gosset

@@ -4,8 +4,8 @@
 #include <gosset/core/error.hpp>
 #include <gosset/format/concepts.hpp>
 #include <gosset/matrix/eigen_product.hpp>
+#include <gosset/matrix/transposed.hpp>
 
-#include <cstring>
 #include <ostream>
 #include <string>
 #include <utility>
@@ -13,9 +13,10 @@
 
 namespace gosset {
 
-/// An m x n matrix kept in a format, usable in Eigen expressions: y = q * x, y.noalias() += q * x, for vectors and
-/// matrices x. It behaves as the dense matrix dequantized() would, up to the rounding of the activations: to 8 bits in
-/// groups of 32 unless setActivations() asks for floats, which changes a product by less than 1% of its norm.
+/// An m x n matrix kept in a format, usable in Eigen expressions: y = q * x, y.noalias() += q * x, q.transpose() * x,
+/// for vectors and matrices x. It behaves as the dense matrix dequantized() would, up to the rounding of the
+/// activations: to 8 bits in groups of 32 unless setActivations() asks for floats, which changes a product by less than
+/// 1% of its norm.
 ///
 /// As with any Eigen product, `auto y = q * x` is an expression that refers to q and x; on a temporary q the product is
 /// computed at once.
@@ -40,6 +41,9 @@ class QuantizedMatrix : public Eigen::EigenBase<QuantizedMatrix<Format_>> {
     IsRowMajor = false
   };
 
+  /// Empty, 0 x 0.
+  QuantizedMatrix() = default;
+
   /// Takes over what quantize() or a file made.
   explicit QuantizedMatrix(Packed<Format> packed) : packed_(std::move(packed)) {}
 
@@ -51,25 +55,30 @@ class QuantizedMatrix : public Eigen::EigenBase<QuantizedMatrix<Format_>> {
 
   /// The same into memory that is there already: new memory costs more than the decoding.
   /// Errors: std::invalid_argument where w is not m x n.
-  void dequantizeTo(Eigen::Ref<RowMatrixXf> w) const {
-    detail::require(w.rows() == rows() && w.cols() == cols(), "QuantizedMatrix::dequantizeTo: expected a matrix of ",
-                    rows(), " x ", cols(), ", got ", w.rows(), " x ", w.cols());
-    if constexpr (requires { packed_.dequantizeTo(w); }) {
-      packed_.dequantizeTo(w);
-    } else {
-      w = packed_.dequantized();
-    }
-  }
+  void dequantizeTo(Eigen::Ref<RowMatrixXf> w) const { packed_.dequantizeTo(w); }
+
+  /// Row i as floats, n numbers, such as an embedding. Where hasIndependentRows() is false it reads the whole matrix,
+  /// and equals that row of dequantized() but for the rounding of sums. Errors: std::invalid_argument where there is no
+  /// such row.
+  Eigen::RowVectorXf row(Index i) const { return packed_.row(i); }
+
+  /// Whether a row can be had without the others: not in a format that mixes them, such as Incoherent.
+  static constexpr bool hasIndependentRows() { return Packed<Format>::kRowsIndependent; }
 
   /// Bytes kept: codes, scales, zero points, seeds, side data, and the padding of each.
-  Index bytes() const { return storedBytes(packed_); }
+  Index bytes() const { return packed_.bytes(); }
 
-  /// 8 * bytes() / (m n): everything counted.
+  /// 8 * bytes() / (m n): everything counted; 0 for an empty matrix.
   double bitsPerWeight() const {
-    return 8.0 * static_cast<double>(bytes()) / (static_cast<double>(rows()) * static_cast<double>(cols()));
+    const double weights = static_cast<double>(rows()) * static_cast<double>(cols());
+    return weights > 0 ? 8.0 * static_cast<double>(bytes()) / weights : 0.0;
   }
 
-  const Packed<Format>& packed() const { return packed_; }
+  /// Whether all memory is its own; false for a view of a mapped file.
+  bool owns() const { return packed_.owns(); }
+
+  const Packed<Format>& packed() const& { return packed_; }
+  Packed<Format> packed() && { return std::move(packed_); }
 
   /// What products do with their operand: round it to 8 bits where that is faster (the default), take it as it is, or
   /// round it with one scale a token.
@@ -78,9 +87,24 @@ class QuantizedMatrix : public Eigen::EigenBase<QuantizedMatrix<Format_>> {
   void setActivations(Activations activations) { activations_ = activations; }
 
   /// y (m x t) = q * x (n x t), what operator* comes down to; x and y must not overlap.
+  /// Errors: std::invalid_argument where a shape does not fit.
   void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     packed_.multiply(x, y, activations_);
   }
+
+  /// The rows [first, first + count) of q * x into those rows of y, m x t, in the calling thread alone: so that a
+  /// caller's own threads can share the rows out, best kRowBlock at a time. The same bits as multiply(). Where
+  /// hasIndependentRows() is false each call costs as much as the whole product.
+  /// Errors: std::invalid_argument where a shape or the rows do not fit.
+  void multiplyRows(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
+                    Eigen::Ref<Eigen::MatrixXf> y) const {
+    packed_.multiplyRows(first, count, x, y, activations_);
+  }
+
+  /// The transposed matrix, for products: q.transpose() * x, x: m x t. Activations are taken as they are. That of a
+  /// temporary keeps it.
+  Transposed<const QuantizedMatrix&> transpose() const& { return Transposed<const QuantizedMatrix&>(*this); }
+  Transposed<QuantizedMatrix> transpose() && { return Transposed<QuantizedMatrix>(std::move(*this)); }
 
   /// q * x for any dense x of n rows. Float operands give an Eigen product; others are computed in float and come back
   /// in their own scalar type.
@@ -97,6 +121,12 @@ class QuantizedMatrix : public Eigen::EigenBase<QuantizedMatrix<Format_>> {
   auto operator*(const Rhs& x) const&& {
     checkProduct(x);
     return evaluated(x);
+  }
+
+  /// x * q for any dense x of m columns, in x's scalar type; as transpose() has it.
+  template <DenseExpression Lhs>
+  friend auto operator*(const Lhs& x, const QuantizedMatrix& q) {
+    return detail::timesPacked(x, q);
   }
 
   /// Equal in shape and in every stored bit.

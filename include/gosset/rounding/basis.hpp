@@ -1,17 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/types.hpp>
+#include <gosset/rounding/hessian.hpp>
+
+#include <functional>
+#include <utility>
+#include <vector>
+
+// Formats put the inputs of a matrix into another basis, W' = W T^-1 and x' = T x, and hand on a rounding that still
+// speaks of x. What a rounding knows of its inputs, a Hessian or activations, follows them there.
 namespace gosset {
 
-/// A rounding for a matrix whose inputs a format has put into another basis, W' = W T^-1: `change` turns the Hessian H
-/// of the inputs into T H T^T in place. Roundings that look at no Hessian stay as they are.
-template <class Rounding, class Change>
-Rounding inBasis(const Rounding& rounding, const Change& change) {
+/// A change of basis x' = T x of the n inputs of a matrix, as what it does to what is known of them; both in place.
+struct BasisChange {
+  std::function<void(Eigen::MatrixXd& h)> hessian;  ///< H becomes T H T^T, n x n
+  std::function<void(RowMatrixXf& x)> tokens;       ///< X becomes X T^T, t x n, tokens x in
+};
+
+/// A rounding for a matrix whose inputs are in another basis. Roundings that know nothing of the inputs stay as they
+/// are; the others have inBasis(change).
+template <class Rounding>
+Rounding inBasis(const Rounding& rounding, const BasisChange& change) {
   if constexpr (requires { rounding.inBasis(change); }) {
     return rounding.inBasis(change);
   } else {
     return rounding;
   }
 }
+
+/// A Hessian and the changes of basis that formats around the codes have asked for; they are applied when it is used,
+/// so that one array serves from there to the factorization. What a rounding of your own keeps of a Hessian.
+class BasisHessian {
+ public:
+  explicit BasisHessian(Hessian hessian) : hessian_(std::move(hessian)) {}
+
+  BasisHessian inBasis(const BasisChange& change) const {
+    BasisHessian result = *this;
+    result.changes_.push_back(change.hessian);
+    return result;
+  }
+
+  Index size() const { return hessian_.size(); }
+  double tokens() const { return hessian_.tokens(); }
+
+  /// H in the basis asked for, n x n.
+  Eigen::MatrixXd matrix() const {
+    Eigen::MatrixXd h = hessian_.matrix();
+    for (const auto& change : changes_) change(h);
+    return h;
+  }
+
+ private:
+  Hessian hessian_;
+  std::vector<std::function<void(Eigen::MatrixXd&)>> changes_;
+};
 
 }  // namespace gosset

@@ -2,12 +2,9 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
-#include <gosset/rounding/basis.hpp>
+#include <gosset/rounding/concepts.hpp>
 #include <gosset/rounding/hessian.hpp>
-#include <gosset/rounding/ldl.hpp>
-#include <gosset/rounding/ldlq.hpp>
 #include <gosset/rounding/nearest.hpp>
-#include <gosset/scale/grid.hpp>
 
 #include <cmath>
 #include <utility>
@@ -25,11 +22,11 @@ namespace gosset {
 /// Source: Kim et al., "SqueezeLLM", ICML 2024, section 4.2, and Dettmers et al., "SpQR", ICLR 2024, section 3, for
 /// sparse numbers by sensitivity; the measure is the diagonal of the layer's Hessian, as in LeCun et al., "Optimal
 /// Brain Damage", 1989.
-template <class Rounding = Nearest>
-class BySensitivity {
+template <class Inner = Nearest>
+class BySensitivity : public RoundingWrapper<BySensitivity<Inner>, Inner> {
  public:
-  explicit BySensitivity(const Hessian& hessian, Rounding rounding = {})
-      : hessian_(hessian), rounding_(std::move(rounding)) {}
+  explicit BySensitivity(const Hessian& hessian, Inner rounding = {})
+      : RoundingWrapper<BySensitivity<Inner>, Inner>(std::move(rounding)), hessian_(hessian) {}
 
   /// What numbers of each of n inputs count, relative to the largest: sqrt(H_jj / max H_jj); all 1 where H is zero.
   Eigen::VectorXf outlierWeights(Index n) const {
@@ -38,24 +35,13 @@ class BySensitivity {
     const Eigen::VectorXd diagonal = hessian_.matrix().diagonal().cwiseMax(0.0);
     const double largest = diagonal.maxCoeff();
     if (!(largest > 0)) return Eigen::VectorXf::Ones(n);
-    return (diagonal / largest).cwiseSqrt().cast<float>();
+    return (diagonal / largest).cwiseSqrt().template cast<float>();
   }
 
-  template <ScaledFormat F>
-  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
-    rounding_.round(w, grid, codes);
-  }
-
-  BySensitivity inBasis(const detail::BasisHessian::Change& change) const {
-    BySensitivity result = *this;
-    result.hessian_ = hessian_.inBasis(change);
-    result.rounding_ = gosset::inBasis(rounding_, change);
-    return result;
-  }
+  void changeBasis(const BasisChange& change) { hessian_ = hessian_.inBasis(change); }
 
  private:
-  detail::BasisHessian hessian_;
-  Rounding rounding_;
+  BasisHessian hessian_;
 };
 
 }  // namespace gosset

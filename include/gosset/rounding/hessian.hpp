@@ -44,8 +44,8 @@ class Hessian {
 
   /// Adds a batch of activations (t x n, tokens x in). Errors: std::invalid_argument where its width is not n or it
   /// holds NaN or infinity; then the Hessian is as it was before.
-  template <DenseExpression Activations>
-  void accumulate(const Activations& x) {
+  template <DenseExpression Tokens>
+  void accumulate(const Tokens& x) {
     detail::require(x.cols() == size(), "Hessian: expected activations of ", size(), " inputs (tokens x in), got ",
                     x.rows(), " x ", x.cols());
     if (x.rows() == 0) return;

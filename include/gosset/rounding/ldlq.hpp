@@ -1,36 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <gosset/core/error.hpp>
-#include <gosset/core/late.hpp>
-#include <gosset/core/parallel.hpp>
+#include <gosset/rounding/basis.hpp>
+#include <gosset/rounding/concepts.hpp>
+#include <gosset/rounding/feedback.hpp>
 #include <gosset/rounding/hessian.hpp>
-#include <gosset/rounding/ldl.hpp>
-#include <gosset/scale/grid.hpp>
 
-#include <Eigen/LU>
-
-#include <algorithm>
-#include <array>
-#include <atomic>
-#include <cmath>
-#include <cstddef>
 #include <functional>
-#include <numeric>
-#include <optional>
-#include <type_traits>
 #include <utility>
-#include <vector>
 
 namespace gosset {
-
-/// Where an Ldlq run stands.
-struct LdlqProgress {
-  Index columns_done;  ///< of this pass
-  Index columns;       ///< in a pass
-  int sweep;           ///< 0 for the first pass, then the number of the sweep
-  double damping;      ///< the damping in use: what was asked for, or the first larger one that factorizes
-};
 
 struct LdlqOptions {
   double damping = 0.01;  ///< added to the diagonal of H, in units of its mean; raised until H factorizes
@@ -38,326 +17,14 @@ struct LdlqOptions {
   std::function<void(const LdlqProgress&)> progress = {};
 };
 
-struct GptqOptions {
-  double damping = 0.01;
-  int sweeps = 0;
-  bool act_order = false;      ///< columns by falling diagonal of H; implies static groups
-  bool static_groups = false;  ///< fit every group's scale before the first column, instead of when the loop reaches it
-  std::function<void(const LdlqProgress&)> progress = {};
-};
-
-namespace detail {
-
-/// A Hessian and the changes of basis that formats around the codes have asked for; they are applied when it is used,
-/// so that one array serves from there to the factorization.
-class BasisHessian {
- public:
-  using Change = std::function<void(Eigen::MatrixXd&)>;
-
-  explicit BasisHessian(Hessian hessian) : hessian_(std::move(hessian)) {}
-
-  /// `change` turns H into T H T^T in place.
-  BasisHessian inBasis(const Change& change) const {
-    BasisHessian result = *this;
-    result.changes_.push_back(change);
-    return result;
-  }
-
-  Index size() const { return hessian_.size(); }
-
-  Eigen::MatrixXd matrix() const {
-    Eigen::MatrixXd h = hessian_.matrix();
-    for (const Change& change : changes_) change(h);
-    return h;
-  }
-
- private:
-  Hessian hessian_;
-  std::vector<Change> changes_;
-};
-
-/// The order in which the loop takes the column blocks.
-enum class BlockOrder { kLastFirst, kFirstFirst, kByDiagonal };
-
-struct FeedbackOptions {
-  double damping;
-  int sweeps;
-  BlockOrder order;
-  bool static_groups;
-  std::function<void(const LdlqProgress&)> progress;
-};
-
-// These two stand outside the class template, so that they are compiled once and not once a format.
-
-/// target += errors * feedback, a chunk of rows a thread: Eigen's own threads would change the order of the sums.
-template <class = void>
-void addProduct(const Eigen::Ref<const RowMatrixXf>& errors, const Eigen::Ref<const Eigen::MatrixXf>& feedback,
-                RowMatrixXf& target) {
-  constexpr Index kRows = 256;
-  parallelFor(ceilDiv(target.rows(), kRows), kRows * feedback.size(), [&](Index chunk) {
-    const Index row = chunk * kRows;
-    const Index rows = std::min(kRows, target.rows() - row);
-    target.middleRows(row, rows).noalias() += errors.middleRows(row, rows) * feedback;
-  });
-}
-
-/// What the columns of a group would become if each were kept exactly where the feedback puts it, given all that is
-/// rounded so far: X with (W - X) L = W - target, L being the group's own unit lower triangle. That is what GPTQ fits a
-/// group to.
-template <class = void>
-RowMatrixXf compensated(const Eigen::Ref<const RowMatrixXf>& w, const Eigen::Ref<const RowMatrixXf>& target,
-                        const Eigen::Ref<const RowMatrixXf>& unit) {
-  RowMatrixXf shift = target - w;
-  unit.triangularView<Eigen::UnitLower>().solveInPlace<Eigen::OnTheRight>(shift);
-  return w + shift;
-}
-
-/// One run of rounding with feedback (block LDLQ). With E = W - What and H = L D L^T, L unit block lower triangular,
-/// the loss is tr(E H E^T) = sum_k (E L)_k D_k (E L)_k^T, and (E L)_k = W_k - What_k + sum_{j > k} E_j L_jk. So the
-/// blocks are taken from the last to the first, and block k is rounded at W_k + sum_{j > k} E_j L_jk: what is left of
-/// (E L)_k is then the rounding error alone. Source: Tseng et al., "QuIP#", ICML 2024, section 4.2; Chee et al.,
-/// "QuIP", NeurIPS 2023, section 3 and theorem 6: for single columns this is GPTQ (whose columns run the other way).
-///
-/// The matrix is held in "places": the block taken first stands at the last place, so that any order of the blocks is
-/// one and the same loop.
-template <ScaledFormat F>
-class Feedback {
- public:
-  using C = typename F::Codebook;
-
-  Feedback(const BasisHessian& hessian, RowMatrixXf& w, Grid<F>& grid, CodeMatrix<C>& codes, FeedbackOptions options)
-      : w_(w),
-        grid_(grid),
-        codes_(codes),
-        options_(std::move(options)),
-        static_groups_(options_.static_groups || options_.order == BlockOrder::kByDiagonal || grid.groups() == 1) {
-    require(hessian.size() == grid.inputs(), "Ldlq: expected a Hessian of ", grid.inputs(), " inputs, got ",
-            hessian.size());
-    require(options_.damping >= 0 && std::isfinite(options_.damping), "Ldlq: expected a damping >= 0, got ",
-            options_.damping);
-    require(options_.sweeps >= 0, "Ldlq: expected a number of sweeps >= 0, got ", options_.sweeps);
-    Eigen::MatrixXd h = padded(hessian.matrix());
-    orderBlocks(h);
-    if (options_.order != BlockOrder::kLastFirst) {
-      const auto places = permutation();
-      h = places.transpose() * h * places;
-    }
-    cholesky_.emplace(std::move(h), options_.damping);
-  }
-
-  void run() {
-    if (static_groups_) grid_.fitAll(w_);
-    if (options_.order != BlockOrder::kLastFirst) w_ = w_ * permutation();
-    firstPass();
-    for (int sweep = 1; sweep <= options_.sweeps; ++sweep) {
-      if (!descend(sweep)) break;
-    }
-  }
-
- private:
-  static constexpr Index kDim = C::kDim;
-  static constexpr Index kPanel = ceilDiv(128, kDim) * kDim;  // columns that share one matrix product
-  static constexpr Index kRowChunk = 64;                      // rows that go through a panel together
-  using BlockRows = Eigen::Matrix<float, Eigen::Dynamic, kDim, kDim == 1 ? Eigen::ColMajor : Eigen::RowMajor>;
-  using SquareBlock = Eigen::Matrix<float, kDim, kDim>;
-
-  /// Padding columns get a diagonal of their own: they are zero, and no activation meets them.
-  Eigen::MatrixXd padded(Eigen::MatrixXd h) const {
-    const Index inputs = grid_.inputs();
-    const Index extra = grid_.cols() - inputs;
-    if (extra == 0) return h;
-    const double mean_diagonal = h.diagonal().mean();
-    h.conservativeResize(grid_.cols(), grid_.cols());
-    h.rightCols(extra).setZero();
-    h.bottomRows(extra).setZero();
-    h.diagonal().tail(extra).setConstant(mean_diagonal);
-    return h;
-  }
-
-  void orderBlocks(const Eigen::MatrixXd& h) {
-    block_at_.resize(static_cast<std::size_t>(w_.cols() / kDim));
-    std::iota(block_at_.begin(), block_at_.end(), Index{0});
-    if (options_.order == BlockOrder::kFirstFirst) std::reverse(block_at_.begin(), block_at_.end());
-    if (options_.order == BlockOrder::kByDiagonal) {
-      std::stable_sort(block_at_.begin(), block_at_.end(), [&](Index a, Index b) {
-        return h.diagonal().segment(a * kDim, kDim).sum() < h.diagonal().segment(b * kDim, kDim).sum();
-      });
-    }
-  }
-
-  /// The first column of the block whose first place this is.
-  Index columnAt(Index place) const { return block_at_[static_cast<std::size_t>(place / kDim)] * kDim; }
-
-  /// Takes columns to their places: (W P)(:, place) = W(:, column).
-  Eigen::PermutationMatrix<Eigen::Dynamic> permutation() const {
-    Eigen::PermutationMatrix<Eigen::Dynamic> p(w_.cols());
-    for (Index place = 0; place < w_.cols(); ++place) {
-      p.indices()[place] = static_cast<int>(columnAt(place) + place % kDim);
-    }
-    return p;
-  }
-
-  /// First place of the panel that ends before place `end`: about kPanel columns, and never a part of a group that is
-  /// still to be fitted, as that needs all of the group's columns with the feedback they have got so far.
-  Index panelBegin(Index end) const {
-    const Index plain = std::max<Index>(0, end - kPanel);
-    if (static_groups_) return plain;
-    Index begin = end;
-    while (begin > plain) begin -= groupEndingAt(begin).width;
-    return begin;
-  }
-
-  struct GroupWidth {
-    Index group;
-    Index width;
-  };
-  GroupWidth groupEndingAt(Index end) const {
-    const Index group = grid_.groupOf(columnAt(end - kDim));
-    return {group, grid_.end(group) - grid_.begin(group)};
-  }
-
-  /// Rounds everything once. On the way w_ turns from W into E, panel by panel.
-  void firstPass() {
-    const Index n = w_.cols();
-    for (Index end = n; end > 0;) {
-      const Index begin = panelBegin(end);
-      const Index width = end - begin;
-      const Eigen::MatrixXf unit = cholesky_->unitBlockColumns(begin, width, kDim);
-      RowMatrixXf target = w_.middleCols(begin, width);
-      addProduct<Late<F>>(w_.rightCols(n - end), unit.bottomRows(n - end), target);
-      roundPanel(begin, unit.topRows(width), target);
-      end = begin;
-      report(n - begin, 0);
-    }
-  }
-
-  /// Rounds the blocks of a panel, last first. `target` holds W plus the feedback from beyond the panel.
-  void roundPanel(Index begin, const RowMatrixXf& unit, RowMatrixXf& target) {
-    for (Index last = target.cols(); last > 0;) {
-      Index first = 0;
-      if (!static_groups_) {
-        const auto [group, width] = groupEndingAt(begin + last);
-        first = last - width;
-        grid_.fitGroup(group, compensated<Late<F>>(w_.middleCols(begin + first, width), target.middleCols(first, width),
-                                                   unit.block(first, first, width, width)));
-      }
-      parallelFor(ceilDiv(w_.rows(), kRowChunk), kRowChunk * kPanel * kPanel, [&](Index chunk) {
-        const Index row = chunk * kRowChunk;
-        const Index rows = std::min(kRowChunk, w_.rows() - row);
-        for (Index col = last - kDim; col >= first; col -= kDim) {
-          auto error = w_.block(row, begin + col, rows, kDim);
-          const BlockRows target_block = target.block(row, col, rows, kDim);
-          BlockRows values(rows, kDim);
-          encodeBlock(row, begin + col, target_block, values);
-          error -= values;
-          target.block(row, 0, rows, col).noalias() += error * unit.block(col, 0, kDim, col);
-        }
-      });
-      last = first;
-    }
-  }
-
-  /// The codes of one block of columns, and the values that they stand for.
-  void encodeBlock(Index row, Index place, const BlockRows& numbers, BlockRows& values) {
-    const Index col = columnAt(place);
-    const Index group = grid_.groupOf(col);
-    const auto affine = [&](Index i) { return grid_.affine(row + i, group); };
-    std::array<typename C::Code, kRowChunk> codes;
-    encodeEach<C>(numbers.data(), numbers.rows(), affine, codes.data());
-    decodeEach<C>(codes.data(), numbers.rows(), affine, values.data());
-    for (Index i = 0; i < numbers.rows(); ++i) codes_(row + i, col / kDim) = codes[static_cast<std::size_t>(i)];
-  }
-
-  /// One sweep of coordinate descent; false where it changed nothing. With all other blocks fixed and g = sum_{j != k}
-  /// E_j H_jk, the loss depends on block k as e H_kk e^T + 2 e g^T, least at e = -g H_kk^-1. The block is rounded
-  /// there, and the new code kept in the rows where it lowers the loss.
-  bool descend(int sweep) {
-    const Index n = w_.cols();
-    std::atomic<bool> changed = false;
-    for (Index end = n; end > 0;) {
-      const Index begin = std::max<Index>(0, end - kPanel);
-      const Index width = end - begin;
-      const Eigen::MatrixXf h = cholesky_->hessianColumns(begin, width);
-      const RowMatrixXf h_panel = h.middleRows(begin, width);
-      std::vector<SquareBlock> inverses;
-      for (Index col = 0; col < width; col += kDim) {
-        const SquareBlock block = h_panel.block(col, col, kDim, kDim);
-        inverses.push_back(block.template cast<double>().inverse().template cast<float>());
-      }
-      RowMatrixXf gradient = RowMatrixXf::Zero(w_.rows(), width);
-      addProduct<Late<F>>(w_, h, gradient);
-      parallelFor(ceilDiv(w_.rows(), kRowChunk), kRowChunk * kPanel * kPanel, [&](Index chunk) {
-        const Index row = chunk * kRowChunk;
-        const Index rows = std::min(kRowChunk, w_.rows() - row);
-        for (Index col = width - kDim; col >= 0; col -= kDim) {
-          const SquareBlock block = h_panel.block(col, col, kDim, kDim);
-          auto error = w_.block(row, begin + col, rows, kDim);
-          const BlockRows change = improve(row, begin + col, error, gradient.block(row, col, rows, kDim), block,
-                                           inverses[static_cast<std::size_t>(col / kDim)]);
-          if (change.isZero(0)) continue;
-          changed = true;
-          error += change;
-          gradient.middleRows(row, rows).noalias() += change * h_panel.middleRows(col, kDim);
-        }
-      });
-      end = begin;
-      report(n - begin, sweep);
-    }
-    return changed;
-  }
-
-  /// Tries the best code of one block in `rows` rows, given E there and E H there; keeps it where the loss falls.
-  /// Returns the change of E.
-  template <class Error, class Gradient>
-  BlockRows improve(Index row, Index place, const Error& error, const Gradient& gradient, const SquareBlock& h,
-                    const SquareBlock& inverse) {
-    const Index rows = error.rows();
-    const Index col = columnAt(place);
-    const Index group = grid_.groupOf(col);
-    const auto affine = [&](Index i) { return grid_.affine(row + i, group); };
-    std::array<typename C::Code, kRowChunk> codes;
-    for (Index i = 0; i < rows; ++i) codes[static_cast<std::size_t>(i)] = codes_(row + i, col / kDim);
-    BlockRows old_values(rows, kDim), new_values(rows, kDim);
-    decodeEach<C>(codes.data(), rows, affine, old_values.data());
-    const BlockRows others = gradient - error * h;
-    const BlockRows wanted = old_values + error + others * inverse;
-    encodeEach<C>(wanted.data(), rows, affine, codes.data());
-    decodeEach<C>(codes.data(), rows, affine, new_values.data());
-    BlockRows change = old_values - new_values;
-    for (Index i = 0; i < rows; ++i) {
-      // loss(e + c) - loss(e) = c (H_kk (2 e + c)^T + 2 g^T) = c (2 gradient + c H_kk)^T
-      const auto c = change.row(i);
-      const float rise = (2 * gradient.row(i) + c * h).dot(c);
-      if (rise < 0) {
-        codes_(row + i, col / kDim) = codes[static_cast<std::size_t>(i)];
-      } else {
-        change.row(i).setZero();
-      }
-    }
-    return change;
-  }
-
-  void report(Index done, int sweep) const {
-    if (options_.progress) options_.progress({done, w_.cols(), sweep, cholesky_->damping()});
-  }
-
-  RowMatrixXf& w_;  ///< W in places, then E = W - What
-  Grid<F>& grid_;
-  CodeMatrix<C>& codes_;
-  FeedbackOptions options_;
-  bool static_groups_;
-  std::vector<Index> block_at_;                      ///< place / kDim -> block
-  std::optional<DampedCholesky<Late<F>>> cholesky_;  ///< of H in places
-};
-
-}  // namespace detail
-
 /// QuIP#'s rounding: block LDLQ, the codebook's dimension being the block, last block first, then `sweeps` passes of
 /// coordinate descent. Errors (from quantize): std::invalid_argument where H has another size than W has columns, holds
 /// nothing, or is not positive definite under any damping; where damping or sweeps are negative.
 /// Source: Tseng et al., "QuIP#", ICML 2024, section 4.2.
 class Ldlq {
  public:
+  static constexpr bool kFitsGrid = true;
+
   explicit Ldlq(const Hessian& hessian, LdlqOptions options = {}) : hessian_(hessian), options_(std::move(options)) {}
 
   template <ScaledFormat F>
@@ -367,42 +34,18 @@ class Ldlq {
         .run();
   }
 
-  /// This rounding for a matrix whose inputs are in another basis; `change` turns H into T H T^T in place.
-  Ldlq inBasis(const detail::BasisHessian::Change& change) const {
+  /// This rounding for a matrix whose inputs are in another basis.
+  Ldlq inBasis(const BasisChange& change) const {
     Ldlq result = *this;
     result.hessian_ = hessian_.inBasis(change);
     return result;
   }
 
  private:
-  detail::BasisHessian hessian_;
+  BasisHessian hessian_;
   LdlqOptions options_;
 };
 
-/// GPTQ: the same loop from the first column to the last, or by falling diagonal of H (act-order). Groups are fitted
-/// when the loop reaches them unless static_groups or act_order is set. Errors: as Ldlq. Source: Frantar et al.,
-/// "GPTQ", ICLR 2023, section 3; its reference implementation for act-order and static groups.
-class Gptq {
- public:
-  explicit Gptq(const Hessian& hessian, GptqOptions options = {}) : hessian_(hessian), options_(std::move(options)) {}
-
-  template <ScaledFormat F>
-  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
-    const auto order = options_.act_order ? detail::BlockOrder::kByDiagonal : detail::BlockOrder::kFirstFirst;
-    detail::Feedback<F>(hessian_, w, grid, codes,
-                        {options_.damping, options_.sweeps, order, options_.static_groups, options_.progress})
-        .run();
-  }
-
-  Gptq inBasis(const detail::BasisHessian::Change& change) const {
-    Gptq result = *this;
-    result.hessian_ = hessian_.inBasis(change);
-    return result;
-  }
-
- private:
-  detail::BasisHessian hessian_;
-  GptqOptions options_;
-};
+static_assert(Rounding<Ldlq>);
 
 }  // namespace gosset

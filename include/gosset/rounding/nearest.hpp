@@ -2,19 +2,37 @@
 #pragma once
 
 #include <gosset/core/parallel.hpp>
-#include <gosset/scale/grid.hpp>
+#include <gosset/rounding/concepts.hpp>
+
+#include <utility>
 
 namespace gosset {
 
 /// Every number by itself to the nearest value of its group; ties as the codebook says. The default.
 struct Nearest {
-  static constexpr bool kRowByRow = true;  ///< no row's codes depend on another row: a matrix may come in parts
+  static constexpr bool kRowByRow = true, kIsNearest = true;
 
   template <ScaledFormat F>
   void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
-    grid.fitAll(w);
     parallelFor(w.rows(), 8 * w.cols(),
                 [&](Index row) { grid.encodeRow(row, w.row(row).data(), codes.row(row).data()); });
+  }
+};
+
+static_assert(Rounding<Nearest>);
+
+/// Nearest codes under the hooks of another rounding: what a search inside a format tries.
+template <class Hooks>
+class NearestWithHooks : public RoundingWrapper<NearestWithHooks<Hooks>, Hooks> {
+ public:
+  static constexpr bool kFitsGrid = false, kRowByRow = true, kScalarOnly = false, kIsNearest = true;
+  static constexpr unsigned kOptionalHooks = kChannelScalesHook | kOutlierColumnsHook | kOutlierWeightsHook;
+
+  explicit NearestWithHooks(Hooks hooks) : RoundingWrapper<NearestWithHooks<Hooks>, Hooks>(std::move(hooks)) {}
+
+  template <ScaledFormat F>
+  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
+    Nearest{}.round(w, grid, codes);
   }
 };
 

@@ -3,7 +3,7 @@
 
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/random.hpp>
-#include <gosset/scale/grid.hpp>
+#include <gosset/rounding/concepts.hpp>
 
 #include <cstdint>
 
@@ -13,15 +13,14 @@ namespace gosset {
 /// codebook's ends: with neighbours a <= x <= b, P(b) = (x - a) / (b - a). For scalar codebooks.
 /// Source: Gupta et al., "Deep Learning with Limited Numerical Precision", ICML 2015, section 3.
 struct Stochastic {
+  static constexpr bool kScalarOnly = true;
+
   std::uint64_t seed = 0;
 
   template <ScaledFormat F>
+  requires ScalarCodebook<typename F::Codebook>
   void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
     using C = typename F::Codebook;
-    static_assert(
-        ScalarCodebook<C>,
-        "Stochastic rounding needs a codebook of single numbers: a lattice has no two neighbours to choose from");
-    grid.fitAll(w);
     parallelFor(w.rows(), 16 * w.cols(), [&](Index row) {
       for (Index col = 0; col < w.cols(); ++col) {
         const float chance = randomUniform(seed, static_cast<std::uint64_t>(row * w.cols() + col));
@@ -44,5 +43,7 @@ struct Stochastic {
     return chance < fraction ? upper : lower;
   }
 };
+
+static_assert(Rounding<Stochastic>);
 
 }  // namespace gosset

@@ -28,15 +28,18 @@ class Grid {
   using Codebook = typename F::Codebook;
   using Code = typename Codebook::Code;
 
-  Grid(Index rows, Index inputs, ScaleFit fit)
+  /// `unit` is what the numbers handed to a rounding are in: the matrix's divided by it, a power of two.
+  Grid(Index rows, Index inputs, ScaleFit fit, float unit = 1)
       : rows_(rows),
         inputs_(inputs),
         cols_(ceilDiv(inputs, Codebook::kDim) * Codebook::kDim),
         width_(F::groupWidth(cols_)),
         groups_(ceilDiv(cols_, width_)),
         fit_(fit),
+        unit_(unit),
         affine_(static_cast<std::size_t>((F::kOneRowOnly ? rows : 1) * groups_)) {}
 
+  float unit() const { return unit_; }
   Index rows() const { return rows_; }
   Index inputs() const { return inputs_; }
   Index cols() const { return cols_; }
@@ -79,6 +82,13 @@ class Grid {
   /// Takes a group's scale and zero point from elsewhere; they must be such as storage gives back.
   void setAffine(Index row, Index group, const Affine& a) { affine_[at(row, group)] = a; }
 
+  /// The same from a scale in the units of the matrix, and a zero point, each rounded to how the format stores it.
+  void setScale(Index row, Index group, float scale, float zero) {
+    using Scale = typename F::Scale;
+    setAffine(row, group,
+              {static_cast<float>(storeNearest<Scale>(scale / unit_)), static_cast<float>(storeNearest<Scale>(zero))});
+  }
+
   const Affine& affine(Index row, Index group) const { return affine_[at(row, group)]; }
   std::span<const Affine> affines() const { return affine_; }
 
@@ -99,6 +109,7 @@ class Grid {
 
   Index rows_, inputs_, cols_, width_, groups_;
   ScaleFit fit_;
+  float unit_;
   std::vector<Affine> affine_;
 };
 

@@ -19,16 +19,6 @@ namespace gosset {
 
 namespace detail {
 
-/// A bare codebook stands for PerTensor<codebook>.
-template <class Format>
-struct ScaledFormatOf {
-  using type = Format;
-};
-template <Codebook C>
-struct ScaledFormatOf<C> {
-  using type = PerTensor<C>;
-};
-
 template <class Format>
 concept ScalarFormat = ScaledFormat<typename ScaledFormatOf<Format>::type> &&
     ScalarCodebook<typename ScaledFormatOf<Format>::type::Codebook>;

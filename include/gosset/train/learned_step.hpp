@@ -22,6 +22,8 @@ namespace detail {
 
 /// Nearest under scales and zero points that are given: a rounding for quantize().
 struct NearestUnder {
+  static constexpr bool kFitsGrid = true;
+
   const RowMatrixXf& scales;  ///< in units of the numbers
   const RowMatrixXf& zeros;   ///< as scales, or empty
   float unit;                 ///< in which quantize() hands the numbers on

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/error.hpp>
+#include <gosset/core/float_storage.hpp>
+#include <gosset/format/per_tensor.hpp>
+#include <gosset/matrix/quantized_matrix.hpp>
+#include <gosset/scale/unit.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <optional>
+#include <type_traits>
+
+namespace gosset {
+
+namespace detail {
+
+/// The codes that a codebook has.
+template <Codebook C>
+constexpr std::uint64_t codeCount() {
+  if constexpr (ScalarCodebook<C>) return C::kLevels;
+  if constexpr (requires { C::kCodes; }) return C::kCodes;
+  return std::uint64_t{1} << C::kBits;
+}
+
+/// The largest magnitude that the codes of a group with these can stand for, level by level.
+template <Codebook C>
+float largestMagnitudeOf(float scale, float zero) {
+  if constexpr (ScalarCodebook<C>) {
+    const float low = C::level(0) - zero, high = C::level(static_cast<typename C::Code>(C::kLevels - 1)) - zero;
+    return std::abs(scale) * std::max(std::abs(low), std::abs(high));
+  } else {
+    return std::abs(scale) * 8;  // of the order of the points
+  }
+}
+
+}  // namespace detail
+
+/// A matrix from codes, scales and zero points that somebody else chose: another tool's checkpoint, a search of one's
+/// own.
+///
+///   codes   m x ceil(n / kDim), any unsigned integers, in the codebook's numbering
+///   scales  m x groups for PerChannel and Grouped, 1 x 1 where one scale serves all; not negative
+///   zeros   as scales, in levels, for codebooks with a zero point, else none: value = scale * (level - zero)
+///   cols    n, where that is not codes.cols() * kDim
+///
+/// Scales and zero points are rounded to how the format stores them, which for 16-bit floats keeps what was 16-bit
+/// floats; codes stay as they are. Errors: std::invalid_argument, naming the argument, where a shape does not fit, a
+/// code is none of the codebook's, a scale is negative or a number is not finite or beyond what the format holds.
+template <class Format, class Codes, class Scales, class Zeros = RowMatrixXf>
+[[nodiscard]] QuantizedMatrix<Format> fromCodes(const Eigen::DenseBase<Codes>& codes,
+                                                const Eigen::DenseBase<Scales>& scales,
+                                                const Eigen::DenseBase<Zeros>& zeros = RowMatrixXf(),
+                                                std::optional<Index> cols = {}) {
+  using F = typename detail::ScaledFormatOf<Format>::type;
+  static_assert(ScaledFormat<F>,
+                "fromCodes<Format>: Format is a codebook, bare or in PerTensor, PerChannel or Grouped");
+  static_assert(std::unsigned_integral<typename Codes::Scalar>,
+                "fromCodes<Format>(codes, ..): codes are unsigned integers");
+  using C = typename F::Codebook;
+  constexpr bool kHasZero = [] {
+    if constexpr (ScalarCodebook<C>) return C::kHasZero;
+    return false;
+  }();
+  const Index m = codes.rows(), n = cols.value_or(codes.cols() * C::kDim);
+  detail::require(m >= 1 && n >= 1 && codes.cols() == ceilDiv(n, C::kDim), "fromCodes: codes: expected ",
+                  ceilDiv(n, C::kDim), " codes in each of at least 1 row for ", n, " columns, got ", m, " x ",
+                  codes.cols());
+  const RowMatrixXf s = scales.derived().matrix().template cast<float>();
+  const RowMatrixXf z = zeros.derived().matrix().template cast<float>();
+  const Grid<F> shape(m, n, PublishedRule{});
+  const Index rows = F::kOneRowOnly ? m : 1;
+  detail::require(s.rows() == rows && s.cols() == shape.groups(), "fromCodes: scales: expected ", rows, " x ",
+                  shape.groups(), ", got ", s.rows(), " x ", s.cols());
+  detail::require(kHasZero ? z.rows() == rows && z.cols() == shape.groups() : z.size() == 0,
+                  "fromCodes: zeros: expected ", kHasZero ? rows : 0, " x ", kHasZero ? shape.groups() : 0, ", got ",
+                  z.rows(), " x ", z.cols());
+
+  float largest = 0;
+  bool exact = true;  // whether all scales are stored as they are without a unit
+  for (Index i = 0; i < s.size(); ++i) {
+    const float scale = s.data()[i], zero = kHasZero ? z.data()[i] : 0.f;
+    const auto at = [&] { return detail::concat("(", i / s.cols(), ", ", i % s.cols(), ")"); };
+    detail::require(std::isfinite(scale) && scale >= 0, "fromCodes: scales: expected finite numbers >= 0, got ", scale,
+                    " at ", at());
+    detail::require(std::isfinite(zero) && std::abs(zero) <= StorageTraits<typename F::Scale>::kMax,
+                    "fromCodes: zeros: expected finite numbers that ", StorageTraits<typename F::Scale>::name(),
+                    " holds, got ", zero, " at ", at());
+    largest = std::max(largest, detail::largestMagnitudeOf<C>(scale, zero));
+    exact = exact && static_cast<float>(storeNearest<typename F::Scale>(scale)) == scale;
+  }
+  detail::require(largest <= 0x1p127f, "fromCodes: scales: they give magnitudes of ", largest, ", beyond 2^127");
+
+  CodeMatrix<C> given(m, codes.cols());
+  for (Index row = 0; row < m; ++row) {
+    for (Index i = 0; i < codes.cols(); ++i) {
+      const std::uint64_t code = codes.derived().coeff(row, i);
+      detail::require(code < detail::codeCount<C>(), "fromCodes: codes: expected codes of ", C::name(), ", below ",
+                      detail::codeCount<C>(), ", got ", code, " at (", row, ", ", i, ")");
+      given(row, i) = static_cast<typename C::Code>(code);
+    }
+  }
+  Grid<F> grid(m, n, PublishedRule{}, exact ? 1.f : detail::storageUnit(largest));
+  for (Index row = 0; row < rows; ++row) {
+    for (Index group = 0; group < grid.groups(); ++group) {
+      grid.setScale(row, group, s(row, group), kHasZero ? z(row, group) : 0.f);
+    }
+  }
+  return QuantizedMatrix<Format>(Packed<Format>::assembled(grid, given));
+}
+
+}  // namespace gosset
