@@ -37,18 +37,35 @@ TEST_F(HessianFile, ComesBackToTheBit) {
 
 TEST_F(HessianFile, RefusesWhatIsNoHessian) {
   SafetensorsWriter writer;
-  expectThrows([&] { addHessian(writer, "h", Hessian(3)); }, "addHessian: the Hessian has seen no tokens");
+  expectThrows([&] { addHessian(writer, "h", Hessian(3)); }, "addHessian: the Hessian 'h' has seen no tokens");
   writer.add("h.hessian", Eigen::MatrixXd::Ones(2, 3));
   writer.add("h.tokens", Eigen::VectorXd::Ones(1));
   writer.add("two.hessian", Eigen::MatrixXd::Ones(2, 2));
   writer.add("two.tokens", Eigen::VectorXd::Ones(2));
+  writer.add("no.hessian", Eigen::MatrixXd::Ones(2, 2));
+  writer.add("no.tokens", Eigen::VectorXd::Zero(1));
   writer.add("floats.hessian", Eigen::MatrixXf::Ones(2, 2));
   const SafetensorsFile file = written(writer);
-  expectThrows<FormatError>([&] { readHessian(file, "h"); },
-                            "tensor h.hessian: gosset: Hessian: expected a square matrix, got 2 x 3");
-  expectThrows<FormatError>([&] { readHessian(file, "two"); }, "tensor two.tokens: expected one number, found 2");
-  expectThrows<FormatError>([&] { readHessian(file, "none"); }, "none.hessian");
-  expectThrows<FormatError>([&] { readHessian(file, "floats"); }, "floats.hessian");
+  expectThrows<FormatError>([&] { readHessian(file, "h"); }, ": gosset: Hessian: expected a square matrix, got 2 x 3");
+  expectThrows<FormatError>([&] { readHessian(file, "two"); }, ": expected one number, found 2");
+  expectThrows<FormatError>([&] { readHessian(file, "none"); }, "holds no tensor 'none.hessian'");
+  expectThrows<FormatError>([&] { readHessian(file, "floats"); }, "expected F64, the file holds F32");
+  expectThrows<FormatError>([&] { readHessian(file, "no"); }, ": expected a positive number, found 0");
+  for (const char* name : {"no.tokens", "h.hessian", "two.tokens", "floats.hessian"}) {
+    expectThrows<FormatError>([&, n = std::string(name)] { readHessian(file, n.substr(0, n.find('.'))); },
+                              "tensor '" + std::string(name) + "' at byte ");
+  }
+}
+
+TEST_F(HessianFile, ATakenNameAddsNothing) {
+  Hessian h(2);
+  h.accumulate(gaussian(5, 2));
+  SafetensorsWriter writer;
+  writer.add("a.tokens", Eigen::VectorXd::Ones(1));
+  writer.add("b.hessian", Eigen::VectorXd::Ones(1));
+  expectThrows([&] { addHessian(writer, "a", h); }, "name: tensor 'a.tokens' was added before");
+  expectThrows([&] { addHessian(writer, "b", h); }, "name: tensor 'b.hessian' was added before");
+  EXPECT_FALSE(writer.contains("a.hessian") || writer.contains("b.tokens"));
 }
 
 }  // namespace

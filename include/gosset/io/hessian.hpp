@@ -5,6 +5,8 @@
 #include <gosset/io/safetensors.hpp>
 #include <gosset/rounding/hessian.hpp>
 
+#include <cmath>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 
@@ -12,9 +14,14 @@
 // is the mean over as `name.tokens` (F64, one number). The round trip is exact to the bit.
 namespace gosset {
 
-/// Adds a Hessian to a file. Errors: std::invalid_argument where the name is taken or no tokens were accumulated.
+/// Adds a Hessian to a file. Errors: std::invalid_argument where the name is taken or no tokens were accumulated; then
+/// nothing is added.
 inline void addHessian(SafetensorsWriter& writer, std::string_view name, const Hessian& hessian) {
-  detail::require(hessian.tokens() > 0, "addHessian: the Hessian has seen no tokens");
+  detail::require(hessian.tokens() > 0, "addHessian: the Hessian ", detail::printable(name), " has seen no tokens");
+  for (const char* part : {".hessian", ".tokens"}) {
+    const std::string tensor = detail::concat(name, part);
+    detail::require(!writer.contains(tensor), "name: tensor ", detail::printable(tensor), " was added before");
+  }
   writer.add(detail::concat(name, ".hessian"), hessian.matrix());
   writer.add(detail::concat(name, ".tokens"), Eigen::Matrix<double, 1, 1>(hessian.tokens()));
 }
@@ -25,13 +32,15 @@ inline Hessian readHessian(const SafetensorsFile& file, std::string_view name) {
   const auto matrix = file.matrix<double>(detail::concat(name, ".hessian"));
   const auto tokens = file.vector<double>(detail::concat(name, ".tokens"));
   if (tokens.size() != 1) {
-    throw FormatError(detail::concat("gosset: ", file.path().string(), ": tensor ", name,
-                                     ".tokens: expected one number, found ", tokens.size()));
+    file.fail(detail::concat(name, ".tokens"), "expected one number, found ", tokens.size());
+  }
+  if (!(tokens[0] > 0 && std::isfinite(tokens[0]))) {
+    file.fail(detail::concat(name, ".tokens"), "expected a positive number, found ", tokens[0]);
   }
   try {
     return Hessian::fromMatrix(matrix, tokens[0]);
   } catch (const std::invalid_argument& error) {
-    throw FormatError(detail::concat("gosset: ", file.path().string(), ": tensor ", name, ".hessian: ", error.what()));
+    file.fail(detail::concat(name, ".hessian"), error.what());
   }
 }
 
