@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -33,7 +35,7 @@ TEST_P(MappedFileTest, HasTheFilesBytes) {
     writeText(folder / "file", content);
     const MappedFile file(folder / "file", GetParam());
     EXPECT_EQ(text(file), content);
-    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(file.bytes().data()) % 8, 0u);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(file.bytes().data()) % 64, 0u);
   }
 }
 
@@ -41,6 +43,7 @@ TEST_P(MappedFileTest, EmptyFile) {
   const TemporaryFolder folder;
   writeText(folder / "empty", "");
   EXPECT_TRUE(MappedFile(folder / "empty", GetParam()).bytes().empty());
+  EXPECT_EQ(MappedFile(folder / "empty", GetParam()).keeper(), nullptr);
 }
 
 TEST_P(MappedFileTest, StaysInPlaceWhenMoved) {
@@ -51,9 +54,30 @@ TEST_P(MappedFileTest, StaysInPlaceWhenMoved) {
   MappedFile second = std::move(first);
   EXPECT_EQ(second.bytes().data(), address);
   EXPECT_EQ(text(second), "gosset");
+  EXPECT_TRUE(first.bytes().empty());  // NOLINT(bugprone-use-after-move): it has nothing, and says so
   writeText(folder / "other", "another file");
   second = MappedFile(folder / "other", GetParam());
   EXPECT_EQ(text(second), "another file");
+}
+
+TEST_P(MappedFileTest, ItsKeeperAndItsCopiesOutliveIt) {
+  const TemporaryFolder folder;
+  writeText(folder / "file", "gosset");
+  auto file = std::make_unique<MappedFile>(folder / "file", GetParam());
+  const std::span<const std::byte> bytes = file->bytes();
+  std::shared_ptr<const void> keeper = file->keeper();
+  const std::weak_ptr<const void> memory = keeper;
+  EXPECT_EQ(keeper.get(), bytes.data());
+  auto copy = std::make_unique<MappedFile>(*file);
+  EXPECT_EQ(copy->bytes().data(), bytes.data());
+  file.reset();
+  keeper.reset();
+  EXPECT_EQ(text(*copy), "gosset");
+  keeper = copy->keeper();
+  copy.reset();
+  EXPECT_EQ(bytes[5], std::byte{'t'});
+  keeper.reset();
+  EXPECT_TRUE(memory.expired());  // nothing else holds it
 }
 
 TEST_P(MappedFileTest, OutlivesTheName) {

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -36,13 +37,14 @@ std::string bytesOf(std::initializer_list<T> values) {
 }
 
 /// What a Python program writes that saves these four tensors: wider types first, then by name, header padded to 8.
-std::string pythonFile() {
+/// Ours pads it so that the data begins at a multiple of 64.
+std::string pythonFile(std::size_t data_alignment = 8) {
   std::string header = R"({"__metadata__":{"format":"pt"},)"
                        R"("model.embed.weight":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"
                        R"("a.weight":{"dtype":"BF16","shape":[1,2],"data_offsets":[24,28]},)"
                        R"("b.bias":{"dtype":"F16","shape":[3],"data_offsets":[28,34]},)"
                        R"("mask":{"dtype":"BOOL","shape":[2,2],"data_offsets":[34,38]}})";
-  header.resize((header.size() + 7) / 8 * 8, ' ');
+  while ((8 + header.size()) % data_alignment != 0) header += ' ';
   return safetensorsBytes(header, bytesOf<float>({1.f, -2.f, 3.5f, 0.f, 1e30f, -0.f}) +
                                       bytesOf<std::uint16_t>({0x3f80, 0xc000}) +          // 1, -2
                                       bytesOf<std::uint16_t>({0x3c00, 0x0001, 0xfc00}) +  // 1, 2^-24, -inf
@@ -129,6 +131,41 @@ TEST_P(SafetensorsFileTest, NoRegularFile) {
   expectThrows<FormatError>([&] { SafetensorsFile(folder.path(), GetParam()); }, "is no regular file");
 }
 
+TEST_P(SafetensorsFileTest, ViewsOutliveItWithItsKeeper) {
+  const TemporaryFolder folder;
+  writeText(folder / "f", pythonFile());
+  std::shared_ptr<const void> keeper = SafetensorsFile(folder / "f", GetParam()).keeper();
+  const std::weak_ptr<const void> memory = keeper;
+  keeper.reset();
+  EXPECT_TRUE(memory.expired());
+  std::span<const std::byte> mask;
+  const float* w = nullptr;
+  {
+    const SafetensorsFile file(folder / "f", GetParam());
+    mask = file.data("mask");
+    w = file.flat<float>("model.embed.weight").data();
+    keeper = file.keeper();
+  }
+  std::filesystem::remove(folder / "f");
+  EXPECT_EQ(mask[3], std::byte{1});
+  EXPECT_EQ(w[2], 3.5f);
+}
+
+TEST_P(SafetensorsFileTest, WhatTheWriterWritesBeginsAtAMultipleOf64) {
+  const TemporaryFolder folder;
+  for (std::size_t length = 0; length < 70; ++length) {
+    SafetensorsWriter writer;
+    writer.add<float>(std::string(1 + length, 'n'), {1}, std::vector<float>{0.5f});
+    writer.write(folder / "f");
+    const SafetensorsFile file(folder / "f", GetParam());
+    const TensorInfo& info = file.tensors().begin()->second;
+    const std::size_t header = 53 + 1 + length;
+    EXPECT_EQ(info.begin, (8 + header + 63) / 64 * 64);
+    const std::span<const std::byte> bytes = file.data(file.names()[0]);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(bytes.data()) % 64, 0u);
+  }
+}
+
 /// F64, F32 and U16 at odd addresses, as in files of old Python writers, whose headers were not padded.
 TEST_P(SafetensorsFileTest, UnalignedTensorsAreCopiedNotMapped) {
   const TemporaryFolder folder;
@@ -211,12 +248,12 @@ TEST(SafetensorsWriter, KnownBytes) {
   writer.write(folder / "f");
   const std::string header = R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
                              R"("z":{"dtype":"U8","shape":[],"data_offsets":[8,9]}})"
-                             "       ";
-  ASSERT_EQ(header.size() % 8, 0u);
+                             "               ";
+  ASSERT_EQ(8 + header.size(), 128u);
   EXPECT_EQ(readText(folder / "f"), safetensorsBytes(header, bytesOf({1.f, -2.f}) + "\7"));
 
   SafetensorsWriter().write(folder / "empty");
-  EXPECT_EQ(readText(folder / "empty"), safetensorsBytes("{}      "));
+  EXPECT_EQ(readText(folder / "empty"), safetensorsBytes("{}" + std::string(54, ' ')));
 
   SafetensorsWriter strings;
   strings.setMetadata("b", "first");
@@ -239,7 +276,7 @@ TEST(SafetensorsWriter, WritesPythonsLayout) {
   writer.add("a.weight", python.matrixAs<BFloat16>("a.weight"));
   writer.add("model.embed.weight", python.matrix<float>("model.embed.weight"));
   writer.write(folder / "ours");
-  EXPECT_EQ(readText(folder / "ours"), pythonFile());
+  EXPECT_EQ(readText(folder / "ours"), pythonFile(64));
 }
 
 TEST(SafetensorsFile, ConversionsRound) {
@@ -306,7 +343,7 @@ TEST(SafetensorsWriter, OrderedWithoutHolesAndAligned) {
   std::size_t last = 0;
   const SafetensorsFile file(folder / "f");
   std::size_t covered = file.info("c").begin;
-  EXPECT_EQ(covered % 8, 0u);
+  EXPECT_EQ(covered % 64, 0u);
   for (const char* name : {"c", "d", "Z", "\xce\xbb", "f", "b", "e", "a"}) {
     const std::size_t at = text.find("\"" + std::string(name) + "\":{");
     EXPECT_GT(at, last) << name;

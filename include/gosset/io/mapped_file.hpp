@@ -27,9 +27,12 @@ enum class FileAccess {
   kLoad  ///< read into memory of our own at once: slower to open, but later changes of the file do no harm
 };
 
-/// The bytes of a regular file, read-only, for as long as this object lives; they stay in place when it is moved.
+/// The bytes of a regular file, read-only, for as long as this object, a copy of it or a keeper() lives; they stay in
+/// place when it is moved.
 class MappedFile {
  public:
+  static constexpr std::size_t kAlignment = 64;  ///< a line of the cache, and the widest vector
+
   /// Throws FormatError, with the path and the reason, where `path` is missing, unreadable or no regular file.
   explicit MappedFile(const std::filesystem::path& path, FileAccess access = FileAccess::kMap) {
     // O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
@@ -38,10 +41,15 @@ class MappedFile {
     const std::size_t size = regularSize(file, path);
     if (size == 0) return;  // nothing to map, and mmap refuses it
     data_ = access == FileAccess::kMap ? map(file, size, path) : load(file, size, path);
+    size_ = size;
   }
 
-  /// All bytes of the file; the address is a multiple of 8.
-  std::span<const std::byte> bytes() const { return {data_.get(), data_ ? data_.get_deleter().size : 0}; }
+  /// All bytes of the file; the address is a multiple of kAlignment.
+  std::span<const std::byte> bytes() const { return {data_.get(), data_ ? size_ : 0}; }
+
+  /// Shared ownership of the bytes: they stay valid, at their address, while one of these lives. Null where the file is
+  /// empty.
+  std::shared_ptr<const void> keeper() const { return data_; }
 
  private:
   struct Release {
@@ -51,11 +59,11 @@ class MappedFile {
       if (mapped) {
         ::munmap(data, size);
       } else {
-        delete[] data;
+        ::operator delete[](data, std::align_val_t{kAlignment});
       }
     }
   };
-  using Data = std::unique_ptr<std::byte, Release>;
+  using Data = std::shared_ptr<const std::byte>;
 
   static std::size_t regularSize(const detail::FileDescriptor& file, const std::filesystem::path& path) {
     struct stat status {};
@@ -75,7 +83,7 @@ class MappedFile {
   }
 
   static Data load(const detail::FileDescriptor& file, std::size_t size, const std::filesystem::path& path) {
-    std::byte* memory = new (std::nothrow) std::byte[size];
+    auto* memory = static_cast<std::byte*>(::operator new[](size, std::align_val_t{kAlignment}, std::nothrow));
     if (memory == nullptr) detail::fileError(path, "does not fit into memory");
     Data data(memory, Release{size, false});
     constexpr std::size_t kMostAtOnce = std::size_t{1} << 30;  // systems limit one read to 2^31 bytes
@@ -90,6 +98,7 @@ class MappedFile {
   }
 
   Data data_;
+  std::size_t size_ = 0;  // where there is data_: a file that was moved from has none
 };
 
 }  // namespace gosset

@@ -51,8 +51,8 @@ To convertScalar(From value) {
 /// A safetensors file open for reading. The whole header is checked on opening, so that a file that opens is sound:
 /// every tensor lies inside it, has its full length, and shares no byte with another.
 ///
-/// Tensors are row-major, as in the file. The maps point into this object's memory and must not outlive it; moving it
-/// leaves them valid. Const functions may be called from many threads.
+/// Tensors are row-major, as in the file. The maps point into the file's memory, which lives as long as this object, a
+/// copy of it or a keeper(); moving it leaves them valid. Const functions may be called from many threads.
 class SafetensorsFile {
  public:
   template <FileScalar T>
@@ -67,6 +67,18 @@ class SafetensorsFile {
 
   const std::filesystem::path& path() const { return path_; }
   std::size_t bytes() const { return file_.bytes().size(); }
+
+  /// Shared ownership of the file's memory, for a reader whose maps shall outlive this object: they stay valid while
+  /// one of these lives.
+  ///
+  ///     std::shared_ptr<const void> keeper;
+  ///     std::span<const std::byte> codes;
+  ///     {
+  ///       const SafetensorsFile file("model.safetensors");
+  ///       codes = file.data("codes");
+  ///       keeper = file.keeper();
+  ///     }  // codes are there still
+  std::shared_ptr<const void> keeper() const { return file_.keeper(); }
 
   /// The strings of the header's "__metadata__".
   const MetadataMap& metadata() const { return header_.metadata; }
@@ -225,13 +237,16 @@ class SafetensorsFile {
 };
 
 /// Collects tensors and writes them as one safetensors file, laid out as the reference implementation does it: wider
-/// types first, then by name, without holes, the header padded to 8 bytes, so that every tensor is aligned.
+/// types first, then by name, without holes, the header padded with spaces, so that every tensor is aligned for its
+/// type and the first begins at a multiple of kAlignment bytes from the file's beginning.
 ///
 ///     SafetensorsWriter writer;
 ///     writer.add("weight", w);
 ///     writer.write("model.safetensors");
 class SafetensorsWriter {
  public:
+  static constexpr std::size_t kAlignment = MappedFile::kAlignment;
+
   /// Takes a tensor's bytes, piece by piece, in row-major order.
   using Put = std::function<void(std::span<const std::byte>)>;
   /// Gives a tensor's bytes to a Put; called once in each write().
@@ -353,7 +368,8 @@ class SafetensorsWriter {
       offset += tensor.bytes;
     }
     std::string text = header.dump();
-    text.resize((text.size() + 7) / 8 * 8, ' ');
+    const std::size_t data_begin = (8 + text.size() + kAlignment - 1) / kAlignment * kAlignment;
+    text.resize(data_begin - 8, ' ');
     detail::require(text.size() <= detail::kMaxHeaderBytes, "tensors: the file's header would take ", text.size(),
                     " bytes, more than the ", detail::kMaxHeaderBytes, " allowed");
     return text;
