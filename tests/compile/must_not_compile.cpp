@@ -53,8 +53,20 @@ void program(const Eigen::MatrixXf& w, const Eigen::MatrixXi& integers) {
 #ifdef CASE_INTEGER_MATRIX  // quantize<Format>(W): W must hold float, double, Eigen::half or Eigen::bfloat16
   (void)gs::quantize<gs::Symmetric<8>>(integers);
 #endif
-#ifdef CASE_STOCHASTIC_VECTORS  // Stochastic rounding needs a codebook of single numbers
+#ifdef CASE_STOCHASTIC_VECTORS  // this rounding needs a codebook of single numbers
   (void)gs::quantize<gs::PerChannel<Pair>>(w, gs::Stochastic{});
+#endif
+#ifdef CASE_NO_ROUNDING  // the second argument is no rounding
+  (void)gs::quantize<gs::Symmetric<8>>(w, 5);
+#endif
+#ifdef CASE_OPTIONS_FOR_A_ROUNDING  // options come third
+  (void)gs::quantize<gs::Symmetric<8>>(w, gs::QuantizeOptions{.fit = gs::LeastSquares{}});
+#endif
+#ifdef CASE_CODES_THAT_ARE_SIGNED  // fromCodes<Format>(codes, ..): codes are unsigned integers
+  (void)gs::fromCodes<gs::Symmetric<8>>(integers, w);
+#endif
+#ifdef CASE_CODES_OF_FLOATS  // fromCodes<Format>: Format is a codebook, bare or in PerTensor, PerChannel or Grouped
+  (void)gs::fromCodes<gs::Float16>(integers.cast<std::uint8_t>().eval(), w);
 #endif
 #ifdef CASE_STOCHASTIC_FLOATS  // a plain float format stores numbers as they are: only Nearest rounding applies to it
   (void)gs::quantize<gs::Float16>(w, gs::Stochastic{});

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The same for what stands around the codebooks: wrappers, calibration, the KV cache, training, entropy.
+#include <gosset/calibration/awq.hpp>
 #include <gosset/calibration/observers.hpp>
 #include <gosset/codebook.hpp>
 #include <gosset/entropy/code_entropy.hpp>
 #include <gosset/format.hpp>
-#include <gosset/format/channel_scaled.hpp>
 #include <gosset/kv.hpp>
 #include <gosset/matrix.hpp>
+#include <gosset/rounding.hpp>
 #include <gosset/train.hpp>
 
 namespace gs = gosset;
@@ -17,6 +18,8 @@ void program(const Eigen::MatrixXf& w, const Eigen::MatrixXi& integers, const Ei
 #ifndef REFUSED  // the neighbours of the cases below are all right
   (void)gs::quantize<gs::ChannelScaled<Int4>>(w, gs::ChannelScales(Eigen::VectorXf::Ones(w.cols())));
   (void)gs::quantize<gs::LlmInt8>(w, gs::OutlierColumns(w, {.threshold = 6.f}));
+  (void)gs::quantize<gs::ChannelScaled<gs::LlmInt8>>(w, gs::OutlierColumns(w, {}, gs::Awq(w)));
+  (void)gs::quantize<Int4>(w, gs::Awq(w));
   (void)gs::quantize<gs::Outliers<Int4, 1000>>(w);
   (void)gs::quantize<gs::LowRank<Int4, 1>>(w);
   (void)sizeof(gs::KvCache<Int4, gs::Float16>);
@@ -36,6 +39,21 @@ void program(const Eigen::MatrixXf& w, const Eigen::MatrixXi& integers, const Ei
 #ifdef CASE_LLM_INT8_WITHOUT_COLUMNS  // a MixedColumns format such as LlmInt8 takes its outlier columns from the
                                       // argument
   (void)gs::quantize<gs::LlmInt8>(w);
+#endif
+#ifdef CASE_IDLE_CHANNEL_SCALES  // this rounding gives scales of input channels, which the format would ignore
+  (void)gs::quantize<Int4>(w, gs::ChannelScales(Eigen::VectorXf::Ones(w.cols())));
+#endif
+#ifdef CASE_IDLE_OUTLIER_COLUMNS  // this rounding gives outlier columns, which the format would ignore
+  (void)gs::quantize<Int4>(w, gs::OutlierColumns(w));
+#endif
+#ifdef CASE_IDLE_OUTLIER_WEIGHTS  // this rounding weighs outliers, which the format would ignore
+  (void)gs::quantize<Int4>(w, gs::BySensitivity(gs::Hessian(w.cols())));
+#endif
+#ifdef CASE_AWQ_WITHOUT_COLUMNS  // a MixedColumns format such as LlmInt8 takes its outlier columns from the argument
+  (void)gs::quantize<gs::ChannelScaled<gs::LlmInt8>>(w, gs::Awq(w));
+#endif
+#ifdef CASE_CACHE_THAT_NEEDS_SCALES  // a cache rounds to nearest, so a format cannot be in it that takes scales
+  (void)sizeof(gs::KvCache<gs::ChannelScaled<Int4>>);
 #endif
 #ifdef CASE_TOO_MANY_OUTLIERS  // Outliers<Format, permille>: between 1 and 1000 of a thousand numbers
   (void)gs::quantize<gs::Outliers<Int4, 1001>>(w);

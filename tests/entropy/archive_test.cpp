@@ -38,14 +38,14 @@ TYPED_TEST(ArchiveOf, MatricesComeBackBitForBit) {
 }
 
 /// What LlmInt8 takes for outliers is in no shape.
-struct Chosen {
+struct Chosen : Nearest {
   std::vector<std::uint32_t> columns;
   std::vector<std::uint32_t> outlierColumns(Index) const { return columns; }
 };
 
 TEST(Archive, ArraysOfAnyLengthComeBack) {
   for (const std::vector<std::uint32_t>& columns : std::vector<std::vector<std::uint32_t>>{{}, {3}, {0, 5, 39}}) {
-    const auto q = quantize<LlmInt8>(gaussian(20, 40), Chosen{columns});
+    const auto q = quantize<LlmInt8>(gaussian(20, 40), Chosen{{}, columns});
     const Bytes bytes = archive(q);
     EXPECT_EQ(unarchive<LlmInt8>(bytes), q) << columns.size();
     Bytes lie = bytes;

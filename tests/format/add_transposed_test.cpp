@@ -24,7 +24,7 @@ TYPED_TEST(AddTransposed, AddsTheProductOfTheDequantizedMatrix) {
       for (const Index columns : {1, 4, 6, 20}) {
         const Eigen::MatrixXf x = gaussian(rows, columns, 2), before = gaussian(cols, columns, 3);
         Eigen::MatrixXf y = before;
-        detail::addTransposedProduct(q.packed(), x, y);
+        q.packed().addTransposed(x, y);
         const Eigen::MatrixXf expected = q.dequantized().transpose() * x + before;
         EXPECT_LE((y - expected).norm(), 1e-5f * (1 + expected.norm()))
             << rows << " x " << cols << ", " << columns << " columns";

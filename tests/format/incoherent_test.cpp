@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gosset/codebook.hpp>
+#include <gosset/format.hpp>
 #include <gosset/hadamard.hpp>
 #include <gosset/matrix.hpp>
 #include <gosset/rounding.hpp>

@@ -105,7 +105,7 @@ TEST(Outliers, TheShapeDecidesTheSizes) {
   using Both = LowRank<Outliers<Backbone, 20>, 3>;
   const auto q = quantize<Both>(gaussian(9, 600));
   const auto shaped = Packed<Both>::shaped(9, 600);
-  EXPECT_EQ(storedBytes(shaped), q.bytes());
+  EXPECT_EQ(shaped.bytes(), q.bytes());
   EXPECT_TRUE(shaped.dequantized().isZero(0));
   EXPECT_EQ(Packed<Both>::formatName(), "LowRank<Outliers<Grouped<Asymmetric<2>, 64>, 20>, 3>");
 }

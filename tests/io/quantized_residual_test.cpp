@@ -2,8 +2,6 @@
 // Files of formats whose arrays have lengths of their own, or contents that may make no sense.
 #include <gosset/codebook.hpp>
 #include <gosset/format.hpp>
-#include <gosset/format/channel_scaled.hpp>
-#include <gosset/format/incoherent.hpp>
 #include <gosset/io/quantized.hpp>
 #include <gosset/matrix.hpp>
 
@@ -23,7 +21,9 @@ template <>
 class Packed<Nonsense> : public Packed<float> {
  public:
   explicit Packed(Packed<float> packed) : Packed<float>(std::move(packed)) {}
-  static Packed shaped(Index rows, Index cols) { return Packed(Packed<float>::shaped(rows, cols)); }
+  static Packed shaped(Index rows, Index cols, const FieldLengths& = {}) {
+    return Packed(Packed<float>::shaped(rows, cols));
+  }
   bool isValid() const { return false; }
 };
 
@@ -34,7 +34,7 @@ using testing::gaussian;
 using testing::TemporaryFolder;
 
 /// Columns by number, as the argument of a MixedColumns format.
-struct Columns {
+struct Columns : Nearest {
   std::vector<std::uint32_t> columns;
   const std::vector<std::uint32_t>& outlierColumns(Index) const { return columns; }
 };
@@ -53,7 +53,7 @@ TEST(QuantizedResidual, MixedColumnsComeBackWhateverTheirNumber) {
     std::vector<std::uint32_t> all(static_cast<std::size_t>(cols));
     for (std::size_t j = 0; j < all.size(); ++j) all[j] = static_cast<std::uint32_t>(j);
     for (const auto& columns : {std::vector<std::uint32_t>{}, {static_cast<std::uint32_t>(cols - 1)}, all}) {
-      const auto q = quantize<LlmInt8>(gaussian(9, cols), Columns{columns});
+      const auto q = quantize<LlmInt8>(gaussian(9, cols), Columns{{}, columns});
       const auto back = throughFile(q);
       EXPECT_EQ(back, q) << cols;
       EXPECT_EQ(back.dequantized(), q.dequantized());
@@ -63,7 +63,7 @@ TEST(QuantizedResidual, MixedColumnsComeBackWhateverTheirNumber) {
 }
 
 TEST(QuantizedResidual, WrappersHandTheLengthsOn) {
-  const Columns columns{{3, 40}};
+  const Columns columns{{}, {3, 40}};
   const auto low = quantize<LowRank<LlmInt8, 2>>(gaussian(9, 65), columns);
   EXPECT_EQ(throughFile(low), low);
   EXPECT_EQ(throughFile(low).packed().inner().columns().size(), 2u);
@@ -78,7 +78,7 @@ class LyingColumns : public ::testing::Test {
  protected:
   void expectRefused(const std::string& text) {
     SafetensorsWriter writer;
-    const auto q = quantize<Format>(gaussian(5, 12), Columns{{2, 7}});
+    const auto q = quantize<Format>(gaussian(5, 12), Columns{{}, {2, 7}});
     q.packed().visitFields([&]<class T>(std::string_view field, std::span<T> values) {
       if (field == "columns") {
         writer.add<std::uint32_t>("w.columns", {static_cast<Index>(columns_.size())}, columns_);

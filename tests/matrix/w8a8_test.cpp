@@ -2,7 +2,8 @@
 // Products of 8-bit weights with activations of 8 bits and one scale a token, held to integer arithmetic.
 #include <gosset/calibration/smoothquant.hpp>
 #include <gosset/codebook.hpp>
-#include <gosset/format/mixed_columns.hpp>
+#include <gosset/format.hpp>
+#include <gosset/rounding.hpp>
 #include <gosset/matrix.hpp>
 
 #include "testing.hpp"

@@ -4,6 +4,7 @@
 #include <gosset/codebook.hpp>
 #include <gosset/format/outliers.hpp>
 #include <gosset/matrix.hpp>
+#include <gosset/rounding/gptq.hpp>
 #include <gosset/theory/proxy_loss.hpp>
 
 #include "testing.hpp"

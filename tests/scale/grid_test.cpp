@@ -2,6 +2,9 @@
 #include <gosset/scale/grid.hpp>
 
 #include <gosset/codebook.hpp>
+#include <gosset/format/grouped.hpp>
+#include <gosset/format/per_channel.hpp>
+#include <gosset/format/per_tensor.hpp>
 
 #include "testing.hpp"
 

@@ -244,9 +244,11 @@ inline constexpr Index kRowBlock = 256;
 
 /// A packed matrix with every operation.
 template <class P>
-concept PackedMatrix = std::copyable<P> &&
-    requires(const P& p, P& writable, Index n, const FieldLengths& lengths, const Eigen::MatrixXf& x,
-             Eigen::Ref<Eigen::MatrixXf> y, Eigen::Ref<RowMatrixXf> w) {
+concept PackedMatrix = requires {
+  sizeof(P);
+}
+&&std::copyable<P>&& requires(const P& p, P& writable, Index n, const FieldLengths& lengths, const Eigen::MatrixXf& x,
+                              Eigen::Ref<Eigen::MatrixXf> y, Eigen::Ref<RowMatrixXf> w) {
   { P::shaped(n, n, lengths) } -> std::same_as<P>;
   { P::formatName() } -> std::convertible_to<std::string>;
   { p.rows() } -> std::convertible_to<Index>;

@@ -4,7 +4,11 @@
 #include <gosset/core/error.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/format/concepts.hpp>
+#include <gosset/format/name.hpp>
 #include <gosset/io/safetensors.hpp>
+#include <gosset/matrix/any_matrix.hpp>
+#include <gosset/matrix/format_list.hpp>
+#include <gosset/matrix/quantized_matrix.hpp>
 
 #include <charconv>
 #include <concepts>
