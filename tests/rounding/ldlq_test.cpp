@@ -235,13 +235,35 @@ TEST(Ldlq, RaisesTheDampingUntilItFactorizesAndSaysSo) {
   EXPECT_EQ(seen.front().damping, 0.25);
 }
 
+TEST(Ldlq, AHessianThatSawNothingCountsAllErrorsAlike) {
+  const RowMatrixXf w = gaussian(9, 65);
+  using F = Grouped<Asymmetric<3>, 32>;
+  const auto nearest = quantize<F>(w);
+  EXPECT_EQ(quantize<F>(w, Gptq(Hessian(65))), nearest);
+  EXPECT_EQ(quantize<F>(w, Ldlq(Hessian(65))), nearest);
+  EXPECT_EQ(quantize<Incoherent<E8P>>(w, Ldlq(Hessian(65))), quantize<Incoherent<E8P>>(w));
+}
+
+TEST(Ldlq, TheMagnitudeOfActivationsChangesNoCode) {
+  const RowMatrixXf w = gaussian(17, 63), x = correlated(200, 63);
+  using F = Grouped<Asymmetric<3>, 32>;
+  const auto rounded = [&](float magnitude) {
+    const Hessian h = hessianOf(RowMatrixXf(x * magnitude));
+    return std::pair(quantize<F>(w, Ldlq(h)), quantize<F>(w, Gptq(h, {.sweeps = 2, .act_order = true})));
+  };
+  const auto expected = rounded(1);
+  for (const float magnitude : {0x1p-100f, 0x1p-80f, 0x1p-40f, 0x1p60f, 0x1p100f}) {
+    EXPECT_EQ(rounded(magnitude), expected) << magnitude;
+  }
+}
+
 TEST(Ldlq, RefusesWhatCannotBe) {
   const RowMatrixXf w = gaussian(4, 6);
   const auto run = [&](const Hessian& h, LdlqOptions options = {}) {
     (void)quantize<PerTensor<Symmetric<4>>>(w, Ldlq(h, options));
   };
-  expectThrows([&] { run(Hessian(6)); },
-               "Ldlq: expected a Hessian with a positive mean diagonal, got 0 (no activations accumulated?)");
+  expectThrows([&] { run(Hessian::fromMatrix(Eigen::MatrixXd(-Eigen::MatrixXd::Identity(6, 6)))); },
+               "Ldlq: expected a Hessian with a positive mean diagonal, got -1");
   expectThrows([&] { run(hessianOf(gaussian(9, 5))); }, "Ldlq: expected a Hessian of 6 inputs, got 5");
   expectThrows([&] { (void)quantize<PerTensor<Pairs>>(gaussian(4, 5), Ldlq(hessianOf(gaussian(9, 6)))); },
                "Ldlq: expected a Hessian of 5 inputs, got 6");

@@ -242,13 +242,20 @@ class PackedWrapper : public PackedBase<Self> {
 /// Rows that are best multiplied together by multiplyRows(): enough that rounding the activations first costs little.
 inline constexpr Index kRowBlock = 256;
 
+namespace detail {
+
+template <class P>
+concept Complete = requires {
+  sizeof(P);
+};
+
+}  // namespace detail
+
 /// A packed matrix with every operation.
 template <class P>
-concept PackedMatrix = requires {
-  sizeof(P);
-}
-&&std::copyable<P>&& requires(const P& p, P& writable, Index n, const FieldLengths& lengths, const Eigen::MatrixXf& x,
-                              Eigen::Ref<Eigen::MatrixXf> y, Eigen::Ref<RowMatrixXf> w) {
+concept PackedMatrix = detail::Complete<P> && std::copyable<P> &&
+    requires(const P& p, P& writable, Index n, const FieldLengths& lengths, const Eigen::MatrixXf& x,
+             Eigen::Ref<Eigen::MatrixXf> y, Eigen::Ref<RowMatrixXf> w) {
   { P::shaped(n, n, lengths) } -> std::same_as<P>;
   { P::formatName() } -> std::convertible_to<std::string>;
   { p.rows() } -> std::convertible_to<Index>;

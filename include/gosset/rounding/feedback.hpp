@@ -81,7 +81,7 @@ class Feedback {
     require(options_.damping >= 0 && std::isfinite(options_.damping), "Ldlq: expected a damping >= 0, got ",
             options_.damping);
     require(options_.sweeps >= 0, "Ldlq: expected a number of sweeps >= 0, got ", options_.sweeps);
-    Eigen::MatrixXd h = padded(hessian.matrix());
+    Eigen::MatrixXd h = padded(normalised(hessian.matrix()));
     orderBlocks(h);
     if (options_.order != BlockOrder::kLastFirst) {
       const auto places = permutation();
@@ -105,6 +105,16 @@ class Feedback {
   static constexpr Index kRowChunk = 64;                      // rows that go through a panel together
   using BlockRows = Eigen::Matrix<float, Eigen::Dynamic, kDim, kDim == 1 ? Eigen::ColMajor : Eigen::RowMajor>;
   using SquareBlock = Eigen::Matrix<float, kDim, kDim>;
+
+  /// H with a mean diagonal between 1 and 2, so that activations of any magnitude give sums that float holds; only
+  /// ratios matter, and a power of two changes no digit. Where no activations were seen, as by an expert that no token
+  /// reached, all errors count alike: the identity.
+  static Eigen::MatrixXd normalised(Eigen::MatrixXd h) {
+    const double mean = h.diagonal().mean();
+    if (h.isZero(0)) return Eigen::MatrixXd::Identity(h.rows(), h.cols());
+    if (mean > 0) h *= std::ldexp(1.0, -std::ilogb(mean));
+    return h;
+  }
 
   /// Padding columns get a diagonal of their own: they are zero, and no activation meets them.
   Eigen::MatrixXd padded(Eigen::MatrixXd h) const {

@@ -4,6 +4,7 @@
 #include <gosset/core/error.hpp>
 #include <gosset/core/types.hpp>
 
+#include <atomic>
 #include <cmath>
 #include <memory>
 #include <utility>
@@ -79,7 +80,11 @@ class Hessian {
 
  private:
   Eigen::MatrixXd& owned() {
-    if (mean_.use_count() > 1) mean_ = std::make_shared<Eigen::MatrixXd>(*mean_);
+    if (mean_.use_count() > 1) {
+      mean_ = std::make_shared<Eigen::MatrixXd>(*mean_);
+    } else {
+      std::atomic_thread_fence(std::memory_order_acquire);  // what the last other owner did with it is done
+    }
     return *mean_;
   }
 

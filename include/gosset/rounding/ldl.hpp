@@ -26,8 +26,7 @@ class DampedCholesky {
     constexpr double kLargest = 10;
     const Eigen::VectorXd diagonal = matrix_.diagonal();
     const double mean_diagonal = diagonal.mean();
-    require(mean_diagonal > 0, "Ldlq: expected a Hessian with a positive mean diagonal, got ", mean_diagonal,
-            " (no activations accumulated?)");
+    require(mean_diagonal > 0, "Ldlq: expected a Hessian with a positive mean diagonal, got ", mean_diagonal);
     for (damping_ = damping; damping_ <= kLargest; damping_ = std::max(2 * damping_, kFirstStep)) {
       diagonal_ = diagonal.array() + damping_ * mean_diagonal;
       matrix_.diagonal() = diagonal_;
