@@ -12,7 +12,8 @@ namespace gosset {
 ///   bits a number   1
 ///   code            0 for x < 0, 1 for x >= 0 (and -0)
 ///   value           -scale or +scale
-///   published scale mean|x|, which has the least squared error of all scales: sum (|x| - s)^2 is least at the mean
+///   published scale mean|x|, which has the least squared error of all scales: sum (|x| - s)^2 is least at the mean.
+///                   Where all numbers are -c or c it is c: they come back as they are
 ///
 /// Source: Rastegari et al., "XNOR-Net", ECCV 2016, section 3.1.
 struct Binary {

@@ -55,7 +55,9 @@ concept ScalarCodebook = CodebookBase<C> && requires(float x, typename C::Code q
 /// kDim numbers a code: value = scale * point.
 ///   encode(x)     the code of the nearest point; x: kDim numbers
 ///   decode(q, y)  y[0 .. kDim) becomes the point of code q
-/// and, where it is faster than one by one, encodeBlocks(x, count, codes) for count * kDim contiguous numbers.
+/// and, where it is faster than one by one, encodeBlocks(x, count, codes) for count * kDim contiguous numbers;
+///   Element       where a code is no more than kDim codes of a scalar codebook packed together, that codebook: scales
+///                 are then found as for it
 template <class C>
 concept VectorCodebook = CodebookBase<C> && requires(const float* x, float* y, typename C::Code q) {
   requires C::kDim >
@@ -66,5 +68,12 @@ concept VectorCodebook = CodebookBase<C> && requires(const float* x, float* y, t
 
 template <class C>
 concept Codebook = ScalarCodebook<C> || VectorCodebook<C>;
+
+namespace detail {
+
+template <class C>
+concept CodesEachNumber = VectorCodebook<C> && ScalarCodebook<typename C::Element>;
+
+}  // namespace detail
 
 }  // namespace gosset

@@ -14,7 +14,9 @@ namespace gosset {
 ///   bits a number   2 as stored here; log2(3) = 1.585 in information
 ///   code            level + 1, in 0 .. 2
 ///   value           scale * (code - 1)
-///   published scale mean|x|; LeastSquares finds the scale (and so the threshold, scale / 2) with the least error
+///   published scale mean|x|; or c, where all numbers are -c, 0 or c: weights that are ternary already, as in BitNet's
+///                   checkpoints, come back as they are. LeastSquares finds the scale (and so the threshold, scale / 2)
+///                   with the least error
 ///
 /// Source: Ma et al., "The Era of 1-bit LLMs" (BitNet b1.58), 2024, section 2.
 struct Ternary {

@@ -15,11 +15,12 @@ namespace gosset {
 ///   bits a number   8 / 5 = 1.6, that is 0.015 above log2(3)
 ///   code            sum over i of (level_i + 1) 3^i, in 0 .. 242 (243 to 255 are not used, and decode as 242)
 ///   value           scale * level
-///   published scale mean|x|, as Ternary's
+///   published scale as Ternary's, and every other rule too gives the scale that it gives Ternary
 ///
 /// Source: as Ternary; five trits a byte as in llama.cpp's TQ1_0, in another order.
 struct Trits5 {
   using Code = std::uint8_t;
+  using Element = Ternary;
   static constexpr int kDim = 5;
   static constexpr int kBits = 8;
   static constexpr int kCodes = 243;
@@ -38,6 +39,6 @@ struct Trits5 {
   static std::string name() { return "Trits5"; }
 };
 
-static_assert(VectorCodebook<Trits5>);
+static_assert(VectorCodebook<Trits5> && detail::CodesEachNumber<Trits5>);
 
 }  // namespace gosset

@@ -17,6 +17,12 @@ struct Affine {
 
 namespace detail {
 
+template <Codebook C>
+constexpr bool hasZeroPoint() {
+  if constexpr (ScalarCodebook<C>) return C::kHasZero;
+  return false;
+}
+
 constexpr float divisor(Affine a) { return a.scale > 0 ? a.scale : 1.f; }
 
 }  // namespace detail

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/scale/least_squares.hpp>
+
+#include <gosset/codebook.hpp>
+
+#include "testing.hpp"
+
+#include <limits>
+#include <span>
+#include <vector>
+
+namespace gosset {
+namespace {
+
+/// The squared error over the real numbers of rows filled up with zeros, by the definition.
+template <Codebook C>
+double errorByHand(const RowMatrixXf& x, Affine a) {
+  const Index padded = ceilDiv(x.cols(), C::kDim) * C::kDim;
+  double sum = 0;
+  for (Index row = 0; row < x.rows(); ++row) {
+    std::vector<float> block(static_cast<std::size_t>(padded), 0.f), values(block);
+    for (Index col = 0; col < x.cols(); ++col) block[static_cast<std::size_t>(col)] = x(row, col);
+    std::vector<typename C::Code> codes(static_cast<std::size_t>(padded / C::kDim));
+    encodeRun<C>(block.data(), padded / C::kDim, a, codes.data());
+    decodeRun<C>(codes.data(), padded / C::kDim, a, values.data());
+    for (Index col = 0; col < x.cols(); ++col) {
+      const double error = static_cast<double>(x(row, col)) - values[static_cast<std::size_t>(col)];
+      sum += error * error;
+    }
+  }
+  return sum;
+}
+
+std::span<const float> numbersOf(const RowMatrixXf& x) { return {x.data(), static_cast<std::size_t>(x.size())}; }
+
+/// A vector codebook that codes numbers one by one, like Symmetric<3>, but does not say so.
+struct FourLevels {
+  using Code = std::uint16_t;
+  static constexpr int kDim = 4, kBits = 12;
+  static constexpr ScaleRule kRule = ScaleRule::kRootMeanSquare;
+  static constexpr float kGaussianScale = 0.6f;
+  static Code encode(const float* x) {
+    unsigned code = 0;
+    for (int i = 4; i-- > 0;) code = 8 * code + Symmetric<3>::encode(x[i]);
+    return static_cast<Code>(code);
+  }
+  static void decode(Code q, float* y) {
+    for (int i = 0; i < 4; ++i, q = static_cast<Code>(q >> 3)) y[i] = Symmetric<3>::level(q & 7);
+  }
+  static std::string name() { return "FourLevels"; }
+};
+
+template <class C>
+class LeastSquaresOf : public ::testing::Test {};
+using Vectors = ::testing::Types<E8P, E8PRvq3, Trits5>;
+TYPED_TEST_SUITE(LeastSquaresOf, Vectors);
+
+TYPED_TEST(LeastSquaresOf, CountsErrorsOnRealNumbersOnly) {
+  for (const Index n : {1, 2, 4, 5, 6, 8, 9, 11, 12, 17, 63, 65}) {
+    for (const Index rows : {1, 3, 40}) {
+      if (rows * n > 600) continue;
+      const RowMatrixXf x = testing::gaussian(rows, n, static_cast<std::uint64_t>(n));
+      const Affine a = fitAffine<TypeParam, float>(LeastSquares{}, numbersOf(x), n);
+      const double error = errorByHand<TypeParam>(x, a);
+      const Affine published = fitAffine<TypeParam, float>(PublishedRule{}, numbersOf(x));
+      EXPECT_LE(error, errorByHand<TypeParam>(x, published) * (1 + 1e-9)) << rows << " x " << n;
+      if (x.size() < 100) continue;  // few numbers have a rough error, of which a narrow hollow may be missed
+      double least = std::numeric_limits<double>::infinity();
+      for (int k = 1; k <= 100; ++k) {
+        least = std::min(least, errorByHand<TypeParam>(x, {0.03f * static_cast<float>(k), 0}));
+      }
+      EXPECT_LE(error, least * 1.01) << rows << " x " << n;
+    }
+  }
+}
+
+TEST(LeastSquares, Trits5TakesTheScalesOfTernary) {
+  for (const Index n : testing::kOddSizes) {
+    const RowMatrixXf x = testing::gaussian(2, n);
+    EXPECT_EQ((fitAffine<Trits5, Float16>(LeastSquares{}, numbersOf(x), n)),
+              (fitAffine<Ternary, Float16>(LeastSquares{}, numbersOf(x))));
+  }
+}
+
+TEST(LeastSquares, ACodebookThatIsSearchedByEncodingComesAsFar) {
+  for (const Index n : {8, 63, 65, 172}) {
+    const RowMatrixXf x = testing::gaussian(1, n);
+    const auto quick = errorByHand<Symmetric<3>>(x, fitAffine<Symmetric<3>, float>(LeastSquares{}, numbersOf(x)));
+    const auto slow = errorByHand<FourLevels>(x, fitAffine<FourLevels, float>(LeastSquares{}, numbersOf(x)));
+    EXPECT_LE(std::abs(quick - slow), 0.1 * quick) << n;
+  }
+}
+
+TEST(LeastSquares, SignsNeedNoSearch) {
+  const float x[] = {1, -2, 3, -6};
+  EXPECT_EQ((fitAffine<Binary, float>(LeastSquares{}, x)), (Affine{3, 0}));
+  EXPECT_EQ((fitAffine<LloydMax<1>, float>(LeastSquares{}, x)), (Affine{3, 0}));
+}
+
+TEST(LeastSquares, TheBestLineByHand) {
+  // Codes 0, 1, 2, 3 whatever the details: x ~ 2 level - 1 + noise, the line being fitted to four points.
+  const float x[] = {-1.125f, 1.125f, 3.125f, 4.875f};
+  const Affine a = fitAffine<Asymmetric<2>, float>(LeastSquares{}, x);
+  EXPECT_FLOAT_EQ(a.scale, 2);            // (-1.5 * -3.125 - 0.5 * -0.875 + 0.5 * 1.125 + 1.5 * 2.875) / 5
+  EXPECT_FLOAT_EQ(a.zero, 1.5f - 2 / 2);  // the means are 1.5 and 2
+}
+
+}  // namespace
+}  // namespace gosset

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/scale/rules.hpp>
+
+#include "scalar_codebooks.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+namespace gosset {
+namespace {
+
+using Group = std::vector<float>;
+
+/// Numbers of magnitude c with these signs, by turns.
+Group alternating(const std::vector<float>& signs, float c, Index size) {
+  Group x;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(size); ++i) x.push_back(signs[i * 7 % signs.size()] * c);
+  return x;
+}
+
+template <ScalarCodebook C>
+void expectExact(const Group& x, Affine a) {
+  for (const float value : x) {
+    float y;
+    decode<C>(encode<C>(&value, a), a, &y);
+    ASSERT_EQ(y, value) << "of " << x.size() << ": scale " << a.scale << ", zero " << a.zero;
+  }
+}
+
+template <ScalarCodebook C, class T>
+void expectExactUnderEachRule(const Group& x) {
+  expectExact<C>(x, fitAffine<C, T>(PublishedRule{}, x));
+  expectExact<C>(x, fitAffine<C, T>(Percentile{100}, x));
+}
+
+template <class C>
+class Rules : public ::testing::Test {};
+TYPED_TEST_SUITE(Rules, testing::ScalarCodebooks, testing::CodebookName);
+
+TYPED_TEST(Rules, NumbersOfOneMagnitudeComeBackExactly) {
+  const auto levels = testing::levelsOf<TypeParam>();
+  const bool holds_zero = std::count(levels.begin(), levels.end(), 0.0) > 0;
+  const bool holds_three = TypeParam::kHasZero ? TypeParam::kLevels > 2 : holds_zero;
+  for (const float c : {1.f, 0.75f, 0.0234375f, 0x1p-14f, 1234.f}) {
+    for (const Index size : testing::kOddSizes) {
+      for (const float sign : {1.f, -1.f}) {
+        expectExactUnderEachRule<TypeParam, Float16>(alternating({sign}, c, size));
+        if (holds_three) expectExactUnderEachRule<TypeParam, Float16>(alternating({sign, 0, -0.f}, c, size));
+      }
+      expectExactUnderEachRule<TypeParam, Float16>(alternating({1, -1}, c, size));
+      if (holds_three) expectExactUnderEachRule<TypeParam, Float16>(alternating({1, -1, 0}, c, size));
+    }
+  }
+  for (const float c : {0.1f, 1e30f, 3e-39f, 0x1p-149f}) {  // in floats anything but the largest
+    expectExactUnderEachRule<TypeParam, float>(alternating({1}, c, 9));
+    if (holds_three) expectExactUnderEachRule<TypeParam, float>(alternating({1, -1, 0}, c, 65));
+  }
+}
+
+TYPED_TEST(Rules, AnotherMagnitudeEndsTheException) {
+  Group x = alternating({1, -1}, 1, 64);
+  x[63] = 0.5f;
+  const Affine a = fitAffine<TypeParam, float>(PublishedRule{}, x);
+  if constexpr (TypeParam::kRule == ScaleRule::kMeanMagnitude) {
+    EXPECT_EQ(a.scale, 63.5f / 64);
+  } else if constexpr (TypeParam::kRule == ScaleRule::kAbsMax) {
+    EXPECT_GE(a.scale, 1 / detail::largestLevel<TypeParam>());
+    EXPECT_LE(a.scale, 1.0001f / detail::largestLevel<TypeParam>());
+  } else if constexpr (TypeParam::kRule == ScaleRule::kRootMeanSquare) {
+    EXPECT_FLOAT_EQ(a.scale, std::sqrt(63.25f / 64) * TypeParam::kGaussianScale);
+  } else {
+    EXPECT_NEAR(a.scale, 2.f / static_cast<float>(TypeParam::kLevels - 1), 1e-6);
+  }
+}
+
+TEST(Rules, TernaryScalesByHand) {
+  const Group ternary = {0.5f, 0, -0.5f, 0, -0.f, 0, 0.5f}, signs = {-3, 3, 3};
+  EXPECT_EQ((fitAffine<Ternary, Float16>(PublishedRule{}, ternary)), (Affine{0.5f, 0}));
+  EXPECT_EQ((fitAffine<Trits5, Float16>(PublishedRule{}, ternary)), (Affine{0.5f, 0}));
+  EXPECT_EQ((fitAffine<Asymmetric<2>, Float16>(PublishedRule{}, ternary)), (Affine{0.5f, 1}));
+  EXPECT_EQ((fitAffine<NormalFloat4, Float16>(PublishedRule{}, ternary)), (Affine{0.5f, 0}));
+  EXPECT_EQ((fitAffine<Binary, Float16>(PublishedRule{}, signs)), (Affine{3, 0}));
+  EXPECT_EQ((fitAffine<LloydMax<2>, Float16>(PublishedRule{}, signs)), (Affine{3, 0}));
+  // Binary has no 0: the mean magnitude stays.
+  EXPECT_EQ((fitAffine<Binary, float>(PublishedRule{}, ternary)).scale, static_cast<float>(1.5 / 7));
+}
+
+TEST(Rules, OtherLatticesAreNotLookedFor) {
+  const Group x = {-3, 1, 2, 0, 3};
+  EXPECT_NEAR((fitAffine<Symmetric<4>, float>(PublishedRule{}, x)).scale, 3.f / 7, 1e-6);
+}
+
+TEST(Rules, ATernaryGroupOutOfStorageRangeStaysFinite) {
+  const Group x = {1e30f, 0, -1e30f};
+  const Affine a = fitAffine<Ternary, Float16>(PublishedRule{}, x);
+  EXPECT_EQ(a.scale, 65504.f);
+  EXPECT_EQ((fitAffine<Ternary, Float16>(PublishedRule{}, Group{1e-30f, 0})), Affine{});
+}
+
+TEST(Rules, Trits5TakesTheScalesOfTernary) {
+  for (const Index n : testing::kOddSizes) {
+    const RowMatrixXf w = testing::gaussian(1, n);
+    const Group x(w.data(), w.data() + n);
+    EXPECT_EQ((fitAffine<Trits5, Float16>(PublishedRule{}, x)), (fitAffine<Ternary, Float16>(PublishedRule{}, x)));
+    EXPECT_EQ((fitAffine<Trits5, float>(Percentile{90}, x)), (fitAffine<Ternary, float>(Percentile{90}, x)));
+  }
+}
+
+}  // namespace
+}  // namespace gosset
