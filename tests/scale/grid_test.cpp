@@ -8,6 +8,9 @@
 
 #include "testing.hpp"
 
+#include <limits>
+#include <variant>
+
 namespace gosset {
 namespace {
 
@@ -69,6 +72,123 @@ TEST(Grid, RowsAreEncodedGroupByGroup) {
   std::uint8_t codes[5];
   grid.encodeRow(0, w.data(), codes);
   EXPECT_THAT(codes, ::testing::ElementsAre(1, 0, 2, 2, 0));  // 1 / 2 is a tie, to the level 0
+}
+
+constexpr Index kWidths[] = {1, 2, 4, 5, 6, 8, 9, 11, 12, 63, 65, 172, 417};
+const ScaleFit kFits[] = {PublishedRule{}, Percentile{90}, LeastSquares{}};
+
+/// w as a format hands it to a rounding: filled up with zeros to whole codes.
+template <Codebook C>
+RowMatrixXf padded(const RowMatrixXf& w) {
+  RowMatrixXf result = RowMatrixXf::Zero(w.rows(), ceilDiv(w.cols(), C::kDim) * C::kDim);
+  result.leftCols(w.cols()) = w;
+  return result;
+}
+
+template <ScaledFormat F>
+Grid<F> fittedGrid(const RowMatrixXf& w, const ScaleFit& fit) {
+  Grid<F> grid(w.rows(), w.cols(), fit);
+  grid.fitAll(padded<typename F::Codebook>(w));
+  return grid;
+}
+
+template <Codebook C>
+Affine fitOf(const ScaleFit& fit, const RowMatrixXf& real) {
+  return fitAffine<C, Float16>(fit, {real.data(), static_cast<std::size_t>(real.size())}, real.cols());
+}
+
+template <class C>
+class PaddedGrid : public ::testing::Test {};
+using Vectors = ::testing::Types<E8P, E81B, E8PRvq3, Trits5>;
+TYPED_TEST_SUITE(PaddedGrid, Vectors);
+
+TYPED_TEST(PaddedGrid, ScalesAreThoseOfTheRealNumbers) {
+  constexpr Index kGroup = 2 * TypeParam::kDim, kRows = 3;
+  for (const Index n : kWidths) {
+    const RowMatrixXf w = testing::gaussian(kRows, n, static_cast<std::uint64_t>(n));
+    for (const ScaleFit& fit : kFits) {
+      if (std::holds_alternative<LeastSquares>(fit) && n > 65) continue;  // slow, and nothing new
+      const auto tensor = fittedGrid<PerTensor<TypeParam>>(w, fit);
+      EXPECT_EQ(tensor.affine(0, 0), fitOf<TypeParam>(fit, w)) << n;
+      const auto channels = fittedGrid<PerChannel<TypeParam>>(w, fit);
+      const auto groups = fittedGrid<Grouped<TypeParam, kGroup>>(w, fit);
+      for (Index row = 0; row < kRows; ++row) {
+        EXPECT_EQ(channels.affine(row, 0), fitOf<TypeParam>(fit, w.row(row))) << n;
+        for (Index g = 0; g < groups.groups(); ++g) {
+          const Index width = std::min(kGroup, n - g * kGroup);
+          EXPECT_EQ(groups.affine(row, g), fitOf<TypeParam>(fit, w.block(row, g * kGroup, 1, width))) << n << ' ' << g;
+        }
+      }
+    }
+  }
+}
+
+TYPED_TEST(PaddedGrid, AGroupFittedAloneIsTheSameInAnyOrderOfItsCodes) {
+  using C = TypeParam;
+  for (const Index n : {Index{1}, Index{9}, Index{13}, Index{3 * C::kDim - 1}}) {
+    const RowMatrixXf w = padded<C>(testing::gaussian(3, n));
+    RowMatrixXf reversed = w;
+    for (Index col = 0; col < w.cols(); col += C::kDim) {
+      reversed.middleCols(w.cols() - C::kDim - col, C::kDim) = w.middleCols(col, C::kDim);
+    }
+    const auto expect = [&](auto grid, auto again) {
+      grid.fitGroup(0, w);
+      again.fitGroup(0, reversed, 0);
+      for (Index row = 0; row < 3; ++row) {
+        EXPECT_NEAR(again.affine(row, 0).scale, grid.affine(row, 0).scale, 1e-3f * grid.affine(row, 0).scale) << n;
+      }
+    };
+    expect(Grid<PerChannel<C>>(3, n, PublishedRule{}), Grid<PerChannel<C>>(3, n, PublishedRule{}));
+    expect(Grid<PerTensor<C>>(3, n, PublishedRule{}), Grid<PerTensor<C>>(3, n, PublishedRule{}));
+  }
+}
+
+TEST(Grid, PaddedScalesByHand) {
+  RowMatrixXf w(2, 2);
+  w << 3, -4, 0, 2;  // root mean squares sqrt(25 / 2) and sqrt(2), of all sqrt(29 / 4); mean magnitudes 3.5, 1 and 9/4
+  const auto near = [](float value) { return static_cast<float>(storeNearest<Float16>(value * E8P::kGaussianScale)); };
+  const auto channels = fittedGrid<PerChannel<E8P>>(w, PublishedRule{});
+  EXPECT_EQ(channels.affine(0, 0).scale, near(std::sqrt(12.5f)));
+  EXPECT_EQ(channels.affine(1, 0).scale, near(std::sqrt(2.f)));
+  EXPECT_EQ(fittedGrid<PerTensor<E8P>>(w, PublishedRule{}).affine(1, 0).scale, near(std::sqrt(7.25f)));
+  EXPECT_EQ(fittedGrid<PerChannel<Trits5>>(w, PublishedRule{}).affine(0, 0).scale, 3.5f);
+  EXPECT_EQ(fittedGrid<PerTensor<Trits5>>(w, PublishedRule{}).affine(0, 0).scale, 2.25f);
+}
+
+TEST(Grid, Trits5HasTheScalesOfTernary) {
+  for (const Index n : kWidths) {
+    const RowMatrixXf w = testing::gaussian(3, n);
+    for (const ScaleFit& fit : kFits) {
+      const auto expect = [&](const auto& trits, const auto& ternary) {
+        ASSERT_EQ(trits.groups(), ternary.groups());
+        for (std::size_t i = 0; i < trits.affines().size(); ++i) EXPECT_EQ(trits.affines()[i], ternary.affines()[i]);
+      };
+      expect(fittedGrid<PerTensor<Trits5>>(w, fit), fittedGrid<PerTensor<Ternary>>(w, fit));
+      expect(fittedGrid<PerChannel<Trits5>>(w, fit), fittedGrid<PerChannel<Ternary>>(w, fit));
+      expect(fittedGrid<Grouped<Trits5, 20>>(w, fit), fittedGrid<Grouped<Ternary, 20>>(w, fit));
+    }
+  }
+}
+
+TEST(Grid, ScalesFromElsewhereAreRoundedAndTakeTheUnit) {
+  Grid<Grouped<Asymmetric<4>, 4>> grid(2, 7, PublishedRule{}, 0.25f);
+  EXPECT_EQ(grid.unit(), 0.25f);
+  EXPECT_EQ((Grid<PerTensor<Ternary>>(1, 1, PublishedRule{}).unit()), 1);
+  grid.setScale(1, 1, 0.1f, 2.3f);
+  EXPECT_EQ(grid.affine(1, 1).scale, static_cast<float>(static_cast<Float16>(0.4f)));
+  EXPECT_EQ(grid.affine(1, 1).zero, static_cast<float>(static_cast<Float16>(2.3f)));
+  EXPECT_EQ(grid.affine(1, 0), Affine{});
+  grid.setScale(0, 0, 1e30f, -1e30f);
+  EXPECT_EQ(grid.affine(0, 0), (Affine{65504, -65504}));
+  grid.setScale(0, 0, 0, 0);
+  EXPECT_EQ(grid.affine(0, 0), Affine{});
+  Grid<PerTensor<Symmetric<4>, float>> tensor(2, 7, PublishedRule{}, 2);
+  tensor.setScale(1, 0, 3, 5);
+  EXPECT_EQ(tensor.affine(0, 0), (Affine{1.5f, 0})) << "without a zero point";
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  testing::expectThrows([&] { grid.setScale(0, 0, -1, 0); }, "Grid::setScale: expected a scale that is finite and not");
+  testing::expectThrows([&] { grid.setScale(0, 0, kInfinity, 0); }, "got inf and 0");
+  testing::expectThrows([&] { grid.setScale(0, 0, 1, -kInfinity); }, "got 1 and -inf");
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/error.hpp>
+#include <gosset/core/float_storage.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/scale/affine.hpp>
@@ -8,6 +10,7 @@
 #include <gosset/scale/granularity.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <span>
 #include <vector>
 
@@ -19,8 +22,8 @@ using CodeMatrix = Eigen::Matrix<typename C::Code, Eigen::Dynamic, Eigen::Dynami
 
 /// What a rounding works with: the groups of one m x n matrix, their fitted scales, and the map between numbers and
 /// codes. The matrix is padded with zeros to cols(), a multiple of the codebook's kDim; inputs() of its columns are
-/// real. Group g holds the columns [begin(g), end(g)) of one row, or of all rows where the format has one scale for
-/// all.
+/// real, and no fit looks at the others. Group g holds the columns [begin(g), end(g)) of one row, or of all rows where
+/// the format has one scale for all. Numbers, and so scales, are in units of unit(): the matrix's divided by it.
 template <ScaledFormat F>
 class Grid {
  public:
@@ -28,7 +31,7 @@ class Grid {
   using Codebook = typename F::Codebook;
   using Code = typename Codebook::Code;
 
-  /// `unit` is what the numbers handed to a rounding are in: the matrix's divided by it, a power of two.
+  /// unit: a power of two.
   Grid(Index rows, Index inputs, ScaleFit fit, float unit = 1)
       : rows_(rows),
         inputs_(inputs),
@@ -39,7 +42,6 @@ class Grid {
         unit_(unit),
         affine_(static_cast<std::size_t>((F::kOneRowOnly ? rows : 1) * groups_)) {}
 
-  float unit() const { return unit_; }
   Index rows() const { return rows_; }
   Index inputs() const { return inputs_; }
   Index cols() const { return cols_; }
@@ -48,18 +50,19 @@ class Grid {
   Index end(Index group) const { return std::min(begin(group) + width_, cols_); }
   Index groupOf(Index col) const { return col / width_; }
 
-  /// Fits a group of every row to the numbers it holds now: m x (end - begin), its columns in any order.
-  void fitGroup(Index group, const Eigen::Ref<const RowMatrixXf>& numbers) {
-    if constexpr (F::kOneRowOnly) {
-      const auto width = static_cast<std::size_t>(numbers.cols());
-      parallelFor(rows_, 16 * numbers.cols(), [&](Index row) {
-        affine_[at(row, group)] = fitted({numbers.row(row).data(), width});
-      });
+  /// What numbers given to a rounding are to be multiplied with to be those of the matrix.
+  float unit() const { return unit_; }
+
+  /// Fits a group of every row to the numbers it holds now: m x (end - begin), its columns in any order of whole codes.
+  /// Where cols() > inputs(), the last code of the last group is partly padding: last_code is the column of `numbers`
+  /// where it begins, by default the one it has in the matrix.
+  void fitGroup(Index group, const Eigen::Ref<const RowMatrixXf>& numbers, Index last_code = -1) {
+    const Index padding = end(group) == cols_ ? cols_ - inputs_ : 0;
+    if (padding > 0 || (!F::kOneRowOnly && numbers.outerStride() != numbers.cols())) {
+      const Index at = last_code < 0 ? numbers.cols() - Codebook::kDim : last_code;
+      fitReal(group, withoutPadding(numbers, at, padding));
     } else {
-      const bool contiguous = numbers.outerStride() == numbers.cols();
-      const RowMatrixXf copy = contiguous ? RowMatrixXf() : RowMatrixXf(numbers);
-      affine_[at(0, group)] =
-          fitted({contiguous ? numbers.data() : copy.data(), static_cast<std::size_t>(numbers.size())});
+      fitReal(group, numbers);
     }
   }
 
@@ -68,8 +71,8 @@ class Grid {
     if constexpr (F::kOneRowOnly) {
       parallelFor(rows_, 16 * cols_, [&](Index row) {
         for (Index group = 0; group < groups_; ++group) {
-          const auto width = static_cast<std::size_t>(end(group) - begin(group));
-          affine_[at(row, group)] = fitted({w.row(row).data() + begin(group), width});
+          const Index width = std::min(end(group), inputs_) - begin(group);
+          affine_[at(row, group)] = fitted(w.row(row).data() + begin(group), width, width);
         }
       });
     } else {
@@ -82,11 +85,17 @@ class Grid {
   /// Takes a group's scale and zero point from elsewhere; they must be such as storage gives back.
   void setAffine(Index row, Index group, const Affine& a) { affine_[at(row, group)] = a; }
 
-  /// The same from a scale in the units of the matrix, and a zero point, each rounded to how the format stores it.
+  /// The same for a scale in units of the matrix's numbers and any zero point (0 for codebooks without one): both are
+  /// rounded to how F::Scale stores them. Errors: std::invalid_argument where one is not finite, or the scale negative.
   void setScale(Index row, Index group, float scale, float zero) {
+    detail::require(std::isfinite(scale) && scale >= 0 && std::isfinite(zero),
+                    "Grid::setScale: expected a scale that is finite and not negative and a finite zero point, got ",
+                    scale, " and ", zero);
     using Scale = typename F::Scale;
+    const float in_units = std::min(scale / unit_, StorageTraits<Scale>::kMax);
     setAffine(row, group,
-              {static_cast<float>(storeNearest<Scale>(scale / unit_)), static_cast<float>(storeNearest<Scale>(zero))});
+              {static_cast<float>(storeNearest<Scale>(in_units)),
+               detail::hasZeroPoint<Codebook>() ? static_cast<float>(storeNearest<Scale>(zero)) : 0.f});
   }
 
   const Affine& affine(Index row, Index group) const { return affine_[at(row, group)]; }
@@ -105,7 +114,31 @@ class Grid {
   std::size_t at(Index row, Index group) const {
     return static_cast<std::size_t>((F::kOneRowOnly ? row * groups_ : 0) + group);
   }
-  Affine fitted(std::span<const float> x) const { return fitAffine<Codebook, typename F::Scale>(fit_, x); }
+  /// m rows of real numbers; contiguous, where one scale serves all.
+  void fitReal(Index group, const Eigen::Ref<const RowMatrixXf>& numbers) {
+    if constexpr (F::kOneRowOnly) {
+      parallelFor(rows_, 16 * numbers.cols(), [&](Index row) {
+        affine_[at(row, group)] = fitted(numbers.row(row).data(), numbers.cols(), numbers.cols());
+      });
+    } else {
+      affine_[at(0, group)] = fitted(numbers.data(), numbers.size(), numbers.cols());
+    }
+  }
+
+  /// A copy without the last `padding` columns of the code that begins at a column; what is left of it comes last.
+  static RowMatrixXf withoutPadding(const Eigen::Ref<const RowMatrixXf>& numbers, Index code, Index padding) {
+    const Index after = numbers.cols() - code - Codebook::kDim;
+    RowMatrixXf real(numbers.rows(), numbers.cols() - padding);
+    real.leftCols(code) = numbers.leftCols(code);
+    real.middleCols(code, after) = numbers.rightCols(after);
+    real.rightCols(Codebook::kDim - padding) = numbers.middleCols(code, Codebook::kDim - padding);
+    return real;
+  }
+
+  /// `count` contiguous numbers in rows of `row` each.
+  Affine fitted(const float* x, Index count, Index row) const {
+    return fitAffine<Codebook, typename F::Scale>(fit_, {x, static_cast<std::size_t>(count)}, row);
+  }
 
   Index rows_, inputs_, cols_, width_, groups_;
   ScaleFit fit_;
