@@ -14,7 +14,9 @@
 #include <gosset/train/fake_quant.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <limits>
 
 namespace gosset {
 
@@ -24,19 +26,20 @@ namespace detail {
 struct NearestUnder {
   static constexpr bool kFitsGrid = true;
 
-  const RowMatrixXf& scales;  ///< in units of the numbers
+  const RowMatrixXf& scales;  ///< in units of the matrix's numbers
   const RowMatrixXf& zeros;   ///< as scales, or empty
   float unit;                 ///< in which quantize() hands the numbers on
 
   template <ScaledFormat F>
   void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
+    // The least that storage tells from 0, so that a learned scale does not vanish where the weights have grown.
     using Scale = typename F::Scale;
+    const auto least = static_cast<float>(std::bit_cast<Scale>(typename StorageTraits<Scale>::Bits{1}));
+    const float in_grid = unit / grid.unit();  // 1 where the grid knows the unit
     for (Index row = 0; row < scales.rows(); ++row) {
       for (Index group = 0; group < scales.cols(); ++group) {
-        const float scale = scales(row, group) / unit, zero = zeros.size() > 0 ? zeros(row, group) : 0.f;
-        grid.setAffine(row, group,
-                       {static_cast<float>(storeNearest<Scale>(std::max(scale, 0.f))),
-                        static_cast<float>(storeNearest<Scale>(zero))});
+        const float scale = std::clamp(scales(row, group) / in_grid, least * grid.unit(), StorageTraits<float>::kMax);
+        grid.setScale(row, group, scale, zeros.size() > 0 ? zeros(row, group) : 0.f);
       }
     }
     for (Index row = 0; row < w.rows(); ++row) grid.encodeRow(row, w.row(row).data(), codes.row(row).data());
@@ -49,6 +52,12 @@ struct NearestUnder {
 /// with the weights: one a group of PerTensor, PerChannel or Grouped; for scalar codebooks. They are plain floats here,
 /// in the arrays scales() and zeros(): an optimizer moves them by what backward() gives. quantized(W) rounds them to
 /// how the format stores them, and forward(W) is what that gives back, so that nothing is lost at the end of training.
+///
+/// A step that an optimizer has made tiny, 0 or negative is taken for the least one, 2^-10 of what it was at first (and
+/// no less than the scale's type tells from 0). Gradients are those at the least step, so that the optimizer raises it
+/// again; at a step of 0 all of them would be 0 for ever. For the same reason a group that is all zero at first starts
+/// with a step of 2^-10 of the matrix's largest (of 1, where the whole matrix is zero) and its zero point at the middle
+/// level: it gives zeros where the codebook has them, and else numbers of the size of that step.
 /// Sources: Esser et al., "Learned Step Size Quantization", ICLR 2020, equations 1-3 and section 2.2; Bhalgat et al.,
 /// "LSQ+", CVPR Workshops 2020, section 3.1 (zero points).
 template <class Format>
@@ -65,7 +74,8 @@ class LearnedStep {
     RowMatrixXf zeros;    ///< as zeros()
   };
 
-  /// Starts with the scales that quantize<Format>(W, Nearest{}, options) finds. Errors: as quantize.
+  /// Starts with the scales that quantize<Format>(W, Nearest{}, options) finds, but for groups that are all zero.
+  /// Errors: as quantize.
   template <DenseExpression Weights>
   explicit LearnedStep(const Weights& w, const QuantizeOptions& options = {}) : rows_(w.rows()), cols_(w.cols()) {
     const auto q = quantize<Format>(w, Nearest{}, options);
@@ -78,9 +88,11 @@ class LearnedStep {
         if (C::kHasZero) zeros_(row, group) = a.zero;
       }
     }
+    startZeroGroups();
+    least_ = (scales_ * kTiny).cwiseMax(std::numeric_limits<float>::denorm_min());
   }
 
-  /// m x groups, or 1 x 1 where one scale serves all. A scale that is not positive makes its group zero.
+  /// m x groups, or 1 x 1 where one scale serves all. What is below the least step counts as the least step.
   RowMatrixXf& scales() { return scales_; }
   const RowMatrixXf& scales() const { return scales_; }
 
@@ -101,11 +113,11 @@ class LearnedStep {
     return quantizedBy("LearnedStep::forward", w).dequantized();
   }
 
-  /// The gradients with respect to W and to the scales and zero points, given W and the gradient with respect to
-  /// forward(W), both m x n. For a weight: the same where it was not clipped, else 0. For a scale: the sum over its
-  /// group of gradient * (level - zero - w / scale), or gradient * (end level - zero) where clipped; for a zero point:
-  /// that of -gradient * scale where clipped. Both over sqrt(group size * largest level), which keeps relative updates
-  /// of scales and weights alike. Errors: std::invalid_argument where shapes differ; as quantized.
+  /// The gradients with respect to W and to the scales and zero points as they are stored, given W and that with
+  /// respect to forward(W), both m x n. For a weight: the same where it was not clipped, else 0. For a scale: the sum
+  /// over its group of gradient * (level - zero - w / scale), or gradient * (end level - zero) where clipped; for a
+  /// zero point: that of -gradient * scale where clipped. Both over sqrt(group size * largest level), which keeps
+  /// relative updates of scales and weights alike. Errors: std::invalid_argument where shapes differ; as quantized.
   template <DenseExpression Weights, DenseExpression Gradient>
   Gradients backward(const Weights& w, const Gradient& gradient) const {
     const auto q = quantizedBy("LearnedStep::backward", w);
@@ -148,11 +160,24 @@ class LearnedStep {
     detail::require(scales_.allFinite() && zeros_.allFinite(), function,
                     ": expected finite scales and zero points, got NaN or an infinity");
     const RowMatrixXf x = detail::finiteFloats(function, w);
-    return quantize<Format>(x, detail::NearestUnder{scales_, zeros_, detail::storageUnit(x.cwiseAbs().maxCoeff())});
+    const RowMatrixXf scales = scales_.cwiseMax(least_);
+    return quantize<Format>(x, detail::NearestUnder{scales, zeros_, detail::storageUnit(x.cwiseAbs().maxCoeff())});
   }
+
+  void startZeroGroups() {
+    const float largest = scales_.maxCoeff();
+    for (Index i = 0; i < scales_.size(); ++i) {
+      if (scales_.data()[i] > 0) continue;
+      scales_.data()[i] = (largest > 0 ? largest : 1.f) * kTiny;
+      if (C::kHasZero) zeros_.data()[i] = static_cast<float>(C::kLevels / 2);
+    }
+  }
+
+  static constexpr float kTiny = 0x1p-10f;
 
   Index rows_, cols_;
   RowMatrixXf scales_, zeros_;
+  RowMatrixXf least_;  ///< as scales()
 };
 
 }  // namespace gosset
