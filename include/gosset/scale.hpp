@@ -5,4 +5,6 @@
 #include <gosset/scale/fit.hpp>
 #include <gosset/scale/granularity.hpp>
 #include <gosset/scale/grid.hpp>
+#include <gosset/scale/least_squares.hpp>
 #include <gosset/scale/options.hpp>
+#include <gosset/scale/rules.hpp>

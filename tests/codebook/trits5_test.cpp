@@ -34,15 +34,26 @@ TEST(Trits5, KnownAnswers) {
 }
 
 TEST(Trits5, HoldsTheValuesOfTernaryInFewerBits) {
-  for (const Index cols : {5, 40, 65, 170}) {
+  for (const Index cols : testing::kOddSizes) {  // multiples of 5 or not
     const RowMatrixXf w = gaussian(9, cols);
     EXPECT_EQ(quantize<PerChannel<Trits5>>(w).dequantized(), quantize<PerChannel<Ternary>>(w).dequantized());
+    EXPECT_EQ(quantize<Trits5>(w).dequantized(), quantize<Ternary>(w).dequantized());
   }
   for (const Index cols : testing::kOddSizes) {
     const auto q = quantize<PerTensor<Trits5>>(gaussian(4, cols));
     EXPECT_EQ(q.bytes(), 4 * ceilDiv(cols, 5) + 2 + 4);
   }
   EXPECT_EQ((quantize<Grouped<Trits5, 320>>(gaussian(4, 640)).bitsPerWeight()), 1.6 + 16.0 / 320 + 32.0 / (4 * 640));
+}
+
+TEST(Trits5, TernaryWeightsComeBackExactly) {
+  for (const Index cols : testing::kOddSizes) {
+    RowMatrixXf w = gaussian(7, cols);
+    w = w.unaryExpr([](float x) { return 0.0234375f * Ternary::level(Ternary::encode(x)); }).eval();
+    EXPECT_EQ(quantize<PerChannel<Trits5>>(w).dequantized(), w);
+    EXPECT_EQ((quantize<Grouped<Trits5, 20>>(w).dequantized()), w);
+    EXPECT_EQ(quantize<Trits5>(w, Nearest{}, {.fit = Percentile{100}}).dequantized(), w);
+  }
 }
 
 TEST(Trits5, TheLeastSquaresScaleIsTheOneOfTheGaussian) {
