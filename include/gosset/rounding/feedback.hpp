@@ -171,6 +171,15 @@ class Feedback {
     return {group, grid_.end(group) - grid_.begin(group)};
   }
 
+  /// Where the last code of the matrix, which may be partly padding, stands among `width` places from `begin` on; -1
+  /// where it is not there.
+  Index lastCodeFrom(Index begin, Index width) const {
+    for (Index place = 0; place < width; place += kDim) {
+      if (columnAt(begin + place) == w_.cols() - kDim) return place;
+    }
+    return -1;
+  }
+
   /// Rounds everything once. On the way w_ turns from W into E, panel by panel.
   void firstPass() {
     const Index n = w_.cols();
@@ -193,8 +202,10 @@ class Feedback {
       if (!static_groups_) {
         const auto [group, width] = groupEndingAt(begin + last);
         first = last - width;
-        grid_.fitGroup(group, compensated<Late<F>>(w_.middleCols(begin + first, width), target.middleCols(first, width),
-                                                   unit.block(first, first, width, width)));
+        grid_.fitGroup(group,
+                       compensated<Late<F>>(w_.middleCols(begin + first, width), target.middleCols(first, width),
+                                            unit.block(first, first, width, width)),
+                       lastCodeFrom(begin + first, width));
       }
       parallelFor(ceilDiv(w_.rows(), kRowChunk), kRowChunk * kPanel * kPanel, [&](Index chunk) {
         const Index row = chunk * kRowChunk;

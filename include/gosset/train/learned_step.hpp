@@ -28,17 +28,15 @@ struct NearestUnder {
 
   const RowMatrixXf& scales;  ///< in units of the matrix's numbers
   const RowMatrixXf& zeros;   ///< as scales, or empty
-  float unit;                 ///< in which quantize() hands the numbers on
 
   template <ScaledFormat F>
   void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
     // The least that storage tells from 0, so that a learned scale does not vanish where the weights have grown.
     using Scale = typename F::Scale;
     const auto least = static_cast<float>(std::bit_cast<Scale>(typename StorageTraits<Scale>::Bits{1}));
-    const float in_grid = unit / grid.unit();  // 1 where the grid knows the unit
     for (Index row = 0; row < scales.rows(); ++row) {
       for (Index group = 0; group < scales.cols(); ++group) {
-        const float scale = std::clamp(scales(row, group) / in_grid, least * grid.unit(), StorageTraits<float>::kMax);
+        const float scale = std::clamp(scales(row, group), least * grid.unit(), StorageTraits<float>::kMax);
         grid.setScale(row, group, scale, zeros.size() > 0 ? zeros(row, group) : 0.f);
       }
     }
@@ -161,7 +159,7 @@ class LearnedStep {
                     ": expected finite scales and zero points, got NaN or an infinity");
     const RowMatrixXf x = detail::finiteFloats(function, w);
     const RowMatrixXf scales = scales_.cwiseMax(least_);
-    return quantize<Format>(x, detail::NearestUnder{scales, zeros_, detail::storageUnit(x.cwiseAbs().maxCoeff())});
+    return quantize<Format>(x, detail::NearestUnder{scales, zeros_});
   }
 
   void startZeroGroups() {
