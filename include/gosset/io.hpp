@@ -4,6 +4,7 @@
 // Files. Needs POSIX and nlohmann_json (target gosset::io); gosset.hpp does not include it.
 #include <gosset/io/atomic_file.hpp>
 #include <gosset/io/dtype.hpp>
+#include <gosset/io/float8.hpp>
 #include <gosset/io/hessian.hpp>
 #include <gosset/io/kv_cache.hpp>
 #include <gosset/io/mapped_file.hpp>

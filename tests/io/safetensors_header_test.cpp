@@ -78,6 +78,53 @@ TEST(SafetensorsHeader, LegalOddities) {
   EXPECT_EQ(empty.tensors.at("a").size(), 0);
 }
 
+TEST(SafetensorsHeader, NullForMetadataIsNone) {
+  const std::string tensor = R"("a":{"dtype":"U8","shape":[],"data_offsets":[0,1]})";
+  for (const std::string& header :
+       {R"({"__metadata__":null,)" + tensor + "}", "{" + tensor + R"(,"__metadata__":null})"}) {
+    const auto read_header = read(safetensorsBytes(header, "7"));
+    EXPECT_TRUE(read_header.metadata.empty());
+    EXPECT_EQ(read_header.tensors.at("a").size(), 1);
+  }
+  EXPECT_TRUE(read(safetensorsBytes(R"({"__metadata__":null})")).tensors.empty());
+}
+
+TEST(SafetensorsHeader, BlanksMayPadItOnBothSides) {
+  const auto header =
+      read(safetensorsBytes("\t\n {\"a\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}\r\n ", "7"));
+  EXPECT_EQ(header.tensors.at("a").begin, 8u + 58);
+}
+
+/// Types that no type of C++ holds, some of less than a byte, beside a tensor of any other.
+TEST(SafetensorsHeader, TypesWithoutNumbersKeepTheirNamesShapesAndPlaces) {
+  const auto header = read(safetensorsBytes(R"({"f4":{"dtype":"F4","shape":[3,2],"data_offsets":[0,3]},)"
+                                            R"("f62":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[3,6]},)"
+                                            R"("f63":{"dtype":"F6_E3M2","shape":[2,1,4],"data_offsets":[6,12]},)"
+                                            R"("c":{"dtype":"C64","shape":[2],"data_offsets":[12,28]},)"
+                                            R"("new":{"shape":[5,5],"dtype":"F\u001b5_E9","data_offsets":[28,35]},)"
+                                            R"("none":{"dtype":"F4","shape":[7,0],"data_offsets":[35,35]},)"
+                                            R"("a":{"dtype":"U8","shape":[2],"data_offsets":[35,37]}})",
+                                            zeros(37)));
+  const auto expect = [&](const std::string& name, Dtype dtype, std::string_view type, std::size_t bytes, Index size) {
+    const TensorInfo& info = header.tensors.at(name);
+    EXPECT_EQ(info.dtype, dtype) << name;
+    EXPECT_EQ(info.typeName(), type);
+    EXPECT_EQ(info.bytes(), bytes) << name;
+    EXPECT_EQ(info.size(), size) << name;
+  };
+  expect("f4", Dtype::kF4, "F4", 3, 6);
+  expect("f62", Dtype::kF6E2M3, "F6_E2M3", 3, 4);
+  expect("f63", Dtype::kF6E3M2, "F6_E3M2", 6, 8);
+  expect("c", Dtype::kC64, "C64", 16, 2);
+  expect("new", Dtype::kUnknown,
+         "F\x1b"
+         "5_E9",
+         7, 25);
+  expect("none", Dtype::kF4, "F4", 0, 0);
+  expect("a", Dtype::kU8, "U8", 2, 2);
+  EXPECT_EQ(detail::typeText(header.tensors.at("new")), "'F?5_E9'");
+}
+
 TEST(SafetensorsHeader, LyingLengths) {
   expectThrows<FormatError>([] { read(""); },
                             "gosset: f: byte 0: expected the header's length in 8 bytes, the file has 0");
@@ -184,7 +231,8 @@ std::vector<Hostile> hostileHeaders() {
   return {
       // no object, no JSON
       {"Array", "[1]", "f: byte 8: the header must start with '{'"},
-      {"LeadingSpace", " {}", "f: byte 8: the header must start with '{'"},
+      {"SpaceAndArray", " []", "f: byte 9: the header must start with '{'"},
+      {"SpacesOnly", "   ", "f: byte 11: the header must start with '{'"},
       {"ByteOrderMark", "\xef\xbb\xbf{}", "f: byte 8: the header must start with '{'"},
       {"Unclosed", "{", "f: byte 9: the header is not valid JSON in UTF-8"},
       {"TwoObjects", "{}{}", "f: byte 10: the header is not valid JSON in UTF-8", 0},
@@ -228,12 +276,13 @@ std::vector<Hostile> hostileHeaders() {
        "f: '__metadata__' at byte 27: expected an object, got the string 'pt'"},
       {"NumberInMetadata", R"({"__metadata__":{"k":1}})",
        "f: '__metadata__' at byte 30: the value of 'k' must be a string, got the number 1"},
+      {"NullAndMetadata", R"({"__metadata__":null,"__metadata__":{}})",
+       "f: '__metadata__' at byte 42: the name appears twice"},
+      {"NullForATensor", R"({"a":null})", "f: tensor 'a' at byte 16: expected an object, got null"},
       {"NullInMetadata", R"({"__metadata__":{"k":null}})",
        "f: '__metadata__' at byte 32: the value of 'k' must be a string, got null"},
       {"NumberForDtype", one(R"("dtype":32)"), "f: tensor 'a' at byte 24: dtype must be a string, got the number 32"},
-      {"UnknownDtype", one(R"("dtype":"F31")"), "f: tensor 'a' at byte 26: the dtype 'F31' is none that gosset reads"},
-      {"LowerCaseDtype", one(R"("dtype":"f32")"),
-       "f: tensor 'a' at byte 26: the dtype 'f32' is none that gosset reads"},
+      {"UnknownDtypeAlone", one(R"("dtype":"F31")"), "f: tensor 'a' at byte 27: the field 'shape' is missing"},
       {"StringForShape", one(R"("shape":"8")"), "f: tensor 'a' at byte 24: shape must be an array, got the string '8'"},
       {"NumberForOffsets", one(R"("data_offsets":8)"),
        "f: tensor 'a' at byte 30: data_offsets must be an array, got the number 8"},
@@ -278,7 +327,7 @@ std::vector<Hostile> hostileHeaders() {
        "f: tensor 'a' at byte 97: data_offsets [18446744073709551614, 18446744073709551615] reach past the end of the "
        "data, which has 8 bytes"},
       {"TooShort", one(R"("dtype":"F32","shape":[2,2],"data_offsets":[0,8])"),
-       "f: tensor 'a' at byte 62: data_offsets [0, 8] hold 8 bytes, but F32 of shape [2, 2] takes 16"},
+       "f: tensor 'a' at byte 62: data_offsets [0, 8] hold 8 bytes, but F32 of shape [2, 2] takes 16 bytes"},
       {"TooLong", one(R"("dtype":"F16","shape":[],"data_offsets":[0,8])"),
        "f: tensor 'a' at byte 59: data_offsets [0, 8] hold 8 bytes, but F16 of shape [] takes 2"},
       {"EmptyWithBytes", one(R"("dtype":"F64","shape":[0,1],"data_offsets":[0,8])"),
@@ -291,6 +340,28 @@ std::vector<Hostile> hostileHeaders() {
       {"BytesOverflow", one(R"("dtype":"F64","shape":[2305843009213693953],"data_offsets":[0,8])"),
        "f: tensor 'a' at byte 78: data_offsets [0, 8] hold 8 bytes, but F64 of shape [2305843009213693953] takes more "
        "than 2^64"},
+      // types of less than a byte, and types whose size nobody knows
+      {"HalfAByte", one(R"("dtype":"F4","shape":[3],"data_offsets":[0,2])"),
+       "f: tensor 'a' at byte 59: data_offsets [0, 2] hold 2 bytes, but F4 of shape [3] takes no whole number of "
+       "bytes"},
+      {"SixBits", one(R"("dtype":"F6_E2M3","shape":[2],"data_offsets":[0,2])"),
+       "data_offsets [0, 2] hold 2 bytes, but F6_E2M3 of shape [2] takes no whole number of bytes"},
+      {"SixBitsTooLong", one(R"("dtype":"F6_E3M2","shape":[8],"data_offsets":[0,8])"),
+       "data_offsets [0, 8] hold 8 bytes, but F6_E3M2 of shape [8] takes 6 bytes"},
+      {"ComplexTooShort", one(R"("dtype":"C64","shape":[2],"data_offsets":[0,8])"),
+       "data_offsets [0, 8] hold 8 bytes, but C64 of shape [2] takes 16 bytes"},
+      {"SixBitsOverflow", one(R"("dtype":"F6_E3M2","shape":[4294967296,4294967296],"data_offsets":[0,8])"),
+       "F6_E3M2 of shape [4294967296, 4294967296] takes more than 2^64 bytes"},
+      {"UnknownOverflows", one(R"("dtype":"X","shape":[4294967296,2147483648],"data_offsets":[0,8])"),
+       "f: tensor 'a' at byte 78: the shape [4294967296, 2147483648] has more than 2^63 numbers"},
+      {"UnknownOverflowsTwice", one(R"("dtype":"X","shape":[4294967296,4294967296],"data_offsets":[0,8])"),
+       "the shape [4294967296, 4294967296] has more than 2^63 numbers"},
+      {"UnknownPastTheEnd", one(R"("dtype":"X","shape":[1],"data_offsets":[0,9])"),
+       "data_offsets [0, 9] reach past the end of the data, which has 8 bytes"},
+      {"UnknownBackwards", one(R"("dtype":"X","shape":[1],"data_offsets":[8,4])"),
+       "data_offsets [8, 4] end before they begin"},
+      {"UnknownHole", one(R"("dtype":"X","shape":[1],"data_offsets":[1,8])"),
+       "tensor 'a' at byte 61: leaves a hole, expected it at byte 60"},
       // offsets of tensors together; these headers are 105 bytes long, the data starts at byte 113
       {"Overlap", two("[0,5]", "5", "[4,8]", "4"),
        "f: tensor 'b' at byte 117: overlaps tensor 'a', which ends at byte 118"},

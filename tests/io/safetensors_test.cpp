@@ -15,6 +15,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -164,6 +165,52 @@ TEST_P(SafetensorsFileTest, WhatTheWriterWritesBeginsAtAMultipleOf64) {
     const std::span<const std::byte> bytes = file.data(file.names()[0]);
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(bytes.data()) % 64, 0u);
   }
+}
+
+/// The bytes of types whose numbers gosset does not read, beside one that it does.
+TEST_P(SafetensorsFileTest, TypesWithoutNumbersHaveTheirBytes) {
+  const TemporaryFolder folder;
+  const std::string header = R"({"f4":{"dtype":"F4","shape":[2,2],"data_offsets":[0,2]},)"
+                             R"("f6":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[2,5]},)"
+                             R"("g6":{"dtype":"F6_E3M2","shape":[1,4],"data_offsets":[5,8]},)"
+                             R"("c":{"dtype":"C64","shape":[1],"data_offsets":[8,16]},)"
+                             R"("x":{"dtype":"F1_New","shape":[4611686018427387904],"data_offsets":[16,17]},)"
+                             R"("e":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[17,19]},)"
+                             R"("u":{"dtype":"U8","shape":[2],"data_offsets":[19,21]}})";
+  const std::string data = std::string(
+      "ab"
+      "cde"
+      "fgh"
+      "ijklmnop"
+      "q"
+      "\x38\xb8"
+      "st");
+  writeText(folder / "f", safetensorsBytes(header, data));
+  const SafetensorsFile file(folder / "f", GetParam());
+  EXPECT_EQ(file.names(), (Names{"c", "e", "f4", "f6", "g6", "u", "x"}));
+  EXPECT_EQ(file.vectorAs<float>("u"), Eigen::Vector2f('s', 't'));
+  EXPECT_EQ(file.vectorAs<float>("e"), Eigen::Vector2f(1.f, -1.f));
+  const std::vector<std::tuple<std::string, std::string, std::string>> expected = {{"f4", "F4", "ab"},
+                                                                                   {"f6", "F6_E2M3", "cde"},
+                                                                                   {"g6", "F6_E3M2", "fgh"},
+                                                                                   {"c", "C64", "ijklmnop"},
+                                                                                   {"x", "F1_New", "q"}};
+  for (const auto& [name, type, bytes] : expected) {
+    EXPECT_EQ(file.info(name).typeName(), type);
+    const std::span<const std::byte> there = file.data(name);
+    EXPECT_EQ(std::string(reinterpret_cast<const char*>(there.data()), there.size()), bytes);
+    const std::string quoted = type == "F1_New" ? "'F1_New'" : type;
+    const std::string at = "tensor '" + name + "' at byte " + std::to_string(file.info(name).begin) + ": ";
+    const std::string text = at + "gosset reads no numbers of type " + quoted;
+    expectThrows<FormatError>([&, n = name] { (void)file.matrixAs<float>(n); }, text);
+    expectThrows<FormatError>([&, n = name] { (void)file.vectorAs<double>(n); }, text);
+    expectThrows<FormatError>([&, n = name] { (void)file.flatAs<Float16>(n); }, text);
+    expectThrows<FormatError>([&, n = name] { (void)file.flat<std::uint8_t>(n); },
+                              at + "expected U8, the file holds " + quoted);
+    expectThrows<FormatError>([&, n = name] { (void)file.matrix<float>(n); },
+                              at + "expected F32, the file holds " + quoted);
+  }
+  expectThrows<FormatError>([&] { (void)file.vector<std::uint8_t>("e"); }, "expected U8, the file holds F8_E4M3");
 }
 
 /// F64, F32 and U16 at odd addresses, as in files of old Python writers, whose headers were not padded.
@@ -355,6 +402,26 @@ TEST(SafetensorsWriter, OrderedWithoutHolesAndAligned) {
   EXPECT_EQ(covered, file.bytes());
 }
 
+/// Types without numbers of C++ are written too, where the caller has their bytes, in the reference's order.
+TEST(SafetensorsWriter, WritesTypesThatCppLacks) {
+  const TemporaryFolder folder;
+  SafetensorsWriter writer;
+  const auto add = [&](const std::string& name, Dtype dtype, Index size, std::string bytes) {
+    writer.addSource(name, dtype, {size},
+                     [bytes](const SafetensorsWriter::Put& put) { put(std::as_bytes(std::span(bytes))); });
+  };
+  add("a", Dtype::kF4, 2, "a");
+  add("b", Dtype::kC64, 1, "bcdefghi");
+  add("c", Dtype::kF8E4M3, 2, "kl");
+  add("d", Dtype::kI64, 1, "12345678");
+  add("e", Dtype::kF6E3M2, 4, "mno");
+  add("f", Dtype::kBool, 1, "\1");
+  writer.write(folder / "f");
+  const std::string text = readText(folder / "f");
+  EXPECT_EQ(text.substr(text.size() - 23), "12345678bcdefghiklmnoa\1");
+  EXPECT_EQ(SafetensorsFile(folder / "f").info("e").typeName(), "F6_E3M2");
+}
+
 TEST(SafetensorsWriter, BadArguments) {
   SafetensorsWriter writer;
   const Eigen::Vector2f v(1.f, 2.f);
@@ -384,6 +451,13 @@ TEST(SafetensorsWriter, BadArguments) {
                "gosset: shape: tensor 'w' would take more than 2^64 bytes");
   expectThrows([&] { writer.addSource("w", Dtype::kF32, std::vector<Index>(65, 1), nothing); },
                "gosset: shape: expected at most 64 dimensions, got 65 for tensor 'w'");
+  expectThrows(
+      [&] {
+        writer.addSource("w", Dtype::kF4, {3, 3}, nothing);
+      },
+      "gosset: shape: tensor 'w' would take no whole number of bytes");
+  expectThrows([&] { writer.addSource("w", Dtype::kUnknown, {1}, nothing); },
+               "gosset: dtype: expected a known type for tensor 'w', got unknown");
   EXPECT_FALSE(writer.contains("w"));
 
   const TemporaryFolder folder;

@@ -5,6 +5,7 @@
 #include <gosset/core/types.hpp>
 #include <gosset/io/atomic_file.hpp>
 #include <gosset/io/dtype.hpp>
+#include <gosset/io/float8.hpp>
 #include <gosset/io/mapped_file.hpp>
 #include <gosset/io/safetensors_header.hpp>
 
@@ -12,6 +13,7 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -53,6 +55,10 @@ To convertScalar(From value) {
 ///
 /// Tensors are row-major, as in the file. The maps point into the file's memory, which lives as long as this object, a
 /// copy of it or a keeper(); moving it leaves them valid. Const functions may be called from many threads.
+///
+/// Of the types that no type of C++ holds, floats of 8 bits are converted by matrixAs(), vectorAs() and flatAs(). All
+/// others (F4, F6_E2M3, F6_E3M2, C64, and whatever gosset has never heard of) have an info() and a data(), and no
+/// numbers: asking for them is a FormatError.
 class SafetensorsFile {
  public:
   template <FileScalar T>
@@ -131,6 +137,7 @@ class SafetensorsFile {
   /// are rounded to T (to half and bfloat16 by way of float).
   template <RealScalar T>
   Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> matrixAs(std::string_view name) const {
+    requireNumbers(name);
     const auto [rows, cols] = matrixShape(name);
     Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> result(rows, cols);
     convert(name, result.data());
@@ -140,6 +147,7 @@ class SafetensorsFile {
   /// As vector(), but a converted copy.
   template <RealScalar T>
   Eigen::Matrix<T, Eigen::Dynamic, 1> vectorAs(std::string_view name) const {
+    requireNumbers(name);
     Eigen::Matrix<T, Eigen::Dynamic, 1> result(vectorSize(name));
     convert(name, result.data());
     return result;
@@ -148,6 +156,7 @@ class SafetensorsFile {
   /// As flat(), but a converted copy.
   template <RealScalar T>
   Eigen::Matrix<T, Eigen::Dynamic, 1> flatAs(std::string_view name) const {
+    requireNumbers(name);
     Eigen::Matrix<T, Eigen::Dynamic, 1> result(info(name).size());
     convert(name, result.data());
     return result;
@@ -190,11 +199,18 @@ class SafetensorsFile {
     return tensor.size();
   }
 
+  /// Before memory for them is asked for: of a type without a size, a file may claim any number.
+  void requireNumbers(std::string_view name) const {
+    const TensorInfo& tensor = info(name);
+    if (hasFileScalar(tensor.dtype) || isFloat8(tensor.dtype)) return;
+    fail(name, "gosset reads no numbers of type ", detail::typeText(tensor));
+  }
+
   template <FileScalar T>
   const T* mapped(std::string_view name) const {
     const TensorInfo& tensor = info(name);
     if (tensor.dtype != dtypeOf<T>()) {
-      fail(name, "expected ", dtypeName(dtypeOf<T>()), ", the file holds ", dtypeName(tensor.dtype));
+      fail(name, "expected ", dtypeName(dtypeOf<T>()), ", the file holds ", detail::typeText(tensor));
     }
     const std::span<const std::byte> bytes = dataOf(tensor);
     if (bytes.empty()) return nullptr;
@@ -222,8 +238,16 @@ class SafetensorsFile {
     const TensorInfo& tensor = info(name);
     checkBools(name, tensor);
     const std::byte* from = dataOf(tensor).data();
+    const Index size = tensor.size();
+    if (isFloat8(tensor.dtype)) {
+      const std::array<float, 256> values = detail::float8Values(tensor.dtype);
+      for (Index i = 0; i < size; ++i) {
+        to[i] = detail::convertScalar<T>(values[std::to_integer<std::size_t>(from[i])]);
+      }
+      return;
+    }
     visitDtype(tensor.dtype, [&]<class From>(std::type_identity<From>) {
-      for (Index i = 0; i < tensor.size(); ++i) {
+      for (Index i = 0; i < size; ++i) {
         From value;
         std::memcpy(&value, from + static_cast<std::size_t>(i) * sizeof(From), sizeof(From));
         to[i] = detail::convertScalar<T>(value);
@@ -295,8 +319,11 @@ class SafetensorsWriter {
     }
     detail::require(shape.size() <= detail::kMaxRank, "shape: expected at most ", detail::kMaxRank, " dimensions, got ",
                     shape.size(), " for tensor ", detail::printable(name));
+    detail::require(dtype != Dtype::kUnknown, "dtype: expected a known type for tensor ", detail::printable(name),
+                    ", got ", dtypeName(dtype));
     const std::optional<std::uint64_t> bytes = detail::tensorBytes(dtype, shape);
-    detail::require(bytes.has_value(), "shape: tensor ", detail::printable(name), " would take more than 2^64 bytes");
+    detail::require(bytes.has_value(), "shape: tensor ", detail::printable(name), " would take ",
+                    detail::tensorBytesText(dtype, shape));
     tensors_.emplace(std::string(name), Tensor{dtype, std::move(shape), *bytes, std::move(source)});
   }
 
@@ -342,7 +369,7 @@ class SafetensorsWriter {
   }
 
   static void requireSize(std::string_view name, std::span<const Index> shape, std::size_t size) {
-    const std::optional<std::uint64_t> numbers = detail::tensorBytes(Dtype::kU8, shape);
+    const std::optional<std::uint64_t> numbers = detail::tensorNumbers(shape);
     detail::require(numbers == size, "values: tensor ", detail::printable(name), " of shape ", detail::listText(shape),
                     " got ", size, " numbers");
   }

@@ -18,6 +18,7 @@
 #include <iterator>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
@@ -29,22 +30,27 @@
 //
 //   byte 0    8 bytes: n, the header's length
 //   byte 8    n bytes: a JSON object {"name": {"dtype": "F32", "shape": [m, n], "data_offsets": [begin, end]}, ...},
-//             padded with spaces to a multiple of 8; the name "__metadata__" holds an object of strings instead
+//             padded with blanks, so that the numbers are aligned; the name "__metadata__" holds an object of strings
+//             instead, or null for none
 //   byte 8+n  the tensors' numbers, row-major; begin and end count from here. They follow each other without a hole.
 //
 // Source: github.com/huggingface/safetensors, README.md, "Format"; the limit on the header's length is the reference
 // implementation's.
 namespace gosset {
 
-/// Where a tensor lies in its file.
+/// What a tensor is and where it lies in its file.
 struct TensorInfo {
   Dtype dtype = Dtype::kF32;
   std::vector<Index> shape;  ///< empty for a lone number
   std::size_t begin = 0;     ///< its first byte, counted from the beginning of the file
   std::size_t end = 0;       ///< one past its last byte
+  std::string unknown_type;  ///< where dtype is kUnknown, what the file calls it
 
+  /// The type's name as in the file.
+  std::string_view typeName() const { return dtype == Dtype::kUnknown ? unknown_type : dtypeName(dtype); }
   std::size_t bytes() const { return end - begin; }
-  Index size() const { return static_cast<Index>(bytes() / dtypeSize(dtype)); }
+  /// How many numbers it has.
+  Index size() const { return std::accumulate(shape.begin(), shape.end(), Index{1}, std::multiplies<>()); }
 };
 
 using TensorMap = std::map<std::string, TensorInfo, std::less<>>;
@@ -64,13 +70,31 @@ constexpr std::optional<std::uint64_t> checkedProduct(std::uint64_t a, std::uint
   return a * b;
 }
 
-/// The bytes that a tensor takes, or nothing where they do not fit into 64 bits. Dimensions are not negative.
-inline std::optional<std::uint64_t> tensorBytes(Dtype dtype, std::span<const Index> shape) {
-  std::optional<std::uint64_t> bytes = dtypeSize(dtype);
+/// How many numbers a tensor has, or nothing where that does not fit into 64 bits. Dimensions are not negative.
+inline std::optional<std::uint64_t> tensorNumbers(std::span<const Index> shape) {
+  std::optional<std::uint64_t> numbers = 1;
   for (const Index dimension : shape) {
-    if (bytes) bytes = checkedProduct(*bytes, static_cast<std::uint64_t>(dimension));
+    if (numbers) numbers = checkedProduct(*numbers, static_cast<std::uint64_t>(dimension));
   }
-  return bytes;
+  return numbers;
+}
+
+/// The fewest numbers of a known type that fill whole bytes.
+constexpr std::uint64_t numbersTogether(Dtype dtype) { return 8 / std::gcd(std::size_t{8}, dtypeBits(dtype)); }
+
+/// The bytes that a tensor of a known type takes, or nothing where they are no whole number or do not fit into 64 bits.
+inline std::optional<std::uint64_t> tensorBytes(Dtype dtype, std::span<const Index> shape) {
+  const std::optional<std::uint64_t> numbers = tensorNumbers(shape);
+  const std::uint64_t together = numbersTogether(dtype);
+  if (!numbers || *numbers % together != 0) return std::nullopt;
+  return checkedProduct(*numbers / together, together * dtypeBits(dtype) / 8);
+}
+
+/// "16 bytes", or what is wrong with them where tensorBytes() gives nothing.
+inline std::string tensorBytesText(Dtype dtype, std::span<const Index> shape) {
+  if (const auto bytes = tensorBytes(dtype, shape)) return std::to_string(*bytes) + " bytes";
+  const std::optional<std::uint64_t> numbers = tensorNumbers(shape);
+  return numbers && *numbers % numbersTogether(dtype) != 0 ? "no whole number of bytes" : "more than 2^64 bytes";
 }
 
 /// "[2, 3]"
@@ -79,6 +103,11 @@ std::string listText(std::span<const Number> numbers) {
   std::string text = "[";
   for (const Number number : numbers) text += (text.size() > 1 ? ", " : "") + std::to_string(number);
   return text + "]";
+}
+
+/// A tensor's type for a message.
+inline std::string typeText(const TensorInfo& tensor) {
+  return tensor.dtype == Dtype::kUnknown ? printable(tensor.unknown_type) : std::string(dtypeName(tensor.dtype));
 }
 
 /// A forward iterator over text that tells how far it has been read.
@@ -130,7 +159,10 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   TensorMap takeTensors() { return std::move(tensors_); }
   MetadataMap takeMetadata() { return std::move(metadata_); }
 
-  bool null() override { return unexpected("null"); }
+  bool null() override {
+    if (place_ == Place::kNames && name_ == kMetadataKey) return true;  // how some writers say that there is none
+    return unexpected("null");
+  }
   bool boolean(bool) override { return unexpected("a boolean"); }
   bool number_integer(number_integer_t value) override { return unexpected("the negative number ", value); }
   bool number_float(number_float_t, const string_t& text) override {
@@ -154,9 +186,9 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     if (place_ == Place::kMetadata) {
       metadata_.emplace(std::move(key_), std::move(value));
     } else if (place_ == Place::kTensor && field_ == Field::kDtype) {
-      const std::optional<Dtype> dtype = dtypeFromName(value);
-      if (!dtype) fail("the dtype ", printable(value), " is none that gosset reads");
-      tensor_.dtype = *dtype;
+      // A tensor of a type of the future must not keep its neighbours from being read.
+      tensor_.dtype = dtypeFromName(value).value_or(Dtype::kUnknown);
+      if (tensor_.dtype == Dtype::kUnknown) tensor_.unknown_type = std::move(value);
     } else {
       unexpected("the string ", printable(value));
     }
@@ -272,11 +304,15 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     const std::string offsets = "data_offsets " + listText(std::span<const std::uint64_t>(offsets_));
     if (begin > end) fail(offsets, " end before they begin");
     if (end > data_bytes_) fail(offsets, " reach past the end of the data, which has ", data_bytes_, " bytes");
-    const std::optional<std::uint64_t> bytes = tensorBytes(tensor_.dtype, tensor_.shape);
-    if (bytes != end - begin) {
-      fail(offsets, " hold ", end - begin, " bytes, but ", dtypeName(tensor_.dtype), " of shape ",
-           listText(std::span<const Index>(tensor_.shape)), " takes ",
-           bytes ? std::to_string(*bytes) : "more than 2^64");
+    const std::string shape = listText(std::span<const Index>(tensor_.shape));
+    if (tensor_.dtype == Dtype::kUnknown) {
+      const std::optional<std::uint64_t> numbers = tensorNumbers(tensor_.shape);
+      if (!numbers || *numbers > static_cast<std::uint64_t>(std::numeric_limits<Index>::max())) {
+        fail("the shape ", shape, " has more than 2^63 numbers");
+      }
+    } else if (tensorBytes(tensor_.dtype, tensor_.shape) != end - begin) {
+      fail(offsets, " hold ", end - begin, " bytes, but ", dtypeName(tensor_.dtype), " of shape ", shape, " takes ",
+           tensorBytesText(tensor_.dtype, tensor_.shape));
     }
     tensor_.begin = data_begin_ + static_cast<std::size_t>(begin);
     tensor_.end = data_begin_ + static_cast<std::size_t>(end);
@@ -347,7 +383,9 @@ inline SafetensorsHeader readSafetensorsHeader(std::span<const std::byte> file, 
     fileError(path, "byte 0: the header's length is ", length, " bytes, but the file ends at byte ", file.size());
   }
   const std::string_view text(reinterpret_cast<const char*>(file.data()) + 8, static_cast<std::size_t>(length));
-  if (!text.starts_with('{')) fileError(path, "byte 8: the header must start with '{'");
+  // Blanks before it are no more than padding: the reference implementation takes them too.
+  const std::size_t first = std::min(text.find_first_not_of(" \t\r\n"), text.size());
+  if (!text.substr(first).starts_with('{')) fileError(path, "byte ", 8 + first, ": the header must start with '{'");
   // nlohmann's parser takes a NUL for the end of the text, and would not look at what follows.
   const std::size_t nul = text.find('\0');
   if (nul != std::string_view::npos) fileError(path, "byte ", 8 + nul, ": the header holds a NUL");
