@@ -2,7 +2,7 @@
 #include "formats_entry.hpp"
 
 #include <gosset/codebook.hpp>
-#include <gosset/hadamard.hpp>
+#include <gosset/format.hpp>
 
 // Lattice codes in a random basis.
 namespace llama::detail {
