@@ -50,7 +50,8 @@ class ReplaceableLinear : public Linear {
 
 }  // namespace detail
 
-/// Packs every layer in every format and measures each alone on `sequences`. Calls step() after each.
+/// Packs every layer in every format and measures each alone on `sequences`. Calls step() after each. Throws as
+/// packModel().
 template <class Step>
 std::vector<LayerCandidates> measureCandidates(const Model& model, const std::vector<const FormatEntry*>& formats,
                                                std::uint64_t seed, const Calibration& calibration,
@@ -84,13 +85,18 @@ std::vector<LayerCandidates> measureCandidates(const Model& model, const std::ve
 }
 
 /// Which candidate of each layer has the least total divergence within `bits` a weight, everything counted.
-/// Throws std::invalid_argument where even the smallest candidates exceed the budget.
+/// Throws std::invalid_argument where even the smallest candidates exceed the budget, or a divergence is not finite.
 inline gosset::BitBudgetPlan planLayers(const std::vector<LayerCandidates>& layers, double bits) {
   std::vector<std::vector<gosset::LayerChoice>> choices;
   Index weights = 0;
   for (const LayerCandidates& layer : layers) {
     choices.emplace_back();
     for (const Candidate& candidate : layer.candidates) {
+      if (!std::isfinite(candidate.klDivergence)) {
+        throw std::invalid_argument(layer.name + " in format \"" + candidate.format->name +
+                                    "\": a finite divergence expected, found " +
+                                    std::to_string(candidate.klDivergence));
+      }
       choices.back().push_back({candidate.linear->bytes(), candidate.klDivergence});
     }
     weights += layer.candidates.front().linear->rows() * layer.candidates.front().linear->cols();

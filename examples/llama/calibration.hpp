@@ -33,12 +33,13 @@ struct LayerInputs {
 /// The inputs of each linear layer, by the layer's name.
 using Calibration = std::map<std::string, LayerInputs>;
 
-/// Runs each sequence from its beginning and gathers the inputs of every linear layer.
+/// Runs each sequence from its beginning and gathers the inputs of every linear layer. Throws std::invalid_argument,
+/// which names the layer, where its inputs are not finite.
 template <class Step>
 Calibration calibrate(const Engine& engine, const std::vector<Sequence>& sequences, Step&& step) {
   Calibration calibration;
   const Observer gather = [&](const std::string& name, const Eigen::Ref<const Eigen::MatrixXf>& x) {
-    calibration.try_emplace(name, x.rows()).first->second.add(x.transpose());
+    naming("the inputs of " + name, [&] { calibration.try_emplace(name, x.rows()).first->second.add(x.transpose()); });
   };
   for (const Sequence& sequence : sequences) {
     KvCache cache(engine.config(), static_cast<Index>(sequence.size()));

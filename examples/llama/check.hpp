@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 
 namespace llama {
@@ -17,6 +18,17 @@ void check(bool holds, const Parts&... parts) {
   std::ostringstream text;
   (text << ... << parts);
   throw gosset::FormatError(text.str());
+}
+
+/// What action() returns. A std::invalid_argument that it throws begins with `what` then: gosset's own errors name an
+/// argument of a function, and cannot know which of a model's tensors it was.
+template <class Action>
+decltype(auto) naming(const std::string& what, Action&& action) {
+  try {
+    return action();
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument(what + ": " + error.what());
+  }
 }
 
 /// All bytes of a file. Throws gosset::FormatError where it is no readable file, or longer than `limit` bytes.

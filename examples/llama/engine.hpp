@@ -238,7 +238,7 @@ class Engine {
   }
 
   Eigen::MatrixXf project(const Eigen::MatrixXf& x, const Observer& observer) const {
-    if (model_.output) return apply(**model_.output, "lm_head.weight", x, observer);
+    if (model_.output) return apply(**model_.output, outputName(), x, observer);
     return model_.embedding * x;
   }
 

@@ -76,20 +76,22 @@ inline const FormatEntry& findFormat(const std::string& name) {
   throw std::invalid_argument("format \"" + name + "\" is none of " + known);
 }
 
-/// Linear layer number `layer` in `format`. Throws std::invalid_argument where the format looks at a layer's inputs and
-/// `calibration` lacks them.
+/// Linear layer number `layer` in `format`. Throws std::invalid_argument, which names the layer, where the format
+/// cannot hold its weights, or looks at a layer's inputs and `calibration` lacks them.
 inline std::unique_ptr<Linear> packLayer(const LinearInfo& info, const RowMatrixXf& weights, const FormatEntry& format,
                                          std::uint64_t seed, std::uint64_t layer, const Calibration& calibration) {
   const auto inputs = calibration.find(info.name);
   if (format.needsCalibration && inputs == calibration.end()) {
     throw std::invalid_argument("format \"" + format.name + "\" needs a calibration of \"" + info.name + "\"");
   }
-  return format.pack(
-      {info, weights, gosset::randomBits(seed, layer), format.needsCalibration ? &inputs->second : nullptr});
+  return naming(info.name + " in format \"" + format.name + "\"", [&] {
+    return format.pack(
+        {info, weights, gosset::randomBits(seed, layer), format.needsCalibration ? &inputs->second : nullptr});
+  });
 }
 
 /// The model with each linear layer in `format`, the rest in 16-bit floats. Calls packed(info, weights, linear) after
-/// each layer. Throws as packLayer().
+/// each layer. Throws as packLayer(), and as the other packModel().
 template <class Packed>
 PackedModel packModel(const Model& model, const FormatEntry& format, std::uint64_t seed, Packed&& packed,
                       const Calibration& calibration = {}) {

@@ -16,7 +16,7 @@ class FormatKv : public CompressedKv {
                 gosset::KvCache<Keys, Values>({c.heads, c.kvHeads, c.headDim}, {.window = window})) {}
 
   void append(std::size_t layer, const Eigen::MatrixXf& keys, const Eigen::MatrixXf& values) override {
-    layers_[layer].append(keys.transpose(), values.transpose());
+    naming(blockName(layer) + "self_attn", [&] { layers_[layer].append(keys.transpose(), values.transpose()); });
   }
   Eigen::MatrixXf attend(std::size_t layer, const Eigen::MatrixXf& q) const override {
     return layers_[layer].attend(RowMatrixXf(q.transpose())).transpose();

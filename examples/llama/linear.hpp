@@ -51,25 +51,33 @@ enum class Rest { kFloat32, kFloat16 };
 namespace detail {
 
 template <class Matrix>
-Matrix kept(const Matrix& values, Rest rest) {
-  if (rest == Rest::kFloat32) return values;
-  return values.template cast<gosset::Float16>().template cast<float>();
+Matrix kept(const std::string& name, const Matrix& values, Rest rest) {
+  if (rest == Rest::kFloat32) return castFinite<float>(name, values);
+  return castFinite<gosset::Float16>(name, values).template cast<float>();
 }
 
 }  // namespace detail
 
-/// Turns each linear layer of `model` into pack(LinearInfo, weights), a std::unique_ptr<Linear>.
+/// Turns each linear layer of `model` into pack(LinearInfo, weights), a std::unique_ptr<Linear>. Throws
+/// std::invalid_argument, which names the tensor, where a weight is not finite, or not in 16 bits what is to be kept in
+/// them, and before the first call of pack().
 template <class Pack>
 PackedModel packModel(const Model& model, Rest rest, Pack&& pack) {
   PackedModel packed;
   packed.config = model.config;
-  packed.embedding = detail::kept(model.embedding, rest);
-  packed.finalNorm = detail::kept(model.finalNorm, rest);
+  packed.embedding = detail::kept(embeddingName(), model.embedding, rest);
+  packed.finalNorm = model.finalNorm;
   for (const Model::Layer& layer : model.layers) {
     packed.layers.emplace_back();
-    packed.layers.back().attentionNorm = detail::kept(layer.attentionNorm, rest);
-    packed.layers.back().ffnNorm = detail::kept(layer.ffnNorm, rest);
+    packed.layers.back().attentionNorm = layer.attentionNorm;
+    packed.layers.back().ffnNorm = layer.ffnNorm;
   }
+  forEachNorm(packed, [&](const std::string& name, Eigen::VectorXf& norm) { norm = detail::kept(name, norm, rest); });
+  forEachLinear(model, [](const LinearInfo& info, const RowMatrixXf& weights) {
+    if (const auto wrong = notFinite(weights)) {
+      throw std::invalid_argument(info.name + ": finite weights expected, found " + *wrong);
+    }
+  });
   if (model.output) packed.output.emplace();
   std::vector<std::unique_ptr<Linear>*> places;
   forEachLinear(packed, [&](const LinearInfo&, std::unique_ptr<Linear>& place) { places.push_back(&place); });

@@ -6,10 +6,14 @@
 #include <gosset/core/types.hpp>
 
 #include <Eigen/Core>
+#include <cmath>
 #include <cstdint>
 #include <optional>
+#include <sstream>
+#include <stdexcept>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 // What a Llama model is made of (Touvron et al. 2023, "LLaMA", section 2.2; grouped-query attention as in "Llama 2").
@@ -91,6 +95,9 @@ struct LinearInfo {
   Index cols = 0;    ///< inputs
 };
 
+inline const char* embeddingName() { return "model.embed_tokens.weight"; }
+inline const char* outputName() { return "lm_head.weight"; }
+
 /// The first part of the names of block `layer`.
 inline std::string blockName(std::size_t layer) { return "model.layers." + std::to_string(layer) + "."; }
 
@@ -110,7 +117,18 @@ void forEachLinear(SomeWeights& weights, Visit&& visit) {
     visit(LinearInfo{mlp + "up_proj.weight", c.hidden, c.dim}, layer.w3);
     visit(LinearInfo{mlp + "down_proj.weight", c.dim, c.hidden}, layer.w2);
   }
-  if (weights.output) visit(LinearInfo{"lm_head.weight", c.vocab, c.dim}, *weights.output);
+  if (weights.output) visit(LinearInfo{outputName(), c.vocab, c.dim}, *weights.output);
+}
+
+/// The names of a model's linear layers, in the order of forEachLinear().
+inline std::vector<std::string> linearNames(const Config& config, bool ownOutput) {
+  Weights<std::monostate> shape;
+  shape.config = config;
+  shape.layers.resize(static_cast<std::size_t>(config.layers));
+  if (ownOutput) shape.output.emplace();
+  std::vector<std::string> names;
+  forEachLinear(shape, [&](const LinearInfo& info, std::monostate) { names.push_back(info.name); });
+  return names;
 }
 
 /// Calls visit(name, vector) for each norm, from input to output; every one has dim numbers.
@@ -123,7 +141,33 @@ void forEachNorm(SomeWeights& weights, Visit&& visit) {
   visit(std::string("model.norm.weight"), weights.finalNorm);
 }
 
-inline const char* embeddingName() { return "model.embed_tokens.weight"; }
+/// The first number that is not finite, "nan at (3, 5) of 24 x 24", or nothing where all are.
+template <class Derived>
+std::optional<std::string> notFinite(const Eigen::DenseBase<Derived>& numbers) {
+  const auto& m = numbers.derived();
+  if (m.allFinite()) return std::nullopt;
+  for (Index row = 0; row < m.rows(); ++row) {
+    for (Index col = 0; col < m.cols(); ++col) {
+      const float value = static_cast<float>(m(row, col));
+      if (std::isfinite(value)) continue;
+      std::ostringstream text;
+      text << value << " at (" << row << ", " << col << ") of " << m.rows() << " x " << m.cols();
+      return text.str();
+    }
+  }
+  return std::nullopt;
+}
+
+/// Throws std::invalid_argument, which names the tensor, unless its numbers are finite as `Scalar`.
+template <class Scalar, class Derived>
+auto castFinite(const std::string& name, const Eigen::MatrixBase<Derived>& numbers) {
+  auto cast = numbers.template cast<Scalar>().eval();
+  if (const auto wrong = notFinite(cast)) {
+    throw std::invalid_argument(name + ": numbers that are finite in " + std::to_string(8 * sizeof(Scalar)) +
+                                " bits expected, found " + *wrong);
+  }
+  return cast;
+}
 
 /// How many numbers the linear layers hold.
 template <class SomeWeights>

@@ -22,7 +22,8 @@ struct PackedFile {
 };
 
 /// Writes the file, whole or not at all. The rest of the model must be representable in 16-bit floats, as it is when
-/// packModel() made it with Rest::kFloat16. Throws gosset::FormatError where the system cannot write.
+/// packModel() made it with Rest::kFloat16. Throws gosset::FormatError where the system cannot write, and
+/// std::invalid_argument, which names the tensor, where one is too large for them.
 inline void savePacked(const std::filesystem::path& path, const PackedModel& model, const Tokenizer& tokenizer) {
   using Half = gosset::Float16;
   gosset::SafetensorsWriter writer;
@@ -30,9 +31,11 @@ inline void savePacked(const std::filesystem::path& path, const PackedModel& mod
   const std::string bytes = tokenizerBytes(tokenizer);
   const auto* first = reinterpret_cast<const std::uint8_t*>(bytes.data());
   writer.add<std::uint8_t>("tokenizer", {static_cast<Index>(bytes.size())}, std::span(first, bytes.size()));
-  writer.add(embeddingName(), model.embedding.cast<Half>());
-  forEachNorm(model,
-              [&](const std::string& name, const Eigen::VectorXf& norm) { writer.add(name, norm.cast<Half>()); });
+  const auto add = [&](const std::string& name, const auto& numbers) {
+    writer.add(name, castFinite<Half>(name, numbers));
+  };
+  add(embeddingName(), model.embedding);
+  forEachNorm(model, add);
   forEachLinear(
       model, [&](const LinearInfo& info, const std::unique_ptr<Linear>& linear) { linear->save(writer, info.name); });
   writer.write(path);

@@ -223,6 +223,9 @@ inline std::string withSpaces(std::string_view text) {
   return result;
 }
 
+/// What a file holds, cut short for a message.
+inline std::string shortText(const nlohmann::json& json) { return json.dump().substr(0, 80); }
+
 /// A merge is "left right" or ["left", "right"].
 inline std::string mergedText(const nlohmann::json& merge, const std::string& source) {
   if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
@@ -230,7 +233,7 @@ inline std::string mergedText(const nlohmann::json& merge, const std::string& so
   }
   const std::string both = merge.is_string() ? merge.get<std::string>() : std::string();
   const std::size_t space = both.find(' ');
-  check(space != std::string::npos, source, ": each merge must be a pair of strings");
+  check(space != std::string::npos, source, ": each merge must be a pair of strings, found ", shortText(merge));
   return both.substr(0, space) + both.substr(space + 1);
 }
 
@@ -266,7 +269,7 @@ inline Tokenizer parseHuggingFaceTokenizer(std::string_view text, Index vocab, c
   if (root.contains("added_tokens") && root["added_tokens"].is_array()) {
     for (const json& added : root["added_tokens"]) {
       check(added.is_object() && added.contains("content") && added["content"].is_string() && added.contains("id"),
-            source, ": each added token needs \"content\" and \"id\"");
+            source, ": each added token needs \"content\" and \"id\", found ", detail::shortText(added));
       place(added["content"].get<std::string>(), added["id"]);
     }
   }

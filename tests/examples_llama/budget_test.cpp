@@ -3,6 +3,8 @@
 
 #include "reference.hpp"
 
+#include <limits>
+
 namespace llama::testing {
 namespace {
 
@@ -84,6 +86,17 @@ TEST_F(Budget, ThePlanKeepsToTheBudgetAndMoreBitsLoseLess) {
 
 TEST_F(Budget, AFormatThatNeedsACalibrationIsRefusedWithoutOne) {
   expectThrows([&] { candidates({"awq3-g32"}); }, "format \"awq3-g32\" needs a calibration of");
+}
+
+TEST_F(Budget, WhatIsNotFiniteIsNamed) {
+  auto layers = candidates({"int8", "asym2-g32"});
+  layers[3].candidates[1].klDivergence = std::numeric_limits<double>::quiet_NaN();
+  expectThrows(
+      [&] { planLayers(layers, 9.0); },
+      "model.layers.0.self_attn.o_proj.weight in format \"asym2-g32\": a finite divergence expected, found nan");
+  model_.layers[1].w3(2, 1) = std::numeric_limits<float>::quiet_NaN();
+  expectThrows([&] { candidates({"int8"}); },
+               "model.layers.1.mlp.up_proj.weight: finite weights expected, found nan at (2, 1) of 37 x 24");
 }
 
 TEST(LayerInputs, KeepTheSecondMomentOfAllAndTheFirstTokens) {

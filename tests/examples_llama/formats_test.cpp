@@ -7,7 +7,9 @@
 #include "files.hpp"
 #include "reference.hpp"
 
+#include <limits>
 #include <set>
+#include <utility>
 
 namespace llama::testing {
 namespace {
@@ -96,6 +98,58 @@ TEST(FormatTable, WithoutCalibrationAFormatThatNeedsItIsRefused) {
     expectThrows([&] { packModel(model, entry, 1, ignore); },
                  "format \"" + entry.name + "\" needs a calibration of \"model.layers.0.self_attn.q_proj.weight\"");
   }
+}
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+/// What packs a whole model looks at its weights first, and says in which tensor which is wrong.
+TEST(FormatTable, AWeightThatIsNotFiniteIsNamed) {
+  const auto ignore = [](const LinearInfo&, const RowMatrixXf&, const Linear&) {};
+  Model model = randomModel(smallConfig(), true);
+  const auto refused = [&](float& weight, float value, const std::string& text) {
+    const float before = std::exchange(weight, value);
+    expectThrows([&] { packModel(model, findFormat("int4"), 1, ignore); }, text);
+    weight = before;
+  };
+  refused(model.layers[0].wq(3, 5), kNan,
+          "model.layers.0.self_attn.q_proj.weight: finite weights expected, found nan at (3, 5) of 24 x 24");
+  refused((*model.output)(30, 0), -std::numeric_limits<float>::infinity(),
+          "lm_head.weight: finite weights expected, found -inf at (30, 0) of 31 x 24");
+  refused(model.embedding(1, 2), kNan,
+          "model.embed_tokens.weight: numbers that are finite in 16 bits expected, found nan at (1, 2) of 31 x 24");
+  refused(model.finalNorm[23], 65536.f,
+          "model.norm.weight: numbers that are finite in 16 bits expected, found inf at (23, 0) of 24 x 1");
+  refused(model.layers[1].attentionNorm[0], -65536.f, "model.layers.1.input_layernorm.weight: ");
+  model.finalNorm[3] = 65536.f;
+  EXPECT_NO_THROW(floatModel(model));
+  const TemporaryFolder folder;
+  expectThrows([&] { savePacked(folder / "m.safetensors", floatModel(model), anyTokenizer(31)); },
+               "model.norm.weight: numbers that are finite in 16 bits expected, found inf at (3, 0)");
+  model.finalNorm[3] = kNan;
+  expectThrows([&] { floatModel(model); }, "model.norm.weight: numbers that are finite in 32 bits expected, found nan");
+}
+
+TEST(FormatTable, ALayerThatAFormatCannotHoldIsNamed) {
+  RowMatrixXf weights = RowMatrixXf::Ones(24, 24);
+  const LinearInfo info{"model.layers.0.mlp.up_proj.weight", 24, 24};
+  for (const FormatEntry& entry : formatTable()) {
+    if (entry.needsCalibration) continue;
+    weights(3, 5) = kNan;
+    expectThrows([&] { packLayer(info, weights, entry, 1, 0, {}); },
+                 "model.layers.0.mlp.up_proj.weight in format \"" + entry.name + "\": gosset: ");
+  }
+  weights(3, 5) = 70000.f;
+  expectThrows([&] { packLayer(info, weights, findFormat("fp16"), 1, 0, {}); },
+               "model.layers.0.mlp.up_proj.weight in format \"fp16\": gosset: ");
+}
+
+TEST(Calibration, ALayerWhoseInputsAreNotFiniteIsNamed) {
+  Model model = randomModel(smallConfig(), false);
+  model.layers[1].ffnNorm[2] = std::numeric_limits<float>::max();  // finite, but what it scales is not
+  model.embedding.col(2) *= 1e3f;
+  expectThrows(
+      [&] { calibrate(Engine(floatModel(model)), {randomTokens(model.config, 8)}, [] {}); },
+      "the inputs of model.layers.1.mlp.gate_proj.weight: gosset: Hessian: the activations hold NaN or infinity");
 }
 
 TEST(FormatTable, TheSeedCountsWhereCodesAreDrawn) {

@@ -3,6 +3,8 @@
 
 #include "reference.hpp"
 
+#include <limits>
+
 namespace llama::testing {
 namespace {
 
@@ -37,6 +39,17 @@ TEST(Kv, PromptsAndBytes) {
   cache.clear();
   EXPECT_EQ(cache.compressed()->bytes(), 0);
   EXPECT_EQ(floats.compressed(), nullptr);
+}
+
+TEST(Kv, ALayerWhoseKeysAreNotFiniteIsNamed) {
+  const Config config = smallConfig();
+  const Eigen::MatrixXf values = Eigen::MatrixXf::Ones(config.kvDim(), 3);
+  Eigen::MatrixXf keys = values;
+  keys(1, 2) = std::numeric_limits<float>::quiet_NaN();
+  for (const char* name : {"fp16", "kivi4"}) {
+    const auto cache = findKvFormat(name).make(config, 8);
+    gosset::testing::expectThrows([&] { cache->append(1, keys, values); }, "model.layers.1.self_attn: gosset: ");
+  }
 }
 
 TEST(Kv, UnknownNamesAreRefused) {

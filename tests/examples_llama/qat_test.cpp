@@ -8,6 +8,7 @@
 #include "testing.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -118,6 +119,21 @@ TEST_P(Qat, TheLossFalls) {
   double last = 0;
   for (std::size_t i = 35; i < 40; ++i) last += losses[i] / 5;
   EXPECT_LT(last, 0.5 * losses.front());
+}
+
+TEST_P(Qat, ALayerThatDivergedIsNamed) {
+  QatModel qat = model();
+  qat.parameters().layers[1].w2(0, 3) = std::numeric_limits<float>::quiet_NaN();
+  const std::string name = "model.layers.1.mlp.down_proj.weight: ";
+  expectThrows([&] { qat.rounded(); }, name + "gosset: ");
+  expectThrows([&] { qat.archivedBits(); }, name + "gosset: ");
+  expectThrows([&] { (void)qat.packed(); }, name + "finite weights expected, found nan at (0, 3) of 32 x 40");
+  Parameters<float> gradient(kSmall);
+  expectThrows([&] { qat.backward(gradient); }, name + "gosset: ");
+  if (std::get<1>(GetParam())) {
+    expectThrows([&] { QatModel(copyOf(qat.parameters()), findQatFormat(std::get<0>(GetParam())), true); },
+                 name + "gosset: ");
+  }
 }
 
 TEST_P(Qat, ScalesMoveOnlyWhereTheyAreLearned) {

@@ -169,12 +169,13 @@ TEST(HuggingFaceTokenizer, SaysWhatItCannotRead) {
   expectThrows<FormatError>(parse(kHuggingFace, "\"byte_fallback\": true,"), "only BPE with byte fallback");
   expectThrows<FormatError>(parse(kHuggingFace, "BPE", "Unigram"), "only BPE with byte fallback");
   expectThrows<FormatError>(parse(kHuggingFace, "merges", "fusions"), "the model needs \"vocab\" and \"merges\"");
-  expectThrows<FormatError>(parse(kHuggingFace, "a b", "ab"), "each merge must be a pair of strings");
+  expectThrows<FormatError>(parse(kHuggingFace, "a b", "ab"), "each merge must be a pair of strings, found \"ab\"");
   expectThrows<FormatError>(parse(kHuggingFace, "\"a\": 4", "\"a\": 9"),
                             "token \"a\" has id 9, the model knows 9 tokens");
   expectThrows<FormatError>(parse(kHuggingFace, "\"a\": 4", "\"a\": -4"), "token \"a\" has id -4");
   expectThrows<FormatError>(parse(kHuggingFace, "\"a\": 4", "\"a\": {}"), "token \"a\" has id {}");
-  expectThrows<FormatError>(parse(kHuggingFace, "\"content\"", "\"text\""), "each added token needs");
+  expectThrows<FormatError>(parse(kHuggingFace, "\"content\"", "\"text\""),
+                            "each added token needs \"content\" and \"id\", found {\"");
 }
 
 TEST(Tokenizer, OnRealTextItIsTheSlowRule) {
