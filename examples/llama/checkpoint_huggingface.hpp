@@ -89,7 +89,8 @@ inline float ropeTheta(const nlohmann::json& json, const ConfigReader& reader, c
                                        : theta;
 }
 
-/// A file's tensor in float, once it is known to have the shape. Throws gosset::FormatError where it has not.
+/// A file's tensor in float, once it is known to have the shape. Throws gosset::FormatError where it has not, where it
+/// is of another type, or a number is not finite.
 inline RowMatrixXf readTensor(const gosset::SafetensorsFile& file, const std::string& name, std::vector<Index> shape) {
   const gosset::TensorInfo& info = file.info(name);
   const auto text = [](const std::vector<Index>& sizes) { return nlohmann::json(sizes).dump(); };
@@ -97,8 +98,29 @@ inline RowMatrixXf readTensor(const gosset::SafetensorsFile& file, const std::st
     file.fail(name, "the config asks for shape ", text(shape), ", the file holds ", text(info.shape));
   const bool isFloat =
       info.dtype == gosset::Dtype::kF32 || info.dtype == gosset::Dtype::kF16 || info.dtype == gosset::Dtype::kBF16;
-  if (!isFloat) file.fail(name, "F32, F16 or BF16 expected, the file holds ", gosset::dtypeName(info.dtype));
-  return file.matrixAs<float>(name);
+  const bool known = info.dtype != gosset::Dtype::kUnknown;
+  if (!isFloat) {
+    file.fail(name, "F32, F16 or BF16 expected, the file holds ",
+              known ? std::string(info.typeName()) : nlohmann::json(info.typeName()).dump().substr(0, 80));
+  }
+  RowMatrixXf numbers = file.matrixAs<float>(name);
+  if (const auto wrong = notFinite(numbers)) file.fail(name, "finite weights expected, found ", *wrong);
+  return numbers;
+}
+
+/// The embedding, which serves as the output matrix too where `tied`. Files of tied models hold it under either name,
+/// depending on which of the two their writer met first, or under both.
+inline RowMatrixXf readEmbedding(const gosset::SafetensorsFile& file, const Config& config, bool tied) {
+  const std::vector<Index> shape = {config.vocab, config.dim};
+  check(!tied || file.contains(embeddingName()) || file.contains(outputName()), file.path().string(),
+        ": holds neither '", embeddingName(), "' nor '", outputName(), "'");
+  if (!tied || !file.contains(outputName())) return readTensor(file, embeddingName(), shape);
+  RowMatrixXf output = readTensor(file, outputName(), shape);
+  if (file.contains(embeddingName()) && readTensor(file, embeddingName(), shape) != output) {
+    file.fail(outputName(), "\"tie_word_embeddings\" is true in the config, but the numbers are others than those of '",
+              embeddingName(), "'");
+  }
+  return output;
 }
 
 }  // namespace detail
@@ -172,7 +194,7 @@ inline Model readHuggingFace(const std::filesystem::path& folder) {
   const Config& config = read.config;
   Model model;
   model.config = config;
-  model.embedding = detail::readTensor(file, embeddingName(), {config.vocab, config.dim});
+  model.embedding = detail::readEmbedding(file, config, read.tied);
   model.layers.resize(static_cast<std::size_t>(config.layers));
   if (!read.tied) model.output.emplace();
   forEachNorm(model, [&](const std::string& name, Eigen::VectorXf& norm) {
@@ -186,7 +208,8 @@ inline Model readHuggingFace(const std::filesystem::path& folder) {
 }
 
 /// Writes a folder that Hugging Face's loaders and readHuggingFace() read, its tensors in `Scalar`: F16 unless asked
-/// otherwise. Each file is written whole or not at all. Throws gosset::FormatError where the system cannot.
+/// otherwise. Each file is written whole or not at all. Throws gosset::FormatError where the system cannot, and
+/// std::invalid_argument, which names the tensor, where a number is not finite in `Scalar`.
 template <class Scalar = gosset::Float16>
 void saveHuggingFace(const std::filesystem::path& folder, const Model& model) {
   std::error_code failed;
@@ -195,13 +218,14 @@ void saveHuggingFace(const std::filesystem::path& folder, const Model& model) {
 
   gosset::SafetensorsWriter writer;
   writer.setMetadata("format", "pt");
-  writer.add(embeddingName(), model.embedding.cast<Scalar>());
-  forEachNorm(model,
-              [&](const std::string& name, const Eigen::VectorXf& norm) { writer.add(name, norm.cast<Scalar>()); });
+  const auto add = [&](const std::string& name, const auto& numbers) {
+    writer.add(name, castFinite<Scalar>(name, numbers));
+  };
+  add(embeddingName(), model.embedding);
+  forEachNorm(model, add);
   forEachLinear(model, [&](const LinearInfo& info, const RowMatrixXf& weights) {
     const bool rotary = detail::isRotary(info.name);
-    const RowMatrixXf rows = rotary ? detail::halvesFromNeighbours(weights, model.config.headDim) : weights;
-    writer.add(info.name, rows.cast<Scalar>());
+    add(info.name, rotary ? detail::halvesFromNeighbours(weights, model.config.headDim) : weights);
   });
   writer.write(folder / "model.safetensors");
 

@@ -44,9 +44,20 @@ inline std::uint64_t llama2cFloats(const Config& c, bool ownOutput) {
   return u(c.vocab) * u(c.dim) * (ownOutput ? 2 : 1) + u(c.layers) * perLayer + u(c.dim) + u(c.context) * u(c.headDim);
 }
 
+inline void checkFinite(const Model& model, const std::string& source) {
+  const auto checkOne = [&](const std::string& name, const auto& numbers) {
+    const auto wrong = notFinite(numbers);
+    check(!wrong, source, ": ", name, ": finite weights expected, found ", wrong.value_or(""));
+  };
+  checkOne(embeddingName(), model.embedding);
+  forEachNorm(model, checkOne);
+  forEachLinear(model, [&](const LinearInfo& info, const RowMatrixXf& weights) { checkOne(info.name, weights); });
+}
+
 }  // namespace detail
 
-/// Reads llama2.c's .bin. Throws gosset::FormatError if it is missing, or its length is not what its sizes ask for.
+/// Reads llama2.c's .bin. Throws gosset::FormatError if it is missing, its length is not what its sizes ask for, or a
+/// weight is not finite.
 inline Model readLlama2c(const std::filesystem::path& path) {
   const std::string bytes = readBytes(path, std::numeric_limits<std::uintmax_t>::max());
   const std::string source = path.string();
@@ -88,6 +99,7 @@ inline Model readLlama2c(const std::filesystem::path& path) {
   model.finalNorm = cursor.vector(c.dim);
   cursor.skip(c.context * c.headDim);
   if (ownOutput) model.output = cursor.matrix(c.vocab, c.dim);
+  detail::checkFinite(model, source);
   return model;
 }
 

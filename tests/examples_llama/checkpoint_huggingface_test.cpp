@@ -6,6 +6,11 @@
 #include "files.hpp"
 #include "reference.hpp"
 
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <utility>
+
 namespace llama::testing {
 namespace {
 
@@ -191,6 +196,111 @@ TEST_F(HuggingFaceFolder, ThatLacksATensorIsRefused) {
   expectRefused("model.layers.2.");
   patchConfig(R"({"num_hidden_layers": 2, "tie_word_embeddings": false})");
   expectRefused("lm_head.weight");
+}
+
+/// A tied model, whose embedding the file may hold under either name.
+class TiedFolder : public HuggingFaceFolder {
+ protected:
+  TiedFolder() : model_(randomModel(smallConfig(), false)) { saveHuggingFace<float>(folder_.path(), model_); }
+
+  /// Rewrites the tensors: for each of `embeddings`, a name and its numbers, and all others as they were.
+  template <class... Named>
+  void writeWith(const Named&... embeddings) {
+    const gosset::SafetensorsFile file(folder_ / "model.safetensors");
+    gosset::SafetensorsWriter writer;
+    (writer.add(embeddings.first, embeddings.second), ...);
+    for (const auto& [name, info] : file.tensors()) {
+      if (name != embeddingName() && name != outputName()) writer.addView<float>(name, info.shape, values(file, name));
+    }
+    writer.write(folder_ / "model.safetensors");
+  }
+
+  Model model_;
+
+ private:
+  static std::span<const float> values(const gosset::SafetensorsFile& file, const std::string& name) {
+    const auto map = file.flat<float>(name);
+    return {map.data(), static_cast<std::size_t>(map.size())};
+  }
+};
+
+TEST_F(TiedFolder, MayHoldItsEmbeddingUnderEitherNameOrBoth) {
+  writeWith(std::pair(outputName(), model_.embedding));
+  expectSame(readHuggingFace(folder_.path()), model_);
+  writeWith(std::pair(outputName(), model_.embedding), std::pair(embeddingName(), model_.embedding));
+  expectSame(readHuggingFace(folder_.path()), model_);
+  writeWith(std::pair(embeddingName(), model_.embedding));
+  expectSame(readHuggingFace(folder_.path()), model_);
+  writeWith();
+  expectRefused("model.safetensors: holds neither 'model.embed_tokens.weight' nor 'lm_head.weight'");
+}
+
+TEST_F(TiedFolder, WhoseOutputIsNotItsEmbeddingIsRefused) {
+  RowMatrixXf other = model_.embedding;
+  other(30, 23) += 1.f;
+  writeWith(std::pair(outputName(), other), std::pair(embeddingName(), model_.embedding));
+  expectRefused("tensor 'lm_head.weight' at byte ");
+  expectRefused(
+      "\"tie_word_embeddings\" is true in the config, but the numbers are others than those of "
+      "'model.embed_tokens.weight'");
+  patchConfig(R"({"tie_word_embeddings": false})");
+  EXPECT_EQ(*readHuggingFace(folder_.path()).output, other);  // then it is a matrix of its own
+  writeWith(std::pair(outputName(), model_.embedding.topRows(30).eval()));
+  patchConfig(R"({"tie_word_embeddings": true})");
+  expectRefused("tensor 'lm_head.weight'");
+  expectRefused("the config asks for shape [31,24], the file holds [30,24]");
+}
+
+TEST_F(TiedFolder, WithoutAnEmbeddingIsRefusedWhereItIsNotTied) {
+  writeWith(std::pair(outputName(), model_.embedding));
+  patchConfig(R"({"tie_word_embeddings": false})");
+  expectRefused("holds no tensor 'model.embed_tokens.weight'");
+}
+
+TEST_F(HuggingFaceFolder, WithAWeightThatIsNotFiniteIsRefused) {
+  Model model = randomModel(smallConfig(), true);
+  const auto refused = [&](float& weight, const std::string& name, const std::string& where) {
+    const float before = std::exchange(weight, std::numeric_limits<float>::quiet_NaN());
+    expectThrows([&] { saveHuggingFace(folder_.path(), model); },
+                 name + ": numbers that are finite in 16 bits expected, found nan at " + where);
+    weight = before;
+    saveHuggingFace<float>(folder_.path(), model);
+    std::string bytes = readBytes(folder_ / "model.safetensors", 1 << 24);
+    const auto at = bytes.find(std::string(reinterpret_cast<const char*>(&weight), sizeof(float)));
+    ASSERT_NE(at, std::string::npos);
+    bytes.replace(at, 4, std::string("\0\0\x80\x7f", 4));
+    writeBytes(folder_ / "model.safetensors", bytes);
+    expectRefused("tensor '" + name + "' at byte ");
+    expectRefused(": finite weights expected, found inf at " + where);
+  };
+  refused(model.embedding(30, 2), "model.embed_tokens.weight", "(30, 2) of 31 x 24");
+  refused(model.layers[1].w2(23, 36), "model.layers.1.mlp.down_proj.weight", "(23, 36) of 24 x 37");
+  refused((*model.output)(0, 1), "lm_head.weight", "(0, 1) of 31 x 24");
+}
+
+TEST_F(HuggingFaceFolder, WithANormThatIsNotFiniteIsRefused) {
+  Model model = randomModel(smallConfig(), true);
+  model.layers[1].ffnNorm[5] = 70000.f;  // more than a half holds
+  expectThrows([&] { saveHuggingFace(folder_.path(), model); },
+               "model.layers.1.post_attention_layernorm.weight: numbers that are finite in 16 bits expected, found inf "
+               "at (5, 0) of 24 x 1");
+  saveHuggingFace<gosset::BFloat16>(folder_.path(), model);
+  EXPECT_NEAR(readHuggingFace(folder_.path()).layers[1].ffnNorm[5], 70000.f, 300.f);
+}
+
+TEST_F(HuggingFaceFolder, WithTypesThatItDoesNotKnowIsRefused) {
+  const auto write = [&](const std::string& type) {
+    const std::string header =
+        R"({"model.embed_tokens.weight":{"dtype":")" + type + R"(","shape":[31,24],"data_offsets":[0,744]}})";
+    const std::uint64_t length = header.size();
+    writeBytes(folder_ / "model.safetensors",
+               std::string(reinterpret_cast<const char*>(&length), 8) + header + std::string(744, '\0'));
+  };
+  write("F8_E4M3");
+  expectRefused("'model.embed_tokens.weight'");
+  expectRefused("F32, F16 or BF16 expected, the file holds F8_E4M3");
+  write("F9\\u001b");
+  expectRefused("F32, F16 or BF16 expected, the file holds \"F9\\u001b\"");
 }
 
 TEST_F(HuggingFaceFolder, WithIntegersForWeightsIsRefused) {

@@ -4,6 +4,9 @@
 #include "files.hpp"
 #include "reference.hpp"
 
+#include <limits>
+#include <utility>
+
 namespace llama::testing {
 namespace {
 
@@ -17,6 +20,22 @@ TEST(Llama2c, EveryWeightIsRead) {
     writeBytes(folder / "m.bin", llama2cBytes(model));
     expectSame(readLlama2c(folder / "m.bin"), model);
   }
+}
+
+TEST(Llama2c, AWeightThatIsNotFiniteIsNamed) {
+  const TemporaryFolder folder;
+  Model model = randomModel(smallConfig(), true);
+  const auto refused = [&](float& weight, const std::string& text) {
+    const float before = std::exchange(weight, std::numeric_limits<float>::quiet_NaN());
+    writeBytes(folder / "m.bin", llama2cBytes(model));
+    weight = before;
+    expectThrows<FormatError>([&] { readLlama2c(folder / "m.bin"); }, "m.bin: " + text);
+  };
+  refused(model.embedding(3, 4), "model.embed_tokens.weight: finite weights expected, found nan at (3, 4) of 31 x 24");
+  refused(model.layers[0].wq(23, 5),
+          "model.layers.0.self_attn.q_proj.weight: finite weights expected, found nan at (23, 5) of 24 x 24");
+  refused(model.finalNorm[7], "model.norm.weight: finite weights expected, found nan at (7, 0) of 24 x 1");
+  refused((*model.output)(0, 0), "lm_head.weight: finite weights expected, found nan at (0, 0) of 31 x 24");
 }
 
 TEST(Llama2c, AnyOtherLengthIsRefused) {
