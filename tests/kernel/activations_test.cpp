@@ -9,26 +9,48 @@
 namespace gosset::detail {
 namespace {
 
+/// What has become of the numbers, extra parts included: n x t.
+Eigen::MatrixXd roundedNumbers(const RoundedActivations& a, Index n) {
+  Eigen::MatrixXd x(n, a.tokens());
+  for (Index token = 0; token < a.tokens(); ++token) {
+    for (Index j = 0; j < n; ++j) {
+      x(j, token) = static_cast<double>(a.scale(token, j / 32)) * a.numbers(token, j / 32)[j % 32];
+    }
+  }
+  for (const auto& extra : a.extras()) {
+    int sum = 0;
+    for (Index i = 0; i < 32; ++i) {
+      sum += extra.numbers[i];
+      if (extra.numbers[i] == 0) continue;
+      EXPECT_EQ(x(extra.tile * 32 + i, extra.token), 0) << "a number stands in one part only";
+      x(extra.tile * 32 + i, extra.token) += static_cast<double>(extra.scale) * extra.numbers[i];
+    }
+    EXPECT_EQ(extra.sum, sum);
+  }
+  return x;
+}
+
 TEST(RoundedActivations, KnownNumbers) {
   std::vector<float> x(40, 0.f);
   x[0] = 127;
   x[1] = -63.5f;  // a tie goes to the even -64
-  x[2] = 0.5f;    // to 0
-  x[3] = 1.5f;    // to 2
+  x[2] = 29.5f;   // to 30
+  x[3] = 30.5f;   // to 30
   x[35] = -254;
-  x[39] = 1;  // half a step: to 0
+  x[39] = 61;  // half a step: to 30
   const RoundedActivations a(x.data(), 40, 1, 40, false);
   EXPECT_EQ(a.tiles(), 2);
   EXPECT_EQ(a.scale(0, 0), 1);
   EXPECT_EQ(a.scale(0, 1), 2);
   EXPECT_EQ(a.numbers(0, 0)[0], 127);
   EXPECT_EQ(a.numbers(0, 0)[1], -64);
-  EXPECT_EQ(a.numbers(0, 0)[2], 0);
-  EXPECT_EQ(a.numbers(0, 0)[3], 2);
-  EXPECT_EQ(a.sum(0, 0), 127 - 64 + 2);
+  EXPECT_EQ(a.numbers(0, 0)[2], 30);
+  EXPECT_EQ(a.numbers(0, 0)[3], 30);
+  EXPECT_EQ(a.sum(0, 0), 127 - 64 + 60);
   EXPECT_EQ(a.numbers(0, 1)[3], -127);
-  EXPECT_EQ(a.numbers(0, 1)[7], 0);
-  EXPECT_EQ(a.sum(0, 1), -127);
+  EXPECT_EQ(a.numbers(0, 1)[7], 30);
+  EXPECT_EQ(a.sum(0, 1), -97);
+  EXPECT_TRUE(a.extras().empty());
 }
 
 TEST(RoundedActivations, WithinHalfAStepAtEveryMagnitude) {
@@ -55,6 +77,93 @@ TEST(RoundedActivations, WithinHalfAStepAtEveryMagnitude) {
   }
 }
 
+TEST(RoundedActivations, NumbersThatDwarfTheOthersStandApart) {
+  RowMatrixXf x = testing::gaussian(2, 96, 7);
+  x(1, 40) = -1e4f;
+  x(1, 41) = 100;
+  x(1, 63) = 90;
+  const RoundedActivations a(x.data(), 96, 2, 96, false);
+  ASSERT_EQ(a.extras().size(), 2u);
+  for (const auto& extra : a.extras()) {
+    EXPECT_EQ(extra.token, 1);
+    EXPECT_EQ(extra.tile, 1);
+  }
+  EXPECT_EQ(a.extras()[0].numbers[8], -127);
+  EXPECT_EQ(a.extras()[0].sum, -127);
+  EXPECT_EQ(a.extras()[1].numbers[9], 127);
+  EXPECT_EQ(a.extras()[1].numbers[31], 114);
+  for (const int i : {8, 9, 31}) EXPECT_EQ(a.numbers(1, 1)[i], 0);
+  const Eigen::MatrixXd off = roundedNumbers(a, 96) - x.transpose().cast<double>();
+  EXPECT_LT(off.col(1).segment(42, 21).cwiseAbs().maxCoeff(), 0.02) << "the others have steps of their own size";
+  EXPECT_LT(std::abs(off(40, 1)), 1e-3);
+}
+
+TEST(RoundedActivations, GaussianNumbersStandTogether) {
+  const RowMatrixXf x = testing::gaussian(64, 4096);  // 8192 tiles
+  EXPECT_LE(RoundedActivations(x.data(), 4096, 64, 4096, false).extras().size(), 2u);
+  EXPECT_LE(RoundedActivations(x.data(), 32, 8192, 32, false).extras().size(), 2u);
+}
+
+TEST(RoundedActivations, ZerosDwarfNothing) {
+  RowMatrixXf x = testing::gaussian(1, 4096);
+  for (Index j = 0; j < 4096; ++j) {
+    if (j % 8 != 3) x(0, j) = 0;
+  }
+  EXPECT_LE(RoundedActivations(x.data(), 4096, 1, 4096, false).extras().size(), 12u);
+}
+
+TEST(RoundedActivations, AnyMagnitudesSideBySide) {
+  // From the least float to the largest. What a step of a part is to its other numbers is bounded in the mean only.
+  std::vector<float> x;
+  for (int e = -149; e < 128; e += 2) x.push_back(std::ldexp(e % 4 == 1 ? -1.f : 1.f, e));
+  std::swap(x.front(), x.back());
+  const auto n = static_cast<Index>(x.size());
+  const RoundedActivations a(x.data(), n, 1, n, false);
+  EXPECT_GT(a.extras().size(), 20u);
+  EXPECT_LT(a.extras().size(), x.size());
+  const Eigen::MatrixXd back = roundedNumbers(a, n);
+  for (Index j = 0; j < n; ++j) {
+    const auto number = static_cast<double>(x[static_cast<std::size_t>(j)]);
+    const double next = 4 * 4 * std::abs(number);  // of three neighbors the smallest may be lost
+    EXPECT_LE(std::abs(back(j, 0) - number), 0.08 * next + 127 * 0x1p-150) << number;
+  }
+}
+
+TEST(RoundedActivations, StepsAreSmallAgainstTheNumbersThatAreNotMassive) {
+  // In up to a quarter of the tiles up to eight numbers of any size; the others are the measure.
+  for (const int many : {1, 3, 8}) {
+    for (const float size : {4.f, 6.f, 10.f, 20.f, 40.f, 100.f, 1e4f, 1e20f}) {
+      RowMatrixXf x = testing::gaussian(1, 4096, 5), others = x;
+      for (Index tile = 0; tile < 128; tile += 4) {
+        for (int i = 0; i < many; ++i) {
+          const Index j = tile * 32 + (tile + 5 * i) % 32;
+          x(0, j) = (i % 2 == 0 ? size : -size) * (i == 2 ? 0.01f : 1.f);
+          others(0, j) = 0;
+        }
+      }
+      const RoundedActivations a(x.data(), 4096, 1, 4096, false);
+      const Eigen::MatrixXd off = roundedNumbers(a, 4096) - x.transpose().cast<double>();
+      double sum = 0;
+      for (Index j = 0; j < 4096; ++j) sum += others(0, j) != 0 ? off(j, 0) * off(j, 0) : 0;
+      EXPECT_LT(std::sqrt(sum), 0.0095 * others.cast<double>().norm()) << many << " of " << size;
+    }
+  }
+}
+
+TEST(RoundedActivations, TheSamePartsOnEveryMachine) {
+  RowMatrixXf x = testing::gaussian(4, 417, 3).array() * testing::gaussian(4, 417, 4).array().square();
+  const RoundedActivations a(x.data(), 417, 4, 417, false);
+  EXPECT_EQ(a.extras().size(), 36u);
+  std::vector<std::int8_t> all;
+  for (Index token = 0; token < 4; ++token) {
+    for (Index tile = 0; tile < a.tiles(); ++tile) {
+      all.insert(all.end(), a.numbers(token, tile), a.numbers(token, tile) + 32);
+    }
+  }
+  for (const auto& extra : a.extras()) all.insert(all.end(), extra.numbers, extra.numbers + 32);
+  EXPECT_EQ(testing::hashBytes(all.data(), all.size()), 17862139550072980537u);
+}
+
 TEST(RoundedActivations, ATokenMayHaveOneScale) {
   Eigen::MatrixXf x = testing::gaussian(77, 3);
   x.col(1).setZero();
@@ -70,6 +179,7 @@ TEST(RoundedActivations, ATokenMayHaveOneScale) {
   }
   EXPECT_EQ(a.numbers(2, 1)[8], -127);
   EXPECT_EQ(a.sum(1, 0), 0);
+  EXPECT_TRUE(a.extras().empty());
   const Eigen::MatrixXf floats = roundedPerToken(x);
   EXPECT_EQ(floats(40, 2), -254);
   EXPECT_EQ(floats(41, 2), 2 * static_cast<float>(a.numbers(2, 1)[9]));

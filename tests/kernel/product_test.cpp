@@ -10,12 +10,13 @@
 namespace gosset::detail {
 namespace {
 
-/// Products in both modes, against the definition.
+/// Products in both modes, against the definition; heavy: of activations some of which dwarf others.
 template <class C, class T>
-void checkProduct(Index rows, Index n, Index tokens, Index groupTiles, bool oneScale = false) {
+void checkProduct(Index rows, Index n, Index tokens, Index groupTiles, bool oneScale = false, bool heavy = false) {
   const RandomCodes<C, T> w(rows, n, groupTiles, oneScale);
   const Index xStride = n + 3, yStride = rows + 5;
-  const Eigen::MatrixXf x = testing::gaussian(xStride, tokens, 3);
+  Eigen::MatrixXf x = testing::gaussian(xStride, tokens, 3);
+  if (heavy) x = x.array().cube() * x.array().abs();
   Eigen::MatrixXf expected(yStride, tokens), y = Eigen::MatrixXf::Constant(yStride, tokens, 77);
   multiplyDefinition(w.view, x.data(), n, tokens, xStride, expected.data(), yStride);
 
@@ -44,6 +45,12 @@ void checkProduct(Index rows, Index n, Index tokens, Index groupTiles, bool oneS
         const Index j = tile * kTileColumns + tileColumn<TileCode<C>::kTransposed>(i / 4, i % 4);
         if (j < n) before(j, token) = rounded.scale(token, tile) * static_cast<float>(rounded.numbers(token, tile)[i]);
       }
+    }
+  }
+  for (const auto& extra : rounded.extras()) {
+    for (int i = 0; i < kTileColumns; ++i) {
+      const Index j = extra.tile * kTileColumns + tileColumn<TileCode<C>::kTransposed>(i / 4, i % 4);
+      if (j < n) before(j, extra.token) += extra.scale * static_cast<float>(extra.numbers[i]);
     }
   }
   multiplyDefinition(w.view, before.data(), n, tokens, xStride, expected.data(), yStride);
@@ -80,6 +87,15 @@ TYPED_TEST(ProductTest, GroupsOfEveryWidthAndOneScaleForAll) {
   }
 }
 
+TYPED_TEST(ProductTest, ActivationsThatDwarfOthers) {
+  for (const Index tokens : {1, 3, 11}) {
+    for (const Index groupTiles : {1, 3, 50}) {
+      checkProduct<TypeParam, Float16>(33, 417, tokens, groupTiles, false, true);
+      checkProduct<TypeParam, Float16>(17, 1203, tokens, groupTiles, false, true);
+    }
+  }
+}
+
 TEST(Product, ScalesInEveryType) {
   checkProduct<Asymmetric<3>, BFloat16>(33, 417, 1, 2);
   checkProduct<Asymmetric<3>, float>(33, 417, 9, 2);
@@ -102,7 +118,9 @@ TEST(Product, DecodesBlocks) {
 
 TEST(Product, ThreadsDoNotChangeABit) {
   const RandomCodes<E8P, Float16> w(417, 417, 14);
-  const Eigen::MatrixXf x = testing::gaussian(417, 9, 3);
+  Eigen::MatrixXf x = testing::gaussian(417, 9, 3);
+  x.row(40).setConstant(1000);
+  x.bottomRows(200) = x.bottomRows(200).array().cube();
   const int threads = Eigen::nbThreads();
   for (const Activations activations : {Activations::kRounded, Activations::kFloat}) {
     for (const Index tokens : {1, 9}) {
@@ -123,6 +141,45 @@ TEST(Product, NotANumberReachesEveryResult) {
   x(40) = std::numeric_limits<float>::quiet_NaN();
   multiplyCodes(w.view, Activations::kRounded, x.data(), 96, 1, 96, y.data(), 33);
   EXPECT_TRUE((y.array() != y.array()).all());
+  x(40) = 1e30f;  // stands apart
+  x(80) = std::numeric_limits<float>::infinity();
+  multiplyCodes(w.view, Activations::kRounded, x.data(), 96, 1, 96, y.data(), 33);
+  EXPECT_TRUE((y.array() != y.array()).all());
+}
+
+/// Massive activations of one or two sizes, any number of them in a tile, that meet no weight: the error is measured
+/// against the product of the others.
+TEST(Product, MassiveActivationsDoNotDrownTheOthers) {
+  for (const float size : {5.f, 100.f, 1e4f, 1e8f}) {
+    for (const int many : {1, 2, 8}) {
+      for (const Index every : {size < 50 ? 4 : 1, 7}) {
+        RandomCodes<Symmetric<8>, Float16> w(65, 1024, 4);
+        Eigen::MatrixXf x = testing::gaussian(1024, 3, 3);
+        const auto zero = static_cast<std::uint8_t>(Symmetric<8>::encode(0));
+        std::vector<std::uint8_t> codes(65 * 1024);
+        for (Index block = 0; block < 5; ++block) {
+          w.layout.unpackBlock(w.bytes.data(), block, codes.data() + block * 16 * 1024, 1024);
+        }
+        for (Index tile = 0; tile < 32; tile += every) {
+          for (int i = 0; i < many; ++i) {
+            const Index j = tile * 32 + (11 * tile + 7 * i) % 32;
+            for (Index row = 0; row < 65; ++row) codes[static_cast<std::size_t>(row * 1024 + j)] = zero;
+            x.row(j).setConstant(i % 2 == 0 ? size : -0.01f * size);
+          }
+        }
+        for (Index block = 0; block < 5; ++block) {
+          w.layout.packBlock(codes.data() + block * 16 * 1024, 1024, block, w.bytes.data());
+        }
+        Eigen::MatrixXf exact(65, 3), y(65, 3);
+        multiplyCodes(w.view, Activations::kFloat, x.data(), 1024, 3, 1024, exact.data(), 65);
+        multiplyCodes(w.view, Activations::kRounded, x.data(), 1024, 3, 1024, y.data(), 65);
+        EXPECT_LT((y - exact).norm(), 0.0095f * exact.norm()) << many << " of " << size << " every " << every;
+        Eigen::VectorXf one(65);
+        multiplyCodes(w.view, Activations::kRounded, x.data(), 1024, 1, 1024, one.data(), 65);
+        EXPECT_LT((one - exact.col(0)).norm(), 0.01f * exact.col(0).norm());
+      }
+    }
+  }
 }
 
 TEST(Product, SmallMatricesAreNotRounded) {

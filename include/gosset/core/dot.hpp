@@ -7,6 +7,8 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -146,6 +148,17 @@ template <bool kSmall>
 template <bool kSmall>
 [[gnu::always_inline]] inline Ints dot(Ints acc, Bytes w, std::int32_t four) {
   return dot<kSmall>(acc, w, splat<Ints>(four));
+}
+
+/// f over all lanes, pairs of lanes first: f adds, or takes the larger of two vectors.
+template <class V, class F, int kBit = 1>
+[[gnu::always_inline]] inline auto overLanes(V v, const F& f, std::integral_constant<int, kBit> = {}) {
+  if constexpr (kBit == kWordLanes) {
+    return v[0];
+  } else {
+    using Number = std::remove_cvref_t<decltype(v[0])>;
+    return overLanes(f(v, exchange<kBit, Number, kWordLanes>(v)), f, std::integral_constant<int, 2 * kBit>{});
+  }
 }
 
 /// Each 16 bytes as a matrix of 4 x 4, transposed.

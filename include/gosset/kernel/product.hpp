@@ -148,6 +148,36 @@ inline float groupSum(const RoundedActivations& x, Index token, Index first, Ind
   return sum;
 }
 
+/// Adds to the results of a block, one for each token, what activations keep in extra parts.
+template <TileCodebook C, class T>
+void addExtras(const CodeView<C, T>& w, const RoundedActivations& x, Index block, TileReader<C>& tiles,
+               BlockFloats* totals) {
+  using Code = TileCode<C>;
+  Tile decoded[Code::kTerms][kParts];
+  BlockFloats scale, zero = {};
+  Index tile = -1;
+  for (const auto& extra : x.extras()) {
+    if (extra.tile != tile) {
+      tile = extra.tile;
+      const std::uint8_t* bytes = tiles[tile];
+      simd::unroll<Code::kTerms * kParts>([&](auto at) __attribute__((always_inline)) {
+        constexpr int kTerm = at % Code::kTerms, kPart = at / Code::kTerms;
+        Code::template bytes<kTerm>(bytes + kPart * simd::kByteLanes, decoded[kTerm][kPart]);
+      });
+      loadGroup(w, w.scales, block, tile / w.groupTiles, scale);
+      if (w.zeros != nullptr) loadGroup(w, w.zeros, block, tile / w.groupTiles, zero);
+    }
+    simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+      simd::Floats sum = zero[p] * -static_cast<float>(extra.sum);
+      simd::unroll<Code::kTerms>([&](auto t) __attribute__((always_inline)) {
+        constexpr TileTerm kTerm = Code::kTerm[t];
+        sum += simd::toFloats(tileDot<kTerm.small>(decoded[t][p], extra.numbers, -kTerm.zero * extra.sum)) * kTerm.unit;
+      });
+      totals[extra.token][p] += sum * (scale[p] * extra.scale);
+    });
+  }
+}
+
 /// y (m) = W x for one token of rounded activations.
 template <TileCodebook C, class T>
 void multiplyRounded(const CodeView<C, T>& w, const RoundedActivations& x, float* y) {
@@ -183,6 +213,7 @@ void multiplyRounded(const CodeView<C, T>& w, const RoundedActivations& x, float
       }
       simd::unroll<kParts>([&](auto p) { total[p] += sum[p] * scale[p]; });
     }
+    addExtras(w, x, block, tiles, &total);
     storeBlock(total, w.layout.rowsOf(block), y + block * kBlockRows);
   });
 }
@@ -300,6 +331,7 @@ void multiplyRoundedMany(const CodeView<C, T>& w, const RoundedActivations& x, f
         simd::unroll<kParts>([&](auto p) { totals[static_cast<std::size_t>(token)][p] -= scale[p] * zero[p] * sum; });
       }
     }
+    addExtras(w, x, block, tiles, totals.data());
     for (Index token = 0; token < tokens; ++token) {
       storeBlock(totals[static_cast<std::size_t>(token)], w.layout.rowsOf(block),
                  y + token * yStride + block * kBlockRows);

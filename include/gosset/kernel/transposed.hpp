@@ -291,7 +291,8 @@ class IntegerTransposedChunk {
         most = larger(most, largest[k][p + 1]);
         zero += zeros[k][p + 1];
       });
-      fixPoint(k, folded[k], overLanes(most, larger), overLanes(zero, [](auto a, auto b) { return a + b; }));
+      fixPoint(k, folded[k], simd::overLanes(most, larger),
+               simd::overLanes(zero, [](auto a, auto b) { return a + b; }));
     });
   }
 
@@ -308,7 +309,7 @@ class IntegerTransposedChunk {
       total += q;
       simd::store(&x_[k][i * simd::kWordLanes / 4][0], simd::transpose4((simd::Bytes)((q + kTop) ^ kTop)));
     }
-    const auto sum = static_cast<double>(overLanes(total, [](auto a, auto b) { return a + b; }));
+    const auto sum = static_cast<double>(simd::overLanes(total, [](auto a, auto b) { return a + b; }));
     step_[k] = most / kLargest;
     zeros_[k] = most == 0 ? 0.f : zero * lift * inverse;
     simd::unroll<Code::kTerms>(
@@ -316,18 +317,6 @@ class IntegerTransposedChunk {
   }
 
   static simd::Floats larger(simd::Floats a, simd::Floats b) { return a > b ? a : b; }
-
-  /// f over all lanes.
-  template <class V, class F, int kBit = 1>
-  [[gnu::always_inline]] static auto overLanes(V v, const F& f, std::integral_constant<int, kBit> = {}) {
-    if constexpr (kBit == simd::kWordLanes) {
-      return v[0];
-    } else {
-      using Number = std::remove_cvref_t<decltype(v[0])>;
-      return overLanes(f(v, simd::exchange<kBit, Number, simd::kWordLanes>(v)), f,
-                       std::integral_constant<int, 2 * kBit>{});
-    }
-  }
 
   /// Where a tile of a block stands; one at the edge of the matrix is copied and filled up.
   const std::uint8_t* findTile(Index b, Index tile) {
