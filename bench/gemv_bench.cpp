@@ -134,6 +134,7 @@ void registerAll() {
   registerFormat<LloydMax<3>>("LloydMax<3>, 128", 128);
   registerFormat<Asymmetric<2>>("Asymmetric<2>, 128", 128);
   registerFormat<Ternary>("Ternary, rows", 0);
+  registerFormat<Trits5>("Trits5, rows", 0);
   registerFormat<Binary>("Binary, rows", 0);
   registerFormat<E8P>("E8P", 0);
   registerFormat<E8PRvq3>("E8PRvq3", 0);

@@ -6,6 +6,7 @@
 #include <gosset/kernel/e8p_tile.hpp>
 #include <gosset/kernel/plain.hpp>
 #include <gosset/kernel/product.hpp>
+#include <gosset/kernel/trits5_tile.hpp>
 
 #include <cstdint>
 #include <vector>
@@ -51,7 +52,9 @@ class Matrices {
  public:
   /// group: columns that share a scale; 0: all of a row.
   Matrices(Index m, Index n, Index group, std::size_t span)
-      : layout_(m, n / C::kDim), groups_(group == 0 ? 1 : n / group), groupTiles_(n / groups_ / 32) {
+      : layout_(m, ceilDiv(n, C::kDim)),
+        groups_(group == 0 ? 1 : n / group),
+        group_tiles_(group == 0 ? layout_.tiles() : group / layout_.kTileColumns) {
     stride_ = static_cast<std::size_t>(ceilDiv(bytes(), 64) * 64);
     count_ = std::max<std::size_t>(1, std::min(span, Arena::instance().size()) / stride_);
   }
@@ -64,7 +67,7 @@ class Matrices {
   gosset::detail::CodeView<C, Float16> operator[](std::size_t i) const {
     const std::uint8_t* codes = Arena::instance().data() + i % count_ * stride_;
     const auto* scale = reinterpret_cast<const Float16*>(codes + layout_.bytes());
-    return {layout_, codes, scale, hasZero() ? scale + scales() : nullptr, false, groupTiles_, groups_};
+    return {layout_, codes, scale, hasZero() ? scale + scales() : nullptr, false, group_tiles_, groups_};
   }
 
  private:
@@ -73,7 +76,7 @@ class Matrices {
     return false;
   }
   gosset::detail::TileLayout<C> layout_;
-  Index groups_, groupTiles_;
+  Index groups_, group_tiles_;
   std::size_t stride_, count_;
 };
 

@@ -10,3 +10,4 @@
 #include <gosset/kernel/product.hpp>
 #include <gosset/kernel/tile_code.hpp>
 #include <gosset/kernel/transposed.hpp>
+#include <gosset/kernel/trits5_tile.hpp>

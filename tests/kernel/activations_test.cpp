@@ -22,8 +22,8 @@ Eigen::MatrixXd roundedNumbers(const RoundedActivations& a, Index n) {
     for (Index i = 0; i < 32; ++i) {
       sum += extra.numbers[i];
       if (extra.numbers[i] == 0) continue;
-      EXPECT_EQ(x(extra.tile * 32 + i, extra.token), 0) << "a number stands in one part only";
-      x(extra.tile * 32 + i, extra.token) += static_cast<double>(extra.scale) * extra.numbers[i];
+      EXPECT_EQ(x(extra.slice * 32 + i, extra.token), 0) << "a number stands in one part only";
+      x(extra.slice * 32 + i, extra.token) += static_cast<double>(extra.scale) * extra.numbers[i];
     }
     EXPECT_EQ(extra.sum, sum);
   }
@@ -38,8 +38,8 @@ TEST(RoundedActivations, KnownNumbers) {
   x[3] = 30.5f;   // to 30
   x[35] = -254;
   x[39] = 61;  // half a step: to 30
-  const RoundedActivations a(x.data(), 40, 1, 40, false);
-  EXPECT_EQ(a.tiles(), 2);
+  const RoundedActivations a(x.data(), 40, 1, 40, InOrder{});
+  EXPECT_EQ(a.slices(), 2);
   EXPECT_EQ(a.scale(0, 0), 1);
   EXPECT_EQ(a.scale(0, 1), 2);
   EXPECT_EQ(a.numbers(0, 0)[0], 127);
@@ -57,20 +57,20 @@ TEST(RoundedActivations, WithinHalfAStepAtEveryMagnitude) {
   for (const float size : {1.f, 1e30f, 1e-30f, 0x1p-126f, 0x1p-140f}) {
     for (const Index n : testing::kOddSizes) {
       const RowMatrixXf x = testing::gaussian(3, n) * size;
-      const RoundedActivations a(x.data(), n, 3, n, false), moved(x.data(), n, 3, n, true);
+      const RoundedActivations a(x.data(), n, 3, n, InOrder{}), moved(x.data(), n, 3, n, ByEights{});
       for (Index token = 0; token < 3; ++token) {
         for (Index j = 0; j < n; ++j) {
-          const Index tile = j / 32;
-          const auto scale = static_cast<double>(a.scale(token, tile));
-          const double off = static_cast<double>(x(token, j)) - scale * a.numbers(token, tile)[j % 32];
+          const Index slice = j / 32;
+          const auto scale = static_cast<double>(a.scale(token, slice));
+          const double off = static_cast<double>(x(token, j)) - scale * a.numbers(token, slice)[j % 32];
           // Half a step, the rounding of the products, and where scales are subnormal that of the scale.
           ASSERT_LE(std::abs(off), 0.5 * scale * (1 + 1e-4) + 127 * 0x1p-150) << size << ' ' << n << ' ' << j;
-          ASSERT_EQ(moved.numbers(token, tile)[j % 8 * 4 + j % 32 / 8], a.numbers(token, tile)[j % 32]);
+          ASSERT_EQ(moved.numbers(token, slice)[j % 8 * 4 + j % 32 / 8], a.numbers(token, slice)[j % 32]);
         }
-        for (Index tile = 0; tile < a.tiles(); ++tile) {
+        for (Index slice = 0; slice < a.slices(); ++slice) {
           int sum = 0;
-          for (int i = 0; i < 32; ++i) sum += a.numbers(token, tile)[i];
-          ASSERT_EQ(a.sum(token, tile), sum);
+          for (int i = 0; i < 32; ++i) sum += a.numbers(token, slice)[i];
+          ASSERT_EQ(a.sum(token, slice), sum);
         }
       }
     }
@@ -82,11 +82,11 @@ TEST(RoundedActivations, NumbersThatDwarfTheOthersStandApart) {
   x(1, 40) = -1e4f;
   x(1, 41) = 100;
   x(1, 63) = 90;
-  const RoundedActivations a(x.data(), 96, 2, 96, false);
+  const RoundedActivations a(x.data(), 96, 2, 96, InOrder{});
   ASSERT_EQ(a.extras().size(), 2u);
   for (const auto& extra : a.extras()) {
     EXPECT_EQ(extra.token, 1);
-    EXPECT_EQ(extra.tile, 1);
+    EXPECT_EQ(extra.slice, 1);
   }
   EXPECT_EQ(a.extras()[0].numbers[8], -127);
   EXPECT_EQ(a.extras()[0].sum, -127);
@@ -99,9 +99,9 @@ TEST(RoundedActivations, NumbersThatDwarfTheOthersStandApart) {
 }
 
 TEST(RoundedActivations, GaussianNumbersStandTogether) {
-  const RowMatrixXf x = testing::gaussian(64, 4096);  // 8192 tiles
-  EXPECT_LE(RoundedActivations(x.data(), 4096, 64, 4096, false).extras().size(), 2u);
-  EXPECT_LE(RoundedActivations(x.data(), 32, 8192, 32, false).extras().size(), 2u);
+  const RowMatrixXf x = testing::gaussian(64, 4096);  // 8192 slices
+  EXPECT_LE(RoundedActivations(x.data(), 4096, 64, 4096, InOrder{}).extras().size(), 2u);
+  EXPECT_LE(RoundedActivations(x.data(), 32, 8192, 32, InOrder{}).extras().size(), 2u);
 }
 
 TEST(RoundedActivations, ZerosDwarfNothing) {
@@ -109,7 +109,7 @@ TEST(RoundedActivations, ZerosDwarfNothing) {
   for (Index j = 0; j < 4096; ++j) {
     if (j % 8 != 3) x(0, j) = 0;
   }
-  EXPECT_LE(RoundedActivations(x.data(), 4096, 1, 4096, false).extras().size(), 12u);
+  EXPECT_LE(RoundedActivations(x.data(), 4096, 1, 4096, InOrder{}).extras().size(), 12u);
 }
 
 TEST(RoundedActivations, AnyMagnitudesSideBySide) {
@@ -118,7 +118,7 @@ TEST(RoundedActivations, AnyMagnitudesSideBySide) {
   for (int e = -149; e < 128; e += 2) x.push_back(std::ldexp(e % 4 == 1 ? -1.f : 1.f, e));
   std::swap(x.front(), x.back());
   const auto n = static_cast<Index>(x.size());
-  const RoundedActivations a(x.data(), n, 1, n, false);
+  const RoundedActivations a(x.data(), n, 1, n, InOrder{});
   EXPECT_GT(a.extras().size(), 20u);
   EXPECT_LT(a.extras().size(), x.size());
   const Eigen::MatrixXd back = roundedNumbers(a, n);
@@ -130,18 +130,18 @@ TEST(RoundedActivations, AnyMagnitudesSideBySide) {
 }
 
 TEST(RoundedActivations, StepsAreSmallAgainstTheNumbersThatAreNotMassive) {
-  // In up to a quarter of the tiles up to eight numbers of any size; the others are the measure.
+  // In up to a quarter of the slices up to eight numbers of any size; the others are the measure.
   for (const int many : {1, 3, 8}) {
     for (const float size : {4.f, 6.f, 10.f, 20.f, 40.f, 100.f, 1e4f, 1e20f}) {
       RowMatrixXf x = testing::gaussian(1, 4096, 5), others = x;
-      for (Index tile = 0; tile < 128; tile += 4) {
+      for (Index slice = 0; slice < 128; slice += 4) {
         for (int i = 0; i < many; ++i) {
-          const Index j = tile * 32 + (tile + 5 * i) % 32;
+          const Index j = slice * 32 + (slice + 5 * i) % 32;
           x(0, j) = (i % 2 == 0 ? size : -size) * (i == 2 ? 0.01f : 1.f);
           others(0, j) = 0;
         }
       }
-      const RoundedActivations a(x.data(), 4096, 1, 4096, false);
+      const RoundedActivations a(x.data(), 4096, 1, 4096, InOrder{});
       const Eigen::MatrixXd off = roundedNumbers(a, 4096) - x.transpose().cast<double>();
       double sum = 0;
       for (Index j = 0; j < 4096; ++j) sum += others(0, j) != 0 ? off(j, 0) * off(j, 0) : 0;
@@ -152,12 +152,12 @@ TEST(RoundedActivations, StepsAreSmallAgainstTheNumbersThatAreNotMassive) {
 
 TEST(RoundedActivations, TheSamePartsOnEveryMachine) {
   RowMatrixXf x = testing::gaussian(4, 417, 3).array() * testing::gaussian(4, 417, 4).array().square();
-  const RoundedActivations a(x.data(), 417, 4, 417, false);
+  const RoundedActivations a(x.data(), 417, 4, 417, InOrder{});
   EXPECT_EQ(a.extras().size(), 36u);
   std::vector<std::int8_t> all;
   for (Index token = 0; token < 4; ++token) {
-    for (Index tile = 0; tile < a.tiles(); ++tile) {
-      all.insert(all.end(), a.numbers(token, tile), a.numbers(token, tile) + 32);
+    for (Index slice = 0; slice < a.slices(); ++slice) {
+      all.insert(all.end(), a.numbers(token, slice), a.numbers(token, slice) + 32);
     }
   }
   for (const auto& extra : a.extras()) all.insert(all.end(), extra.numbers, extra.numbers + 32);
@@ -168,10 +168,10 @@ TEST(RoundedActivations, ATokenMayHaveOneScale) {
   Eigen::MatrixXf x = testing::gaussian(77, 3);
   x.col(1).setZero();
   x(40, 2) = -254;
-  const RoundedActivations a(x.data(), 77, 3, 77, false, ScaleReach::kToken);
+  const RoundedActivations a(x.data(), 77, 3, 77, InOrder{}, ScaleReach::kToken);
   for (Index token = 0; token < 3; ++token) {
     const float scale = x.col(token).cwiseAbs().maxCoeff() / 127;
-    for (Index tile = 0; tile < 3; ++tile) EXPECT_EQ(a.scale(token, tile), scale);
+    for (Index slice = 0; slice < 3; ++slice) EXPECT_EQ(a.scale(token, slice), scale);
     for (Index j = 0; j < 77; ++j) {
       const auto q = static_cast<float>(a.numbers(token, j / 32)[j % 32]);
       EXPECT_LE(std::abs(q * scale - x(j, token)), 0.5001f * scale);
@@ -186,11 +186,28 @@ TEST(RoundedActivations, ATokenMayHaveOneScale) {
   EXPECT_EQ(floats(76, 0), a.scale(0, 2) * static_cast<float>(a.numbers(0, 2)[12]));
 }
 
+TEST(RoundedActivations, SlicesMayGatherColumns) {
+  for (const Index n : {1, 7, 159, 160, 161, 417}) {
+    Eigen::MatrixXf x = testing::gaussian(n, 3);
+    if (n > 100) x(33, 1) = 1e4f;
+    const RoundedActivations a(x.data(), n, 3, n, LastNumberFirst<5>{});
+    ASSERT_EQ(a.slices(), ceilDiv(n, 160) * 5);
+    Eigen::MatrixXf gathered = Eigen::MatrixXf::Zero(a.slices() * 32, 3);
+    for (Index at = 0; at < gathered.rows(); ++at) {
+      const Index in_tile = at % 160, slice = in_tile / 32, column = at - in_tile + in_tile % 32 * 5 + 4 - slice;
+      if (column < n) gathered.row(at) = x.row(column);
+    }
+    const RoundedActivations b(gathered.data(), gathered.rows(), 3, gathered.rows(), InOrder{});
+    ASSERT_EQ(a.extras().size(), b.extras().size());
+    EXPECT_EQ(roundedNumbers(a, gathered.rows()), roundedNumbers(b, gathered.rows()));
+  }
+}
+
 TEST(RoundedActivations, NotANumberStaysOne) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     std::vector<float> x(64, 1.f);
     x[37] = -bad;
-    const RoundedActivations a(x.data(), 64, 1, 64, false);
+    const RoundedActivations a(x.data(), 64, 1, 64, InOrder{});
     EXPECT_EQ(a.scale(0, 0), 1.f / 127);
     EXPECT_NE(a.scale(0, 1), a.scale(0, 1));
   }

@@ -4,6 +4,7 @@
 #include <gosset/codebook.hpp>
 #include <gosset/kernel/definition.hpp>
 #include <gosset/kernel/e8p_tile.hpp>
+#include <gosset/kernel/trits5_tile.hpp>
 
 #include "kernel/random_codes.hpp"
 
@@ -12,8 +13,8 @@ namespace {
 
 /// Products in both modes, against the definition; heavy: of activations some of which dwarf others.
 template <class C, class T>
-void checkProduct(Index rows, Index n, Index tokens, Index groupTiles, bool oneScale = false, bool heavy = false) {
-  const RandomCodes<C, T> w(rows, n, groupTiles, oneScale);
+void checkProduct(Index rows, Index n, Index tokens, Index group_tiles, bool one_scale = false, bool heavy = false) {
+  const RandomCodes<C, T> w(rows, n, group_tiles, one_scale);
   const Index xStride = n + 3, yStride = rows + 5;
   Eigen::MatrixXf x = testing::gaussian(xStride, tokens, 3);
   if (heavy) x = x.array().cube() * x.array().abs();
@@ -26,7 +27,7 @@ void checkProduct(Index rows, Index n, Index tokens, Index groupTiles, bool oneS
   ASSERT_TRUE((y.bottomRows(5).array() == 77.f).all());
 
   // Forced to round, however small the matrix.
-  const RoundedActivations rounded(x.data(), n, tokens, xStride, TileCode<C>::kTransposed);
+  const RoundedActivations rounded(x.data(), n, tokens, xStride, typename TileCode<C>::Order{});
   if (tokens == 1) {
     multiplyRounded(w.view, rounded, y.data());
   } else {
@@ -39,17 +40,24 @@ void checkProduct(Index rows, Index n, Index tokens, Index groupTiles, bool oneS
 
   // The same activations, rounded before: nothing else may be lost, but for tables of levels.
   Eigen::MatrixXf before(xStride, tokens);
+  const auto columnOf = [](Index slice, int i) {
+    using Order = typename TileCode<C>::Order;
+    return slice / Order::kSlices * TileLayout<C>::kTileColumns +
+           Order::column(static_cast<int>(slice % Order::kSlices), i / 4, i % 4);
+  };
   for (Index token = 0; token < tokens; ++token) {
-    for (Index tile = 0; tile < rounded.tiles(); ++tile) {
-      for (int i = 0; i < kTileColumns; ++i) {
-        const Index j = tile * kTileColumns + tileColumn<TileCode<C>::kTransposed>(i / 4, i % 4);
-        if (j < n) before(j, token) = rounded.scale(token, tile) * static_cast<float>(rounded.numbers(token, tile)[i]);
+    for (Index slice = 0; slice < rounded.slices(); ++slice) {
+      for (int i = 0; i < kSliceColumns; ++i) {
+        const Index j = columnOf(slice, i);
+        if (j < n) {
+          before(j, token) = rounded.scale(token, slice) * static_cast<float>(rounded.numbers(token, slice)[i]);
+        }
       }
     }
   }
   for (const auto& extra : rounded.extras()) {
-    for (int i = 0; i < kTileColumns; ++i) {
-      const Index j = extra.tile * kTileColumns + tileColumn<TileCode<C>::kTransposed>(i / 4, i % 4);
+    for (int i = 0; i < kSliceColumns; ++i) {
+      const Index j = columnOf(extra.slice, i);
       if (j < n) before(j, extra.token) += extra.scale * static_cast<float>(extra.numbers[i]);
     }
   }
@@ -64,7 +72,7 @@ void checkProduct(Index rows, Index n, Index tokens, Index groupTiles, bool oneS
 
 template <class C>
 class ProductTest : public ::testing::Test {};
-using Codebooks = ::testing::Types<Binary, Ternary, Asymmetric<3>, Symmetric<8>, NormalFloat4, E8P, E8PRvq3>;
+using Codebooks = ::testing::Types<Binary, Ternary, Trits5, Asymmetric<3>, Symmetric<8>, NormalFloat4, E8P, E8PRvq3>;
 TYPED_TEST_SUITE(ProductTest, Codebooks);
 
 TYPED_TEST(ProductTest, OddShapes) {
@@ -79,19 +87,25 @@ TYPED_TEST(ProductTest, OddShapes) {
   }
 }
 
+TYPED_TEST(ProductTest, WholeTilesAndOneMore) {
+  for (const Index n : {160, 161, 320}) {
+    for (const Index tokens : {1, 3}) checkProduct<TypeParam, Float16>(17, n, tokens, 1);
+  }
+}
+
 TYPED_TEST(ProductTest, GroupsOfEveryWidthAndOneScaleForAll) {
   using C = TypeParam;
   for (const Index tokens : {1, 3}) {
-    for (const Index groupTiles : {1, 3, 50}) checkProduct<C, Float16>(33, 417, tokens, groupTiles);
+    for (const Index group_tiles : {1, 3, 50}) checkProduct<C, Float16>(33, 417, tokens, group_tiles);
     checkProduct<C, Float16>(33, 417, tokens, 14, true);
   }
 }
 
 TYPED_TEST(ProductTest, ActivationsThatDwarfOthers) {
   for (const Index tokens : {1, 3, 11}) {
-    for (const Index groupTiles : {1, 3, 50}) {
-      checkProduct<TypeParam, Float16>(33, 417, tokens, groupTiles, false, true);
-      checkProduct<TypeParam, Float16>(17, 1203, tokens, groupTiles, false, true);
+    for (const Index group_tiles : {1, 3, 50}) {
+      checkProduct<TypeParam, Float16>(33, 417, tokens, group_tiles, false, true);
+      checkProduct<TypeParam, Float16>(17, 1203, tokens, group_tiles, false, true);
     }
   }
 }
@@ -106,13 +120,15 @@ TEST(Product, ManyTilesAndTokens) {
   checkProduct<E8PRvq3, Float16>(17, 32 * 19 + 5, 21, 20);
 }
 
-TEST(Product, DecodesBlocks) {
-  const RandomCodes<E8PRvq3, Float16> w(37, 77, 2);
-  RowMatrixXf values = RowMatrixXf::Constant(37, 80, 77);
-  for (Index block = 0; block < 3; ++block) decodeBlock(w.view, block, 77, &values(16 * block, 0), 80);
-  for (Index row = 0; row < 37; ++row) {
-    for (Index j = 0; j < 77; ++j) ASSERT_EQ(values(row, j), numberAt(w.view, row, j)) << row << ' ' << j;
-    ASSERT_TRUE((values.row(row).tail(3).array() == 77.f).all());
+TYPED_TEST(ProductTest, DecodesBlocks) {
+  for (const Index n : {1, 77, 160, 161, 417}) {
+    const RandomCodes<TypeParam, Float16> w(37, n, 2);
+    RowMatrixXf values = RowMatrixXf::Constant(37, n + 3, 77);
+    for (Index block = 0; block < 3; ++block) decodeBlock(w.view, block, n, &values(16 * block, 0), n + 3);
+    for (Index row = 0; row < 37; ++row) {
+      for (Index j = 0; j < n; ++j) ASSERT_EQ(values(row, j), numberAt(w.view, row, j)) << row << ' ' << j;
+      ASSERT_TRUE((values.row(row).tail(3).array() == 77.f).all());
+    }
   }
 }
 

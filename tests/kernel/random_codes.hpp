@@ -17,9 +17,9 @@ struct RandomCodes {
     return false;
   }
 
-  RandomCodes(Index rows, Index n, Index groupTiles, bool oneScale = false)
+  RandomCodes(Index rows, Index n, Index group_tiles, bool one_scale = false)
       : layout(rows, ceilDiv(n, C::kDim)), bytes(static_cast<std::size_t>(layout.bytes())) {
-    const Index groups = ceilDiv(layout.tiles(), groupTiles), codes = layout.codes();
+    const Index groups = ceilDiv(layout.tiles(), group_tiles), codes = layout.codes();
     std::vector<typename C::Code> random(static_cast<std::size_t>(rows * codes));
     std::uint64_t levels = std::uint64_t{1} << C::kBits;
     if constexpr (ScalarCodebook<C>) levels = static_cast<std::uint64_t>(C::kLevels);
@@ -29,12 +29,12 @@ struct RandomCodes {
     for (Index block = 0; block < layout.blocks(); ++block) {
       layout.packBlock(random.data() + block * kBlockRows * codes, codes, block, bytes.data());
     }
-    for (Index i = 0; i < (oneScale ? 1 : rows * groups); ++i) {
+    for (Index i = 0; i < (one_scale ? 1 : rows * groups); ++i) {
       const double u = static_cast<double>(randomBits(6, static_cast<std::uint64_t>(i)) >> 11) * 0x1p-53;
       scales.push_back(static_cast<T>(static_cast<float>(0.5 + u)));
       zeros.push_back(static_cast<T>(static_cast<float>(u * static_cast<double>(levels - 1))));
     }
-    view = {layout, bytes.data(), scales.data(), hasZero() ? zeros.data() : nullptr, oneScale, groupTiles, groups};
+    view = {layout, bytes.data(), scales.data(), hasZero() ? zeros.data() : nullptr, one_scale, group_tiles, groups};
   }
 
   TileLayout<C> layout;

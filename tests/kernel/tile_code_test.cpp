@@ -4,6 +4,7 @@
 #include <gosset/codebook.hpp>
 #include <gosset/kernel/e8p_tile.hpp>
 #include <gosset/kernel/product.hpp>
+#include <gosset/kernel/trits5_tile.hpp>
 
 #include "testing.hpp"
 
@@ -53,7 +54,7 @@ class TileCodeTest : public ::testing::Test {
           expected[row][i] = C::level(code);
         } else {
           code = static_cast<typename C::Code>(bits & ((std::uint64_t{1} << C::kBits) - 1));
-          C::decode(code, &expected[row][8 * i]);
+          C::decode(code, &expected[row][C::kDim * i]);
         }
         L::putCode(code, row, i, tile);
       }
@@ -61,13 +62,13 @@ class TileCodeTest : public ::testing::Test {
   }
 
   alignas(64) std::uint8_t tile[L::kTileBytes];
-  float expected[kBlockRows][kTileColumns];
+  float expected[kBlockRows][L::kTileColumns];
 
   void clear() { std::fill_n(tile, L::kTileBytes, std::uint8_t{0}); }
 };
 using Codebooks = ::testing::Types<Binary, Ternary, Symmetric<2>, Asymmetric<3>, Symmetric<4>, Asymmetric<5>,
                                    Asymmetric<6>, Asymmetric<7>, Symmetric<8>, NormalFloat4, LloydMax<1>, LloydMax<2>,
-                                   LloydMax<3>, LloydMax<4>, Shuffled, E81B, E8P, E8PRvq3, E8PRvq4>;
+                                   LloydMax<3>, LloydMax<4>, Shuffled, Trits5, E81B, E8P, E8PRvq3, E8PRvq4>;
 TYPED_TEST_SUITE(TileCodeTest, Codebooks);
 
 TYPED_TEST(TileCodeTest, LevelsAreTheCodebooks) {
@@ -83,7 +84,7 @@ TYPED_TEST(TileCodeTest, LevelsAreTheCodebooks) {
         }
       });
     }
-    ASSERT_EQ(seen, kParts * kTileColumns);
+    ASSERT_EQ(seen, kParts * TileLayout<TypeParam>::kTileColumns);
   }
 }
 
@@ -97,9 +98,11 @@ TYPED_TEST(TileCodeTest, BytesAreTheLevelsInUnits) {
   for (std::uint64_t seed = 0; seed < 300; ++seed) {
     this->clear();
     this->fill(seed);
-    for (int p = 0; p < kParts; ++p) {
+    simd::unroll<kParts * kSlices<C>>([&](auto part) {
+      constexpr int kSlice = part % kSlices<C>, kPart = part / kSlices<C>;
       Tile terms[Code::kTerms];
-      simd::unroll<Code::kTerms>([&](auto t) { Code::template bytes<t>(this->tile + p * simd::kByteLanes, terms[t]); });
+      simd::unroll<Code::kTerms>(
+          [&](auto t) { Code::template bytes<t, kSlice>(this->tile + kPart * simd::kByteLanes, terms[t]); });
       for (int i = 0; i < 8; ++i) {
         for (int at = 0; at < simd::kByteLanes; ++at) {
           float value = 0;
@@ -109,13 +112,47 @@ TYPED_TEST(TileCodeTest, BytesAreTheLevelsInUnits) {
               ASSERT_LT(terms[t][i][at], 128);
             }
           }
-          const int column = tileColumn<Code::kTransposed>(i, at % 4);
-          const float level = this->expected[p * simd::kWordLanes + at / 4][column];
+          const int column = Code::Order::column(kSlice, i, at % 4);
+          const float level = this->expected[kPart * simd::kWordLanes + at / 4][column];
           ASSERT_NEAR(value, level, kExact ? 1e-6 : 0.51 / 48);
         }
       }
-    }
+    });
   }
+}
+
+/// Every column belongs to one byte of one register of one slice; a register alone has the levels that all have.
+TYPED_TEST(TileCodeTest, RegistersDivideTheColumns) {
+  using C = TypeParam;
+  using Order = typename TileCode<C>::Order;
+  this->clear();
+  this->fill(1);
+  std::vector<int> seen(static_cast<std::size_t>(TileLayout<C>::kTileColumns));
+  simd::unroll<kSlices<C>>([&](auto slice) {
+    simd::unroll<8>([&](auto i) {
+      simd::unroll<4>([&](auto k) { ++seen[static_cast<std::size_t>(Order::column(slice, i, k))]; });
+      if constexpr (requires { TileCode<C>::template columns<0>(this->tile, 0, [](int, simd::Floats) {}); }) {
+        TileCode<C>::template columns<slice>(this->tile, Index{i}, [&](int k, simd::Floats level) {
+          for (int lane = 0; lane < simd::kWordLanes; ++lane) {
+            ASSERT_EQ(level[lane], this->expected[lane][Order::column(slice, i, k)]);
+          }
+        });
+      }
+    });
+  });
+  EXPECT_THAT(seen, ::testing::Each(1));
+}
+
+struct Pairs : Trits5 {
+  static constexpr int kDim = 2;
+};
+
+TEST(TileCode, WhoHasAKernel) {
+  static_assert(hasKernel<Trits5>() && hasKernel<E8PRvq3>() && hasKernel<NormalFloat4>() && hasKernel<Shuffled>());
+  static_assert(!hasKernel<Wide>() && !hasKernel<Pairs>());
+  static_assert(hasKernel<Ternary>(64, 417) && !hasKernel<Ternary>(48, 417) && hasKernel<Ternary>(48, 48));
+  static_assert(hasKernel<Trits5>(160, 417) && !hasKernel<Trits5>(32, 417) && hasKernel<Trits5>(420, 417));
+  static_assert(hasKernel<E8P>(32, 417) && !hasKernel<Wide>(32, 417));
 }
 
 TEST(ByteLevels, TablesCostLittle) {

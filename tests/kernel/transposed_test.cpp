@@ -4,6 +4,7 @@
 #include <gosset/codebook.hpp>
 #include <gosset/kernel/definition.hpp>
 #include <gosset/kernel/e8p_tile.hpp>
+#include <gosset/kernel/trits5_tile.hpp>
 
 #include "kernel/random_codes.hpp"
 
@@ -11,8 +12,8 @@ namespace gosset::detail {
 namespace {
 
 template <class C, class T>
-void checkTransposed(Index rows, Index n, Index tokens, Index groupTiles, bool oneScale = false) {
-  const RandomCodes<C, T> w(rows, n, groupTiles, oneScale);
+void checkTransposed(Index rows, Index n, Index tokens, Index group_tiles, bool one_scale = false) {
+  const RandomCodes<C, T> w(rows, n, group_tiles, one_scale);
   const Index xStride = rows + 3, yStride = n + 5;
   const Eigen::MatrixXf x = testing::gaussian(xStride, tokens, 3);
   Eigen::MatrixXf y = testing::gaussian(yStride, tokens, 4), expected = y;
@@ -32,7 +33,7 @@ void checkTransposed(Index rows, Index n, Index tokens, Index groupTiles, bool o
 
 template <class C>
 class TransposedTest : public ::testing::Test {};
-using Codebooks = ::testing::Types<Binary, Ternary, Asymmetric<2>, Asymmetric<3>, Asymmetric<4>, Asymmetric<5>,
+using Codebooks = ::testing::Types<Binary, Ternary, Trits5, Asymmetric<2>, Asymmetric<3>, Asymmetric<4>, Asymmetric<5>,
                                    Symmetric<8>, NormalFloat4, LloydMax<2>, E8P, E8PRvq3>;
 TYPED_TEST_SUITE(TransposedTest, Codebooks);
 
@@ -49,9 +50,13 @@ TYPED_TEST(TransposedTest, OddShapes) {
 
 TYPED_TEST(TransposedTest, GroupsOfEveryWidthAndOneScaleForAll) {
   for (const Index tokens : {1, 4}) {
-    for (const Index groupTiles : {1, 3, 50}) checkTransposed<TypeParam, Float16>(33, 417, tokens, groupTiles);
+    for (const Index group_tiles : {1, 3, 50}) checkTransposed<TypeParam, Float16>(33, 417, tokens, group_tiles);
     checkTransposed<TypeParam, Float16>(33, 417, tokens, 14, true);
   }
+}
+
+TYPED_TEST(TransposedTest, WholeTilesAndOneMore) {
+  for (const Index n : {160, 161, 320}) checkTransposed<TypeParam, Float16>(33, n, 2, 1);
 }
 
 TYPED_TEST(TransposedTest, ManyRows) {

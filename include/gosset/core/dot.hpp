@@ -64,6 +64,19 @@ template <class V>
   return (a & mask) | (b & ~mask);
 }
 
+/// Lane by lane the smaller; bytes without sign. (Named, for GCC 12 makes a comparison and a selection of it.)
+[[gnu::always_inline]] inline Bytes smaller(Bytes a, Bytes b) {
+#if defined(__AVX512BW__)
+  return (Bytes)_mm512_min_epu8((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (Bytes)_mm256_min_epu8((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return (Bytes)_mm_min_epu8((__m128i)a, (__m128i)b);
+#else
+  return a < b ? a : b;
+#endif
+}
+
 [[gnu::always_inline]] inline Floats toFloats(Ints v) { return __builtin_convertvector(v, Floats); }
 
 /// a * b + c, rounded once or twice as the machine does it faster.
@@ -231,6 +244,11 @@ template <int kStep = 1>
   const __m512i low = _mm512_permutex2var_epi8(part(0), at, part(1));
   const __m512i high = _mm512_permutex2var_epi8(part(2), at, part(3));
   return (Bytes)_mm512_mask_mov_epi8(low, _mm512_movepi8_mask(at), high);
+}
+/// Byte lane i: table[index lane i], indices 0 .. 127; table: 128 bytes.
+[[gnu::always_inline]] inline Bytes lookup128(const std::uint8_t* table, Bytes index) {
+  return (Bytes)_mm512_permutex2var_epi8(_mm512_load_si512((const void*)table), (__m512i)index,
+                                         _mm512_load_si512((const void*)(table + 64)));
 }
 /// Byte lane i: 0x80 where an odd number of the bits in kMask is set, else 0.
 template <std::uint8_t kMask>

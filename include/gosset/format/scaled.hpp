@@ -9,6 +9,7 @@
 #include <gosset/kernel/layout.hpp>
 #include <gosset/kernel/product.hpp>
 #include <gosset/kernel/transposed.hpp>
+#include <gosset/kernel/trits5_tile.hpp>
 #include <gosset/rounding/concepts.hpp>
 #include <gosset/scale/grid.hpp>
 #include <gosset/scale/options.hpp>
@@ -41,9 +42,10 @@ class Packed<F> : public PackedBase<Packed<F>> {
   using Code = typename Codebook::Code;
   using Scale = typename F::Scale;
 
-  static constexpr bool kFastProduct =
-      detail::TileCodebook<Codebook> &&
-      (F::groupWidth(Index{1} << 40) == Index{1} << 40 || F::groupWidth(Index{1} << 40) % detail::kTileColumns == 0);
+  static constexpr bool kFastProduct = [] {
+    constexpr Index kLong = Index{1} << 40;  // a row longer than any group
+    return hasKernel<Codebook>(F::groupWidth(kLong), kLong);
+  }();
 
   template <class Rounding>
   static constexpr HowRounded rounds() {
@@ -248,7 +250,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
             scales_.data() + scale,
             hasZero() ? zeros_.data() + scale : nullptr,
             !F::kOneRowOnly,
-            groups() == 1 ? layout().tiles() : groupWidth() / detail::kTileColumns,
+            groups() == 1 ? layout().tiles() : groupWidth() / detail::kTileColumns<Codebook>,
             groups()};
   }
 

@@ -32,8 +32,8 @@ float numberAt(const CodeView<C, T>& w, Index row, Index col) {
     C::decode(q, point);
     level = point[col % C::kDim];
   }
-  const Index group = col / kTileColumns / w.groupTiles;
-  const Index at = w.oneScale ? group : w.layout.scaleAt(block, group, w.groups) + row % kBlockRows;
+  const Index group = col / L::kTileColumns / w.group_tiles;
+  const Index at = w.one_scale ? group : w.layout.scaleAt(block, group, w.groups) + row % kBlockRows;
   const float zero = w.zeros != nullptr ? static_cast<float>(w.zeros[at]) : 0.f;
   return static_cast<float>(w.scales[at]) * (level - zero);
 }

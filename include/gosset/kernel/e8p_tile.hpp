@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 // Tiles of the E8 codebooks. A tile holds 4 codes of 8 columns in each of 16 rows; plane by plane, byte k of lane r is
 // one byte of code k of row r. Numbers come out as bytes: four times a point of E8P plus 16 (5 .. 27), twice a point of
@@ -15,7 +16,9 @@
 // Where a table of 256 bytes fits in registers, all 64 codes of a plane are looked up at once, and columns come out
 // transposed: column i + 8 k is bit i, or field i, of byte k. Elsewhere each code fetches its 8 bytes from a table in
 // L1.
-namespace gosset::detail {
+namespace gosset {
+
+namespace detail {
 
 // How 64 codes of E8P are decoded at once. Two look-ups by the pattern give the magnitudes 2 + 4 u, u = 0, 1, 2, in
 // fields of 2 bits: one those of the even columns 0, 2, 4, 6, the other those of the odd columns. The minus signs n
@@ -156,36 +159,21 @@ inline std::uint64_t eightBytes(const std::uint8_t* p) {
 #endif
 }
 
+using E8Order = std::conditional_t<simd::kHasLookup256, ByEights, InOrder>;
 inline constexpr TileTerm kE8PTerm{16, 0.25f, true};
 inline constexpr TileTerm kE81BTerm{4, 0.5f, true};
 
-/// Levels of tiles whose terms are exact.
-template <class Code, class Visit>
-[[gnu::always_inline]] inline void levelsOfTerms(const std::uint8_t* tile, const Visit& visit) {
-  Tile terms[Code::kTerms];
-  simd::unroll<Code::kTerms>([&](auto t) __attribute__((always_inline)) { Code::template bytes<t>(tile, terms[t]); });
-  simd::unroll<8>([&](auto i) __attribute__((always_inline)) {
-    simd::unroll<4>([&](auto k) __attribute__((always_inline)) {
-      simd::Floats level{};
-      simd::unroll<Code::kTerms>([&](auto t) __attribute__((always_inline)) {
-        constexpr float kUnit = Code::kTerm[t].unit, kShift = static_cast<float>(Code::kTerm[t].zero) * kUnit;
-        const auto byte = (simd::Ints)(((simd::Words)terms[t][i] >> (8 * k)) & 0xffu);
-        level += simd::toFloats(byte) * kUnit - kShift;  // exact
-      });
-      visit(tileColumn<Code::kTransposed>(i, k), level);
-    });
-  });
-}
+}  // namespace detail
 
 template <>
 struct TileCode<E8P> {
+  using Order = detail::E8Order;
   static constexpr int kTerms = 1;
-  static constexpr bool kTransposed = simd::kHasLookup256;
-  static constexpr TileTerm kTerm[] = {kE8PTerm};
+  static constexpr TileTerm kTerm[] = {detail::kE8PTerm};
   static constexpr bool kExact = true;
-  template <int>
+  template <int, int>
   [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
-    e8pTile(tile, out);
+    detail::e8pTile(tile, out);
   }
   template <class Visit>
   [[gnu::always_inline]] static void levels(const std::uint8_t* tile, const Visit& visit) {
@@ -195,13 +183,13 @@ struct TileCode<E8P> {
 
 template <>
 struct TileCode<E81B> {
+  using Order = detail::E8Order;
   static constexpr int kTerms = 1;
-  static constexpr bool kTransposed = simd::kHasLookup256;
-  static constexpr TileTerm kTerm[] = {kE81BTerm};
+  static constexpr TileTerm kTerm[] = {detail::kE81BTerm};
   static constexpr bool kExact = true;
-  template <int>
+  template <int, int>
   [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
-    e81bTile(tile, out);
+    detail::e81bTile(tile, out);
   }
   template <class Visit>
   [[gnu::always_inline]] static void levels(const std::uint8_t* tile, const Visit& visit) {
@@ -211,20 +199,20 @@ struct TileCode<E81B> {
 
 /// The second stage's planes come first, for its code takes the low bits.
 template <class A, class B>
-requires(TileCode<A>::kTerms == 1 && TileCode<B>::kTerms == 1) struct TileCode<Residual<A, B>> {
+requires(TileCode<A>::kTerms == 1 && TileCode<B>::kTerms == 1 && A::kBits % 8 == 0 && B::kBits % 8 == 0 &&
+         std::is_same_v<typename TileCode<A>::Order, typename TileCode<B>::Order>) struct TileCode<Residual<A, B>> {
+  using Order = typename TileCode<A>::Order;
   static constexpr int kTerms = 2;
-  static constexpr bool kTransposed = TileCode<A>::kTransposed;
-  static_assert(TileCode<B>::kTransposed == kTransposed);
   static constexpr TileTerm kTerm[] = {
       TileCode<A>::kTerm[0],
       {TileCode<B>::kTerm[0].zero, TileCode<B>::kTerm[0].unit* Residual<A, B>::kStep, TileCode<B>::kTerm[0].small}};
   static constexpr bool kExact = TileCode<A>::kExact && TileCode<B>::kExact;  // but for the rounding of the step
-  template <int term>
+  template <int term, int slice>
   [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
     if constexpr (term == 0) {
-      TileCode<A>::template bytes<0>(tile + kBundleBytes * B::kBits / 8, out);
+      TileCode<A>::template bytes<0, slice>(tile + detail::TileLayout<B>::kTileBytes, out);
     } else {
-      TileCode<B>::template bytes<0>(tile, out);
+      TileCode<B>::template bytes<0, slice>(tile, out);
     }
   }
   template <class Visit>
@@ -233,4 +221,4 @@ requires(TileCode<A>::kTerms == 1 && TileCode<B>::kTerms == 1) struct TileCode<R
   }
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset

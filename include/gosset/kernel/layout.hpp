@@ -12,11 +12,12 @@
 #include <cstring>
 
 // The layout of packed codes, made for products. Rows stand in blocks of 16, a row's codes in tiles of 32 (of 4, where
-// a code of whole bytes stands for 8 numbers): so a tile is 16 x 32 numbers. Its codes are cut into planes of 8, 4, 2
-// and 1 bits, from the lowest bits up: 3 bits are planes of 2 and 1, an E8P code of 16 bits is two planes of 8.
+// a code of whole bytes stands for 8 numbers): so a tile is 16 x 32 numbers, or 16 x 32 d where a code stands for d.
+// Its codes are cut into planes of 8, 4, 2 and 1 bits, from the lowest bits up: 3 bits are planes of 2 and 1, an E8P
+// code of 16 bits is two planes of 8.
 //
 //   codes    block 0                           block 1    ...      16 rows each, the last block fewer
-//   block    tile 0 | tile 1 | ...                                 32 columns each, the last tile fewer
+//   block    tile 0 | tile 1 | ...                                 32 codes each, the last tile fewer
 //   tile     plane of the low bits | plane of the next | ...
 //   plane    bundle 0 | bundle 1 | ...
 //   bundle   64 bytes: lane 0 | lane 1 | .. | lane 15              4 bytes for each row: one 32-bit lane of a register
@@ -45,7 +46,7 @@
 namespace gosset::detail {
 
 inline constexpr Index kBlockRows = 16;
-inline constexpr Index kTileColumns = 32;
+inline constexpr Index kSliceColumns = 32;  ///< tiles meet activations in slices of so many columns
 inline constexpr Index kBundleBytes = 64;
 
 /// A plane: kBits of each code, from bit kShift on.
@@ -71,6 +72,7 @@ class TileLayout {
     return planes;
   }();
   static constexpr Index kTileCodes = C::kDim == 8 && kBits % 8 == 0 ? 4 : 32;
+  static constexpr Index kTileColumns = kTileCodes * C::kDim;
   static constexpr Index kTileBundles = kTileCodes * kBits / 32;
   static constexpr Index kTileBytes = kTileBundles * kBundleBytes;
 
@@ -222,7 +224,8 @@ class TileLayout {
     return 4 * (codes / inBundle) + std::min<Index>(4, codes % inBundle);
   }
 
-  /// Calls visit(offset among all bytes, bytes, offset in a whole tile) for each lane of a tile.
+  /// Calls visit(offset among all bytes, bytes, offset in a whole tile) for each lane of a tile, or all lanes at once
+  /// where they stand next to each other in both.
   template <class Visit>
   void forLanes(Index block, Index tile, const Visit& visit) const {
     const Index rows = rowsOf(block), codes = codesOf(tile);
@@ -231,6 +234,11 @@ class TileLayout {
       const Index inBundle = 32 / plane.bits;
       for (Index first = 0, j = 0; first < codes; first += inBundle, ++j) {
         const Index size = std::min<Index>(4, codes - first);
+        if (rows == kBlockRows && size == 4) {
+          visit(offset, kBundleBytes, (bundle + j) * kBundleBytes);
+          offset += kBundleBytes;
+          continue;
+        }
         for (Index row = 0; row < rows; ++row, offset += size) {
           visit(offset, size, (bundle + j) * kBundleBytes + 4 * row);
         }

@@ -3,14 +3,15 @@
 
 #include <gosset/codebook/concepts.hpp>
 #include <gosset/core/dot.hpp>
+#include <gosset/core/types.hpp>
 #include <gosset/kernel/layout.hpp>
 
-#include <algorithm>
-#include <array>
 #include <cstdint>
-#include <type_traits>
 
-namespace gosset::detail {
+// What a codebook needs to have kernels: how its packed codes become bytes in registers. Products, decoding and
+// products with W^T are written once, over this. Scalar codebooks whose levels the compiler knows have it already
+// (scalar_tile.hpp), one of your own gets it by a specialization of TileCode, which must stand before its first use.
+namespace gosset {
 
 /// How a term of a codebook turns bytes into numbers: value = unit * (byte - zero).
 struct TileTerm {
@@ -19,16 +20,40 @@ struct TileTerm {
   bool small;  ///< no byte exceeds 127
 };
 
+/// 32 columns of as many rows as a register has lanes of 4 bytes: what products take at a time.
+using Tile = simd::Bytes[8];
+
+// Which column of a tile byte k of register i belongs to, in each slice of 32 columns. A tile has 32 codes (4, where a
+// code of whole bytes stands for 8 numbers), so as many slices as a code has numbers (else one).
+
+/// One slice, four neighbors in a register.
+struct InOrder {
+  static constexpr int kSlices = 1;
+  static constexpr int column(int /*slice*/, int i, int k) { return 4 * i + k; }
+};
+/// One slice of 4 codes of 8 numbers, one number of each in a register.
+struct ByEights {
+  static constexpr int kSlices = 1;
+  static constexpr int column(int /*slice*/, int i, int k) { return i + 8 * k; }
+};
+/// A slice for each of the n numbers of a code, the last number first: that of all 32 codes, in order.
+template <int n>
+struct LastNumberFirst {
+  static constexpr int kSlices = n;
+  static constexpr int column(int slice, int i, int k) { return n * (4 * i + k) + n - 1 - slice; }
+};
+
 /// How the tiles of a codebook become bytes in registers; specialized for the codebooks that products have kernels for:
+///   Order       one of the above, or one of your own
 ///   kTerms      a number is the sum of so many terms, each a byte with a zero and a unit
-///   kTransposed the order of the columns in the bytes (below)
 ///   kTerm[t]    its map to numbers
 ///   kExact      whether the terms give the codebook's values exactly
-///   bytes<t>(tile, out)   term t of a tile, in 8 registers: byte k of lane r in out[i] belongs to row r and column
-///                           4 i + k,   or i + 8 k where kTransposed
+///   bytes<t, s>(tile, out)   term t of slice s of a tile: byte k of lane r in out[i] belongs to row r and column
+///                           Order::column(s, i, k)
 ///               Where a register has fewer than 16 lanes, tile points at the first byte of its first lane.
-///   levels(tile, visit)   the codebook's values exactly: visit(column, Floats) for the 32 columns, lane r: row r
-///   columns(tile, i, visit)   where it exists: the same for the columns 4 i + k alone, as visit(k, Floats)
+///   levels(tile, visit)   the codebook's values exactly: visit(column, Floats) for all columns, lane r: row r
+///   columns<s>(tile, i, visit)   where it exists: the same for the columns of register i alone, as visit(k, Floats)
+/// tileCodes() and levelsOfTerms() below do most of it.
 template <Codebook C>
 struct TileCode;
 
@@ -38,27 +63,31 @@ concept TileCodebook = Codebook<C> && requires {
   TileCode<C>::kTerms;
 };
 
-using Tile = simd::Bytes[8];
-
-/// The column that byte k of register i belongs to.
-template <bool kTransposed>
-constexpr int tileColumn(int i, int k) {
-  return kTransposed ? i + 8 * k : 4 * i + k;
+/// Whether products from this codebook's codes have a kernel; hasKernel(width, n): in groups of `width` numbers, of
+/// which rows of n have whole ones and padding, which must be a multiple of a tile's columns or the whole row. Without
+/// a kernel blocks of rows are decoded first.
+template <Codebook C>
+constexpr bool hasKernel() {
+  return TileCodebook<C>;
+}
+template <Codebook C>
+constexpr bool hasKernel(Index width, Index n) {
+  return hasKernel<C>() && (width % detail::TileLayout<C>::kTileColumns == 0 || width >= n);
 }
 
-/// Undoes layout.hpp's planes: byte k of out[i], lane r, is the code of row r, column 4 i + k.
+/// Undoes layout.hpp's planes: byte k of out[i], lane r, is code 4 i + k of row r.
 template <Codebook C>
 [[gnu::always_inline]] inline void tileCodes(const std::uint8_t* tile, Tile& out) {
   using simd::Words;
-  using L = TileLayout<C>;
+  using L = detail::TileLayout<C>;
   static_assert(L::kTileCodes == 32 && C::kBits <= 8);
   simd::unroll<L::kPlanes>([&](auto p) __attribute__((always_inline)) {
-    constexpr Plane kPlane = L::kPlane[p];
+    constexpr detail::Plane kPlane = L::kPlane[p];
     constexpr int kFields = 8 / kPlane.bits;  // in a byte
     constexpr std::uint32_t kMask = ((1u << kPlane.bits) - 1) * 0x01010101u << kPlane.shift;
     simd::unroll<kPlane.bits>([&](auto bundle) __attribute__((always_inline)) {
       // Planes before this one filled kPlane.shift bundles: one for each bit.
-      const auto fields = simd::load<Words>(tile + kBundleBytes * (kPlane.shift + bundle));
+      const auto fields = simd::load<Words>(tile + detail::kBundleBytes * (kPlane.shift + bundle));
       simd::unroll<kFields>([&](auto f) __attribute__((always_inline)) {
         constexpr int kDown = f * kPlane.bits - kPlane.shift;
         Words code = kDown > 0 ? fields >> (kDown > 0 ? kDown : 0) : fields << (kDown > 0 ? 0 : -kDown);
@@ -70,172 +99,38 @@ template <Codebook C>
   });
 }
 
-/// Levels as bytes: of a uniform codebook the code itself; else the nearest of 0 .. 254 in the unit that fits best.
-template <ScalarCodebook C>
-struct ByteLevels {
-  static constexpr float levelOf(int q) { return C::level(static_cast<typename C::Code>(q)); }
-
-  /// Whether level(q) = q - zero for an integer zero.
-  static constexpr bool kUniform = [] {
-    for (int q = 0; q < C::kLevels; ++q) {
-      if (levelOf(q) - levelOf(0) != static_cast<float>(q)) return false;
-    }
-    return levelOf(0) <= 0 && levelOf(0) >= -255 && levelOf(0) == static_cast<float>(static_cast<int>(levelOf(0)));
-  }();
-
-  /// The codes may stand in any order.
-  static constexpr float kLeast = [] {
-    float least = 0;
-    for (int q = 0; q < C::kLevels; ++q) least = std::min(least, levelOf(q));
-    return least;
-  }();
-  static constexpr float kMost = [] {
-    float most = 0;
-    for (int q = 0; q < C::kLevels; ++q) most = std::max(most, levelOf(q));
-    return most;
-  }();
-
-  static constexpr int rounded(float x) { return static_cast<int>(x < 0 ? x - 0.5f : x + 0.5f); }
-
-  /// How many units the largest level is: of 1 .. 4 the first that makes all levels integers, else of 48 .. 127 the one
-  /// with the least squared error. (Relative to the levels' root mean square: NF4 0.33%, LloydMax<4> 0.33%, <3> 0.09%,
-  /// <2> 0.02%; the others are exact.)
-  static constexpr float kUnits = [] {
-    if (kUniform) return 1.f;
-    const float largest = std::max(-kLeast, kMost);
-    if (largest == 0) return 1.f;
-    const auto error = [&](int units) {
-      float sum = 0;
-      for (int q = 0; q < C::kLevels; ++q) {
-        const float level = levelOf(q) / largest * static_cast<float>(units);
-        const float off = (level - static_cast<float>(rounded(level))) / static_cast<float>(units);
-        sum += off * off;
-      }
-      return sum;
-    };
-    int best = 0;
-    for (int units = 1; units <= 4 && best == 0; ++units) best = error(units) == 0 ? units : 0;
-    if (best == 0) {
-      best = 127;
-      for (int units = 48; units < 127; ++units) best = error(units) < error(best) ? units : best;
-    }
-    return static_cast<float>(best) / largest;
-  }();
-  static constexpr int kZero = -rounded(kLeast * kUnits);
-
-  static constexpr std::array<std::uint8_t, 16> kTable = [] {
-    std::array<std::uint8_t, 16> table{};
-    for (int q = 0; q < std::min(16, C::kLevels); ++q) {
-      table[static_cast<std::size_t>(q)] =
-          static_cast<std::uint8_t>(kUniform ? q : rounded(levelOf(q) * kUnits) + kZero);
-    }
-    return table;
-  }();
-  /// Whether unit * (byte - zero) is the level.
-  static constexpr bool kExact = kUniform || [] {
-    for (int q = 0; q < std::min(16, C::kLevels); ++q) {
-      if (static_cast<float>(kTable[static_cast<std::size_t>(q)] - kZero) / kUnits != levelOf(q)) return false;
-    }
-    return true;
-  }();
-  static constexpr int kLargest = kUniform ? C::kLevels - 1 : rounded(kMost * kUnits) + kZero;
-
-  /// Whether bytes stand for the levels closely enough for products with rounded activations: within 0.5% of their root
-  /// mean square. Levels that spread over many powers of two do not.
-  static constexpr bool kCloseEnough = [] {
-    float squares = 0, errors = 0;
-    for (int q = 0; q < C::kLevels; ++q) {
-      const float level = levelOf(q) * kUnits, off = level - static_cast<float>(rounded(level));
-      squares += level * level;
-      errors += off * off;
-    }
-    return errors <= 0.005f * 0.005f * squares;
-  }();
-};
-
-/// Whether the compiler can make the levels' tables.
-template <class C>
-concept ConstexprLevels = ScalarCodebook<C> && requires {
-  typename std::bool_constant<(C::level(typename C::Code{}), true)>;
-};
-
-template <ConstexprLevels C>
-requires(C::kBits <= 8 &&
-         (ByteLevels<C>::kUniform || (C::kLevels <= 16 && ByteLevels<C>::kCloseEnough))) struct TileCode<C> {
-  using L = ByteLevels<C>;
-  static constexpr int kTerms = 1;
-  static constexpr bool kTransposed = false;
-  static constexpr TileTerm kTerm[] = {{L::kZero, 1 / L::kUnits, L::kLargest < 128}};
-  static constexpr bool kExact = L::kExact;
-
-  template <int>
-  [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
-    tileCodes<C>(tile, out);
-    if constexpr (!L::kUniform) {
-      simd::unroll<8>([&](auto i)
-                          __attribute__((always_inline)) { out[i] = simd::lookup16(L::kTable.data(), out[i]); });
-    }
-  }
-
-  template <class Visit>
-  [[gnu::always_inline]] static void levels(const std::uint8_t* tile, const Visit& visit) {
-    Tile codes;
-    tileCodes<C>(tile, codes);
+/// levels() of a TileCode whose terms are exact.
+template <class Code, class Visit>
+[[gnu::always_inline]] inline void levelsOfTerms(const std::uint8_t* tile, const Visit& visit) {
+  simd::unroll<Code::Order::kSlices>([&](auto slice) __attribute__((always_inline)) {
+    Tile terms[Code::kTerms];
+    simd::unroll<Code::kTerms>([&](auto t)
+                                   __attribute__((always_inline)) { Code::template bytes<t, slice>(tile, terms[t]); });
     simd::unroll<8>([&](auto i) __attribute__((always_inline)) {
       simd::unroll<4>([&](auto k) __attribute__((always_inline)) {
-        visit(4 * i + k, levelOfByte((simd::Words)codes[i] >> (8 * k), k == 3));
+        simd::Floats level{};
+        simd::unroll<Code::kTerms>([&](auto t) __attribute__((always_inline)) {
+          constexpr float kUnit = Code::kTerm[t].unit, kShift = static_cast<float>(Code::kTerm[t].zero) * kUnit;
+          const auto byte = (simd::Ints)(((simd::Words)terms[t][i] >> (8 * k)) & 0xffu);
+          level += simd::toFloats(byte) * kUnit - kShift;  // exact
+        });
+        visit(Code::Order::column(slice, i, k), level);
       });
     });
-  }
+  });
+}
 
-  template <class Visit>
-  [[gnu::always_inline]] static void columns(const std::uint8_t* tile, Index i, const Visit& visit) {
-    using simd::Words;
-    using Tiles = TileLayout<C>;
-    if constexpr (kLookUp && Tiles::kPlanes == 1 && simd::kByteLanes == 64) {
-      constexpr int kFields = 8 / C::kBits;
-      const auto fields = simd::load<Words>(tile + kBundleBytes * (i / kFields));
-      const auto down = static_cast<std::uint32_t>(i % kFields * C::kBits);
-      simd::unroll<4>([&](auto k) __attribute__((always_inline)) {  // what stands above the code picks a copy of it
-        visit(k, simd::lookup16(kWrapped.data(), fields >> (down + 8 * k)));
-      });
-    } else {
-      Words codes{};
-      simd::unroll<Tiles::kPlanes>([&](auto p) __attribute__((always_inline)) {
-        constexpr Plane kPlane = Tiles::kPlane[p];
-        constexpr int kFields = 8 / kPlane.bits;
-        constexpr std::uint32_t kMask = ((1u << kPlane.bits) - 1) * 0x01010101u;
-        const auto fields = simd::load<Words>(tile + kBundleBytes * (kPlane.shift + i / kFields));
-        const auto down = static_cast<std::uint32_t>(i % kFields * kPlane.bits);
-        codes |= ((fields >> down) & kMask) << kPlane.shift;
-      });
-      simd::unroll<4>([&](auto k) __attribute__((always_inline)) { visit(k, levelOfByte(codes >> (8 * k), k == 3)); });
-    }
-  }
+namespace detail {
 
- private:
-  /// The level of the lowest byte of each lane; clean: the bytes above it are zero.
-  [[gnu::always_inline]] static simd::Floats levelOfByte(simd::Words shifted, bool clean) {
-    if constexpr (kLookUp) {
-      return simd::lookup16(kLevels.data(), simd::kByteLanes == 64 ? shifted : shifted & 0xffu);
-    } else {
-      return simd::toFloats((simd::Ints)(clean ? shifted : shifted & 0xffu)) - static_cast<float>(L::kZero);
-    }
-  }
+using gosset::hasKernel, gosset::TileCodebook;
 
-  /// A look-up by the low 4 bits of a lane spares AVX-512 the mask and the conversion.
-  static constexpr bool kLookUp = !L::kUniform || (C::kLevels <= 16 && simd::kByteLanes == 64);
-  static constexpr std::array<float, 16> kLevels = [] {
-    std::array<float, 16> levels{};
-    for (int q = 0; q < std::min(16, C::kLevels); ++q) levels[static_cast<std::size_t>(q)] = L::levelOf(q);
-    return levels;
-  }();
-  /// For indices whose bits above the code's are set too.
-  static constexpr std::array<float, 16> kWrapped = [] {
-    std::array<float, 16> levels{};
-    for (std::size_t i = 0; i < 16; ++i) levels[i] = kLevels[i % (std::size_t{1} << std::min(C::kBits, 4))];
-    return levels;
-  }();
-};
+template <Codebook C>
+inline constexpr Index kTileColumns = TileLayout<C>::kTileColumns;
 
-}  // namespace gosset::detail
+/// Slices of 32 columns in a tile.
+template <TileCodebook C>
+inline constexpr int kSlices = TileCode<C>::Order::kSlices;
+
+}  // namespace detail
+
+}  // namespace gosset

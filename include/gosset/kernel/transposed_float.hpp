@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/dot.hpp>
+#include <gosset/core/types.hpp>
+#include <gosset/kernel/folded_rows.hpp>
+#include <gosset/kernel/tile_code.hpp>
+#include <gosset/kernel/view.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+// y += W^T x in floats. The 16 rows of a block stand in the lanes of a register. A few columns of W at a time are
+// decoded, down all rows, and meet all columns of x; what the lanes have summed up is added together once, at the end.
+namespace gosset::detail {
+
+/// Columns of x that share the decoding, and sums kept in registers.
+inline constexpr int kSums = simd::kVectorRegisters >= 32 ? 16 : 8;
+inline constexpr int kTogether = kSums / 2;
+/// Blocks of rows whose x' is kept at a time: half of a small L1 cache.
+inline constexpr Index kChunkBlocks = 32;
+
+/// Lanes of a and b summed in pairs a bit of the lane's number apart: those of a where the bit is 0, of b where it
+/// is 1.
+template <int kBit>
+[[gnu::always_inline]] inline simd::Floats pairSums(simd::Floats a, simd::Floats b) {
+  constexpr int kLanes = simd::kWordLanes;
+  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    return __builtin_shufflevector(a, b, ((I & kBit) != 0 ? kLanes + I : I)...) +
+           __builtin_shufflevector(a, b, ((I & kBit) != 0 ? kLanes + (I ^ kBit) : (I ^ kBit))...);
+  }
+  (std::make_integer_sequence<int, kLanes>{});
+}
+
+/// The sums over the lanes of kCount <= kWordLanes registers, a power of two, in as many lanes.
+template <int kCount, int kBit = 1>
+[[gnu::always_inline]] inline simd::Floats sumsOfLanes(const simd::Floats* v) {
+  if constexpr (kBit == simd::kWordLanes) {
+    return v[0];
+  } else if constexpr (kCount == 1) {
+    const simd::Floats sum = v[0] + simd::exchange<kBit, float, simd::kWordLanes>(v[0]);
+    return sumsOfLanes<1, 2 * kBit>(&sum);
+  } else {
+    simd::Floats half[kCount / 2];
+    simd::unroll<kCount / 2>([&](auto i)
+                                 __attribute__((always_inline)) { half[i] = pairSums<kBit>(v[2 * i], v[2 * i + 1]); });
+    return sumsOfLanes<kCount / 2, 2 * kBit>(half);
+  }
+}
+
+/// out[i]: the sum over the lanes of v[i].
+template <int kCount>
+[[gnu::always_inline]] inline void storeSums(const simd::Floats* v, float* out) {
+  constexpr int kOnce = kCount < simd::kWordLanes ? kCount : simd::kWordLanes;
+  simd::unroll<kCount / kOnce>([&](auto part) __attribute__((always_inline)) {
+    float sums[simd::kWordLanes];
+    simd::store(sums, sumsOfLanes<kOnce>(v + part * kOnce));
+    std::copy_n(sums, kOnce, out + part * kOnce);
+  });
+}
+
+/// The columns of register i of a slice, where the code decodes all columns together. Not inlined, for it is much code,
+/// which the compiler has to thin out each time.
+template <TileCodebook C, int slice, int i>
+[[gnu::noinline]] void decodeQuad(const std::uint8_t* tile, simd::Floats* columns) {
+  TileCode<C>::levels(
+      tile, [&](int column, simd::Floats level) __attribute__((always_inline)) {
+        simd::unroll<4>([&](auto k) __attribute__((always_inline)) {
+          if (column == TileCode<C>::Order::column(slice, i, k)) columns[k] = level;
+        });
+      });
+}
+
+/// Whether a register's columns can be decoded alone.
+template <TileCodebook C>
+inline constexpr bool kDecodesColumns = requires(const std::uint8_t* tile) {
+  TileCode<C>::template columns<0>(tile, Index{}, [](int, simd::Floats) {});
+};
+
+/// Calls visit(k, Floats) for the four columns of register i of a slice; each k is a constant once inlined.
+template <TileCodebook C, int slice, class Register, class Visit>
+[[gnu::always_inline]] inline void levelsOfQuad(const std::uint8_t* tile, Register i, const Visit& visit) {
+  if constexpr (kDecodesColumns<C>) {
+    TileCode<C>::template columns<slice>(tile, i, visit);
+  } else {
+    simd::Floats columns[4];
+    decodeQuad<C, slice, i>(tile, columns);
+    simd::unroll<4>([&](auto k) __attribute__((always_inline)) { visit(k, columns[k]); });
+  }
+}
+
+/// A chunk of blocks of rows and kTokens columns of x.
+template <TileCodebook C, class T, int kTokens>
+class TransposedChunk {
+  using Layout = TileLayout<C>;
+  static constexpr int kColumns = kSums / kTokens < 4 ? kSums / kTokens : 4;
+
+ public:
+  TransposedChunk(const CodeView<C, T>& w, Index first, const float* x, Index xStride)
+      : w_(w),
+        first_(first),
+        blocks_(std::min(kChunkBlocks, w.layout.blocks() - first)),
+        rows_(x + first * kBlockRows),
+        xStride_(xStride) {}
+
+  /// y += unit * W^T x for the rows of the chunk; W has n columns.
+  void add(Index n, float unit, float* y, Index yStride) {
+    for (Index group = 0, tile = 0; group < w_.groups; ++group) {
+      foldScales(group);
+      for (const Index last = std::min(tile + w_.group_tiles, w_.layout.tiles()); tile < last; ++tile) {
+        findTile(tile);
+        simd::unroll<kSlices<C>>(
+            [&](auto slice) { addSlice<slice>(tile * Layout::kTileColumns, n, unit, y, yStride); });
+      }
+    }
+  }
+
+ private:
+  /// x' and the sums of zero * x'.
+  void foldScales(Index group) {
+    BlockFloats zeros[kTokens] = {};
+    forFoldedRows<kTokens>(
+        w_, first_, blocks_, group, rows_,
+        xStride_, [&](Index b, auto k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
+          zeros[k][p] += x * zero;
+          simd::store(x_[b * kParts + p][k], x);
+        });
+    for (int k = 0; k < kTokens; ++k) {
+      simd::unroll<kParts - 1>([&](auto p) { zeros[k][0] += zeros[k][p + 1]; });
+      storeSums<1>(&zeros[k][0], &zeros_[k]);
+    }
+  }
+
+  /// Where the tile stands in each block; those at the edges of the matrix are copied and filled up.
+  void findTile(Index tile) {
+    for (Index b = 0; b < blocks_; ++b) {
+      const Index block = first_ + b;
+      if (w_.layout.rowsOf(block) == kBlockRows && tile < w_.layout.wholeTiles()) {
+        at_[b] = w_.codes + w_.layout.at(block, tile);
+      } else {
+        w_.layout.copyTile(w_.codes, block, tile, copies_[b]);
+        at_[b] = copies_[b];
+      }
+    }
+  }
+
+  /// The columns of a slice of the tile that begins at column `first`.
+  template <int slice>
+  void addSlice(Index first, Index n, float unit, float* y, Index yStride) const {
+    const auto quad = [&](auto i) {
+      simd::unroll<4 / kColumns>([&](auto part) { addColumns<slice>(i, part, first, n, unit, y, yStride); });
+    };
+    if constexpr (kDecodesColumns<C>) {
+      for (int i = 0; i < 8; ++i) quad(i);
+    } else {
+      simd::unroll<8>(quad);
+    }
+  }
+
+  template <int slice, class Register, class Part>
+  void addColumns(Register i, Part part, Index first, Index n, float unit, float* y, Index yStride) const {
+    Index columns[kColumns];
+    for (int c = 0; c < kColumns; ++c) columns[c] = first + TileCode<C>::Order::column(slice, i, part * kColumns + c);
+    if (*std::min_element(columns, columns + kColumns) >= n) return;
+    simd::Floats sums[kTokens * kColumns] = {};
+    for (Index b = 0; b < blocks_; ++b) {
+      simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+        simd::Floats x[kTokens];
+        simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+          x[k] = simd::load<simd::Floats>(x_[b * kParts + p][k]);
+        });
+        levelsOfQuad<C, slice>(
+            at_[b] + p * simd::kByteLanes, i, [&](int column, simd::Floats level) __attribute__((always_inline)) {
+              if (column / kColumns != part) return;
+              simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+                simd::Floats& sum = sums[k * kColumns + column % kColumns];
+                sum = simd::multiplyAdd(level, x[k], sum);
+              });
+            });
+      });
+    }
+    float out[kTokens * kColumns];
+    storeSums<kTokens * kColumns>(sums, out);
+    for (int k = 0; k < kTokens; ++k) {
+      for (int c = 0; c < kColumns; ++c) {
+        if (columns[c] < n) y[k * yStride + columns[c]] += unit * (out[k * kColumns + c] - zeros_[k]);
+      }
+    }
+  }
+
+  const CodeView<C, T>& w_;
+  Index first_, blocks_;
+  const float* rows_;
+  Index xStride_;
+  const std::uint8_t* at_[kChunkBlocks];
+  float zeros_[kTokens];
+  alignas(64) float x_[kChunkBlocks * kParts][kTokens][simd::kWordLanes];
+  alignas(64) std::uint8_t copies_[kChunkBlocks][Layout::kTileBytes];
+};
+
+/// y (n x t, column-major, columns yStride apart) += unit * W^T x in floats, x being m x t, its columns xStride apart.
+template <TileCodebook C, class T>
+void addTransposedFloat(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index xStride,
+                        float* y, Index yStride) {
+  for (Index first = 0; first < w.layout.blocks(); first += kChunkBlocks) {
+    forTokens<kTogether>(0, tokens, [&](Index token, auto together) {
+      TransposedChunk<C, T, together>(w, first, x + token * xStride, xStride)
+          .add(n, unit, y + token * yStride, yStride);
+    });
+  }
+}
+
+}  // namespace gosset::detail

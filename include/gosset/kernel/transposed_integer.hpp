@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/dot.hpp>
+#include <gosset/core/types.hpp>
+#include <gosset/kernel/folded_rows.hpp>
+#include <gosset/kernel/tile_code.hpp>
+#include <gosset/kernel/view.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+
+// y += W^T x in integers.
+namespace gosset::detail {
+
+/// The same in integers: x' as fixed point, in units of about 2^-22 of the largest x' of the group and chunk, so as
+/// exact as floats are. Its three bytes meet the codes' bytes in dot products of four rows. For these, lanes have to be
+/// columns: each 4 x 4 of a tile's bytes is transposed, and then the parts of 16 bytes that hold the same four rows are
+/// brought together. So a sum of a column is a lane's, and the four rows of x' are the same in all lanes.
+template <TileCodebook C, class T, int kTokens>
+class IntegerTransposedChunk {
+  using Code = TileCode<C>;
+  using Layout = TileLayout<C>;
+  static constexpr int kDigits = 3;
+  static constexpr Index kBlocks = 16;  ///< of rows; sums of up to 256 products of bytes are exact in floats
+  static constexpr int kFours = kBlockRows / 4;
+  static constexpr int kSixteens = simd::kByteLanes / 16;
+  static constexpr int kRegisters = kSliceColumns / simd::kWordLanes;  ///< for the columns of a slice
+  static constexpr int kOnce = simd::kVectorRegisters / 16;            ///< of these registers at a time
+  static constexpr bool kAtOnce = kOnce == kRegisters;
+  static constexpr Index kAhead = 4;                                                    ///< tiles
+  static constexpr bool kManyAhead = kBlocks * kAhead * Layout::kTileBytes > 16 << 10;  ///< for a small L1
+  static constexpr float kLargest = 63 * 0x1p16f;
+  using Decoded = simd::Bytes[kRegisters][kFours];  ///< a slice: lanes are columns, bytes rows
+
+ public:
+  static constexpr Index kChunk = kBlocks;
+
+  IntegerTransposedChunk(const CodeView<C, T>& w, Index first, const float* x, Index xStride)
+      : w_(w),
+        first_(first),
+        blocks_(std::min(kBlocks, w.layout.blocks() - first)),
+        rows_(x + first * kBlockRows),
+        xStride_(xStride) {}
+
+  /// y += unit * W^T x for the rows of the chunk; W has n columns.
+  void add(Index n, float unit, float* y, Index yStride) {
+    for (Index group = 0, tile = 0; group < w_.groups; ++group) {
+      foldScales(group);
+      for (const Index last = std::min(tile + w_.group_tiles, w_.layout.tiles()); tile < last; ++tile) {
+        simd::unroll<kSlices<C>>([&](auto slice) {
+          float sums[kTokens][kSliceColumns];
+          simd::unroll<Code::kTerms>([&](auto term) { addTile<term, slice>(tile, sums); });
+          for (int k = 0; k < kTokens; ++k) addSums<slice>(tile, k, n, sums[k], unit, y + k * yStride);
+        });
+      }
+    }
+  }
+
+ private:
+  /// y += a token's sums of the columns of a slice, register by register of the tile.
+  template <int slice>
+  void addSums(Index tile, int k, Index n, const float* sums, float unit, float* y) const {
+    constexpr Index kColumns = Layout::kTileColumns;
+    const Index left = n - tile * kColumns;
+    const float step = step_[k] * unit, zero = zeros_[k];
+    float* target = y + tile * kColumns;
+    for (int j = 0; j < kSliceColumns; ++j) {
+      const Index column = Code::Order::column(slice, j / 4, j % 4);
+      if (left >= kColumns || column < left) target[column] += step * (sums[j] - zero);
+    }
+  }
+
+  /// x' in fixed point, what one of its units is, and what zero points take away in such units.
+  void foldScales(Index group) {
+    alignas(64) float folded[kTokens][kBlocks * kBlockRows];
+    BlockFloats zeros[kTokens] = {}, largest[kTokens] = {};
+    forFoldedRows<kTokens>(
+        w_, first_, blocks_, group, rows_,
+        xStride_, [&](Index b, auto k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
+          largest[k][p] = larger((simd::Floats)((simd::Ints)x & 0x7fffffff), largest[k][p]);
+          zeros[k][p] += x * zero;
+          simd::store(folded[k] + b * kBlockRows + p * simd::kWordLanes, x);
+        });
+    simd::unroll<kTokens>([&](auto k) {
+      simd::Floats most = largest[k][0], zero = zeros[k][0];
+      simd::unroll<kParts - 1>([&](auto p) {
+        most = larger(most, largest[k][p + 1]);
+        zero += zeros[k][p + 1];
+      });
+      fixPoint(k, folded[k], simd::overLanes(most, larger),
+               simd::overLanes(zero, [](auto a, auto b) { return a + b; }));
+    });
+  }
+
+  /// The three bytes of x' / unit, for the unit that goes with the largest of them.
+  void fixPoint(int k, const float* folded, float most, float zero) {
+    constexpr float kToInteger = 0x1.8p23f;              // adding it rounds to an integer, in the lowest bits
+    constexpr std::int32_t kTop = 0x00808080;            // q + kTop has the digits, each more by 128
+    const float lift = most < 0x1p-80f ? 0x1p80f : 1.f;  // so that the inverse is finite
+    const float inverse = most == 0 ? 0.f : kLargest / (most * lift);
+    simd::Ints total{};
+    for (Index i = 0; i < blocks_ * kParts; ++i) {
+      const simd::Floats x = simd::load<simd::Floats>(folded + i * simd::kWordLanes) * lift * inverse;
+      const auto q = (simd::Ints)(x + kToInteger) - std::bit_cast<std::int32_t>(kToInteger);
+      total += q;
+      simd::store(&x_[k][i * simd::kWordLanes / 4][0], simd::transpose4((simd::Bytes)((q + kTop) ^ kTop)));
+    }
+    const auto sum = static_cast<double>(simd::overLanes(total, [](auto a, auto b) { return a + b; }));
+    step_[k] = most / kLargest;
+    zeros_[k] = most == 0 ? 0.f : zero * lift * inverse;
+    simd::unroll<Code::kTerms>(
+        [&](auto t) { zeros_[k] += Code::kTerm[t].unit * static_cast<float>(Code::kTerm[t].zero * sum); });
+  }
+
+  static simd::Floats larger(simd::Floats a, simd::Floats b) { return a > b ? a : b; }
+
+  /// Where a tile of a block stands; one at the edge of the matrix is copied and filled up.
+  const std::uint8_t* findTile(Index b, Index tile) {
+    const Index block = first_ + b;
+    const std::uint8_t* bytes = w_.codes + w_.layout.at(block, tile);
+    // What is read next: a few tiles further in each block, else the same tiles of the next chunk.
+    const Index chunkBytes = kBlocks * kBlockRows * w_.layout.rowBytes();
+    const std::uint8_t* next = bytes + (tile + kAhead < w_.layout.tiles() ? kAhead * Layout::kTileBytes : chunkBytes);
+    simd::unroll<Layout::kTileBundles>([&](auto i) __attribute__((always_inline)) {
+      if constexpr (kManyAhead) {
+        simd::prefetchToL2(next + i * kBundleBytes);
+      } else {
+        simd::prefetch(next + i * kBundleBytes);
+      }
+    });
+    if (w_.layout.rowsOf(block) == kBlockRows && tile < w_.layout.wholeTiles()) return bytes;
+    w_.layout.copyTile(w_.codes, block, tile, copy_);
+    return copy_;
+  }
+
+  template <int term, int slice>
+  [[gnu::always_inline]] static void decode(const std::uint8_t* tile, Decoded& out) {
+    simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+      Tile bytes;
+      Code::template bytes<term, slice>(tile + p * simd::kByteLanes, bytes);
+      simd::unroll<8>([&](auto i) __attribute__((always_inline)) { bytes[i] = simd::transpose4(bytes[i]); });
+      simd::unroll<kRegisters>([&](auto r) __attribute__((always_inline)) {
+        simd::transposeSixteens(bytes + r * kSixteens);
+        simd::unroll<kSixteens>([&](auto i) __attribute__((always_inline)) {
+          out[r][p * kSixteens + i] = bytes[r * kSixteens + i];
+        });
+      });
+    });
+  }
+
+  /// The sums of a slice's columns, in fixed point.
+  template <int term, int slice>
+  void addTile(Index tile, float (&sums)[kTokens][kSliceColumns]) {
+    if constexpr (!kAtOnce) {
+      for (Index b = 0; b < blocks_; ++b) decode<term, slice>(findTile(b, tile), decoded_[b]);
+    }
+    for (int i = 0; i < kRegisters; i += kOnce) addRegisters<term, slice>(i, tile, sums);
+  }
+
+  /// The sums of the columns in kOnce registers from i on.
+  template <int term, int slice>
+  [[gnu::always_inline]] void addRegisters(int i, Index tile, float (&sums)[kTokens][kSliceColumns]) {
+    constexpr bool kSmall = Code::kTerm[term].small;
+    constexpr float kUnit = Code::kTerm[term].unit;
+    simd::Ints dots[kOnce][kTokens][kDigits] = {};
+    for (Index b = 0; b < blocks_; ++b) {
+      Decoded one;
+      if constexpr (kAtOnce) decode<term, slice>(findTile(b, tile), one);
+      const Decoded& decoded = kAtOnce ? one : decoded_[b];
+      simd::unroll<kFours>([&](auto four) __attribute__((always_inline)) {
+        simd::Bytes bytes[kOnce];
+        simd::unroll<kOnce>([&](auto r) __attribute__((always_inline)) { bytes[r] = decoded[i + r][four]; });
+        simd::unroll<kTokens * kDigits>([&](auto at) __attribute__((always_inline)) {
+          constexpr int kToken = at / kDigits, kDigit = at % kDigits;
+          const auto x = simd::inRegister(simd::splat<simd::Ints>(x_[kToken][b * kFours + four][kDigit]));
+          simd::unroll<kOnce>([&](auto r) __attribute__((always_inline)) {
+            dots[r][kToken][kDigit] = simd::dot<kSmall>(dots[r][kToken][kDigit], bytes[r], x);
+          });
+        });
+      });
+    }
+    simd::unroll<kOnce * kTokens>([&](auto at) __attribute__((always_inline)) {
+      constexpr int kToken = at % kTokens, kRegister = at / kTokens;
+      const auto& digits = dots[kRegister][kToken];
+      const auto whole =
+          (simd::toFloats(digits[2]) * 256 + simd::toFloats(digits[1])) * 256 + simd::toFloats(digits[0]);
+      float* target = sums[kToken] + (i + kRegister) * simd::kWordLanes;
+      simd::store(target, term == 0 ? whole * kUnit : simd::load<simd::Floats>(target) + whole * kUnit);
+    });
+  }
+
+  const CodeView<C, T>& w_;
+  Index first_, blocks_;
+  const float* rows_;
+  Index xStride_;
+  float step_[kTokens], zeros_[kTokens];
+  alignas(64) std::int32_t x_[kTokens][kBlocks * kFours][4];  ///< four rows' bytes, from the lowest up; the last unused
+  alignas(64) std::uint8_t copy_[Layout::kTileBytes];
+  Decoded decoded_[kAtOnce ? 1 : kBlocks];  ///< where the columns do not go into registers all at once
+};
+
+/// The same in integers, for codebooks whose bytes are exact.
+template <TileCodebook C, class T>
+void addTransposedInteger(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index xStride,
+                          float* y, Index yStride) {
+  static_assert(TileCode<C>::kExact);
+  forTokens<4>(0, tokens, [&](Index token, auto together) {
+    using Chunk = IntegerTransposedChunk<C, T, together>;
+    for (Index first = 0; first < w.layout.blocks(); first += Chunk::kChunk) {
+      Chunk(w, first, x + token * xStride, xStride).add(n, unit, y + token * yStride, yStride);
+    }
+  });
+}
+
+}  // namespace gosset::detail
