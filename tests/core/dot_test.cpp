@@ -5,6 +5,7 @@
 
 #include "testing.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <vector>
 
@@ -63,6 +64,15 @@ TEST(Dot, SelectTakesBitsByMask) {
   }
 }
 
+TEST(Dot, OverLanes) {
+  simd::Ints v;
+  int sum = 0;
+  for (int lane = 0; lane < simd::kWordLanes; ++lane) sum += v[lane] = lane * lane - 7 * lane;
+  EXPECT_EQ(simd::overLanes(v, [](auto a, auto b) { return a + b; }), sum);
+  EXPECT_EQ(simd::overLanes(v, [](auto a, auto b) { return a > b ? a : b; }),
+            std::max(0, (simd::kWordLanes - 1) * (simd::kWordLanes - 8)));
+}
+
 TEST(Dot, LookUpsReadTheirTables) {
   alignas(64) std::uint8_t table[256];
   float numbers[16];
@@ -80,6 +90,13 @@ TEST(Dot, LookUpsReadTheirTables) {
     for (int i = 0; i < simd::kWordLanes; ++i) words[i] = nibble[i];
     const simd::Floats values = simd::lookup16(numbers, words);
     for (int i = 0; i < simd::kWordLanes; ++i) ASSERT_EQ(values[i], numbers[nibble[i]]);
+    const simd::Bytes seven = simd::load<simd::Bytes>(index) & std::uint8_t{127};
+    const simd::Bytes first = simd::lookup128(table, seven);
+    const simd::Bytes least = simd::smaller(first, seven);
+    for (int i = 0; i < simd::kByteLanes; ++i) {
+      ASSERT_EQ(first[i], table[index[i] % 128]);
+      ASSERT_EQ(least[i], std::min<int>(first[i], index[i] % 128));
+    }
 #if defined(__AVX512VBMI__) && defined(__AVX512BW__)
     const simd::Bytes all = simd::lookup256(table, simd::load<simd::Bytes>(index));
     const simd::Bytes some = simd::lookup64(table, simd::load<simd::Bytes>(index));

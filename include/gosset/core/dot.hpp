@@ -236,6 +236,18 @@ template <int kStep = 1>
 #endif
 }
 
+/// Byte lane i: table[index lane i], indices 0 .. 127; table: 128 aligned bytes. Slow without kHasLookup256.
+[[gnu::always_inline]] inline Bytes lookup128(const std::uint8_t* table, Bytes index) {
+#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
+  return (Bytes)_mm512_permutex2var_epi8(_mm512_load_si512((const void*)table), (__m512i)index,
+                                         _mm512_load_si512((const void*)(table + 64)));
+#else
+  Bytes result;
+  for (int i = 0; i < kByteLanes; ++i) result[i] = table[index[i]];
+  return result;
+#endif
+}
+
 #if defined(__AVX512VBMI__) && defined(__AVX512BW__)
 /// Byte lane i: table[index lane i]; table: 256 bytes.
 [[gnu::always_inline]] inline Bytes lookup256(const std::uint8_t* table, Bytes index) {
@@ -244,11 +256,6 @@ template <int kStep = 1>
   const __m512i low = _mm512_permutex2var_epi8(part(0), at, part(1));
   const __m512i high = _mm512_permutex2var_epi8(part(2), at, part(3));
   return (Bytes)_mm512_mask_mov_epi8(low, _mm512_movepi8_mask(at), high);
-}
-/// Byte lane i: table[index lane i], indices 0 .. 127; table: 128 bytes.
-[[gnu::always_inline]] inline Bytes lookup128(const std::uint8_t* table, Bytes index) {
-  return (Bytes)_mm512_permutex2var_epi8(_mm512_load_si512((const void*)table), (__m512i)index,
-                                         _mm512_load_si512((const void*)(table + 64)));
 }
 /// Byte lane i: 0x80 where an odd number of the bits in kMask is set, else 0.
 template <std::uint8_t kMask>
