@@ -4,7 +4,7 @@
 #include "data.hpp"
 
 #include <gosset/gosset.hpp>
-#include <gosset/kernel.hpp>
+#include <gosset/kernel/tile_code.hpp>
 
 #include <array>
 #include <cmath>
@@ -38,7 +38,8 @@ struct Logarithmic {
 };
 static_assert(gosset::ScalarCodebook<Logarithmic>);
 
-/// The kernel: level = (byte - 127) / 127, rounded to whole bytes; levels() gives the exact ones to products with floats.
+/// The kernel: level = (byte - 127) / 127, rounded to whole bytes; levels() gives the exact ones to products with
+/// floats.
 template <>
 struct gosset::TileCode<Logarithmic> {
   using Order = InOrder;
