@@ -26,38 +26,13 @@ RowMatrixXf decaying(Index rows, Index cols, float decay) {
   const Index rank = std::min(rows, cols);
   Eigen::VectorXf values(rank);
   for (Index i = 0; i < rank; ++i) values[i] = std::pow(decay, static_cast<float>(i));
-  return detail::orthonormalBasis<Eigen::MatrixXf>(gaussian(rows, rank, 4)) * values.asDiagonal() *
-         detail::orthonormalBasis<Eigen::MatrixXf>(gaussian(cols, rank, 5)).transpose();
+  return detail::orthonormalBasis(gaussian(rows, rank, 4)) * values.asDiagonal() *
+         detail::orthonormalBasis(gaussian(cols, rank, 5)).transpose();
 }
 
 struct Shape {
   Index rows, cols;
 };
-
-TEST(LowRankFactors, ReachTheTruncatedSvd) {
-  for (const auto [rows, cols] : {Shape{1, 1}, {7, 1}, {1, 65}, {9, 8}, {63, 172}, {172, 63}, {128, 417}}) {
-    for (const Index rank : {1, 4, 8}) {
-      const Index k = std::min({rank, rows, cols});
-      for (const RowMatrixXf& w : {gaussian(rows, cols, 2), decaying(rows, cols, 0.95f), decaying(rows, cols, 0.5f)}) {
-        const auto factors = detail::lowRankFactors(w, k, 4, 3);
-        const double error = (w - factors.left * factors.right).cast<double>().norm();
-        EXPECT_LE(error, 1.01 * truncatedSvdError(w, k) + 1e-5 * static_cast<double>(w.norm()))
-            << rows << " x " << cols << ", rank " << k;
-        EXPECT_LT((factors.left.transpose() * factors.left - Eigen::MatrixXf::Identity(k, k)).norm(), 1e-4f);
-      }
-    }
-  }
-}
-
-TEST(LowRankFactors, MoreIterationsGetCloser) {
-  const RowMatrixXf w = gaussian(172, 417, 8);
-  const auto error = [&](int iterations) {
-    const auto factors = detail::lowRankFactors(w, 4, iterations, 1);
-    return (w - factors.left * factors.right).norm();
-  };
-  EXPECT_LT(error(2), error(0));
-  EXPECT_LE(error(8), error(2));
-}
 
 TEST(LowRank, CorrectsWhatTheInnerFormatLeftOver) {
   for (const auto [rows, cols] : {Shape{64, 172}, {172, 65}, {9, 417}}) {

@@ -94,6 +94,22 @@ template <class V>
   return x;
 }
 
+/// A product, numbers or vectors, that is rounded before anything is added to it: compilers fuse products with sums
+/// where a machine can, which would change the last bit of what must be the same everywhere.
+template <class V>
+[[gnu::always_inline]] inline V unfused(V product) {
+#if defined(__AVX__)
+  asm("" : "+v"(product));
+#elif defined(__SSE2__)
+  asm("" : "+x"(product));
+#elif defined(__aarch64__)
+  asm("" : "+w"(product));
+#else
+  product = opaque(product);
+#endif
+  return product;
+}
+
 /// f(0), f(1), .. f(N - 1), each a compile-time constant: loops that must be unrolled whatever the optimizer thinks.
 template <int N, class F>
 [[gnu::always_inline]] inline void unroll(const F& f) {

@@ -3,14 +3,12 @@
 
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
-#include <gosset/core/random.hpp>
 #include <gosset/format/concepts.hpp>
+#include <gosset/format/low_rank_factors.hpp>
 #include <gosset/kernel/plain.hpp>
 #include <gosset/scale/options.hpp>
 #include <gosset/scale/unit.hpp>
 
-#include <Eigen/Eigenvalues>
-#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -21,51 +19,6 @@
 #include <vector>
 
 namespace gosset {
-
-namespace detail {
-
-/// left * right, m x k and k x n, the columns of `left` orthonormal.
-struct LowRankFactors {
-  Eigen::MatrixXf left;
-  Eigen::MatrixXf right;
-};
-
-/// An orthonormal basis of the columns of a tall matrix, m x k with m >= k; of more than those where they are
-/// dependent.
-template <class Matrix>
-Matrix orthonormalBasis(const Matrix& columns) {
-  const Eigen::HouseholderQR<Matrix> qr(columns);
-  return qr.householderQ() * Matrix::Identity(columns.rows(), columns.cols());
-}
-
-/// The best approximation of e (m x n) of rank k <= min(m, n), nearly: subspace iteration from a seeded start on a few
-/// more directions than k, of which the best k are kept. Each iteration multiplies what is missing by the square of the
-/// ratio of the singular values beyond and within the subspace.
-/// Source: Halko, Martinsson and Tropp, SIAM Review 53 (2011), algorithms 4.4 and 5.1.
-///
-/// A template so that only programs that call it wait for Eigen's decompositions to compile.
-template <class = void>
-LowRankFactors lowRankFactors(const RowMatrixXf& e, Index rank, int iterations, std::uint64_t seed) {
-  constexpr Index kMore = 4;
-  const Index directions = std::min({rank + kMore, e.rows(), e.cols()});
-  Eigen::MatrixXf start(e.cols(), directions);
-  for (Index i = 0; i < start.size(); ++i) {
-    start.data()[i] = randomUniform(seed, static_cast<std::uint64_t>(i)) - 0.5f;
-  }
-  Eigen::MatrixXf left = orthonormalBasis<Eigen::MatrixXf>(e * start);
-  for (int i = 0; i < iterations; ++i) {
-    start.noalias() = e.transpose() * left;
-    left = orthonormalBasis<Eigen::MatrixXf>(e * orthonormalBasis(start));
-  }
-  const Eigen::MatrixXf right = left.transpose() * e;
-  // Its left singular vectors, from the smallest to the largest; in double, where squares keep the precision of float.
-  const Eigen::MatrixXd wide = right.cast<double>();
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> squares(wide * wide.transpose());
-  const Eigen::MatrixXf best = squares.eigenvectors().rightCols(rank).cast<float>();
-  return {left * best, best.transpose() * right};
-}
-
-}  // namespace detail
 
 /// Adds to Format the best rank-r correction of what it left over: w ~ inner + A B, for errors that many rows or
 /// columns have in common. A and B^T have k = min(r, m, n) columns, kept in Factor, 16-bit floats or bytes:
