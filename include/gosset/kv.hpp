@@ -8,4 +8,5 @@
 #include <gosset/kv/rotation.hpp>
 #include <gosset/kv/scores.hpp>
 #include <gosset/kv/shape.hpp>
+#include <gosset/kv/staging.hpp>
 #include <gosset/kv/stream.hpp>

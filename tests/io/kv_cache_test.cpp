@@ -87,7 +87,7 @@ TEST(KvCacheFileErrors, NamesAndFormats) {
   addKvCache(writer, "a", KvCache<Float16>({2, 1, 8}));
   expectThrows([&] { addKvCache(writer, "a", KvCache<Float16>({2, 1, 8})); }, "tensor 'a.options' was added before");
   addKvCache(writer, "b", KvCache<Float16>({2, 1, 8}));
-  writer.setMetadata("gosset.b.version", "1");
+  writer.setMetadata("gosset.b.version", "2");
   writer.write(folder / "kv");
   const SafetensorsFile file(folder / "kv");
   expectThrows<FormatError>([&] { (void)readKvCache<KvCache<Float16>>(file, "c"); }, "the metadata has no");
@@ -95,7 +95,7 @@ TEST(KvCacheFileErrors, NamesAndFormats) {
                             "KV cache 'a': expected the format 'KvCache<float, float>', the file holds "
                             "'KvCache<Float16, Float16>'");
   expectThrows<FormatError>([&] { (void)readKvCache<KvCache<Float16>>(file, "b"); },
-                            "KV cache 'b': expected version 2, the file holds 1");
+                            "KV cache 'b': expected version 3, the file holds 2");
 }
 
 /// A copy of a file in which one tensor has another content: `change` takes its numbers.

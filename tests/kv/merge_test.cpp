@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <gosset/codebook.hpp>
 #include <gosset/kv/formats.hpp>
 #include <gosset/kv/kv_cache.hpp>
 
@@ -98,8 +99,63 @@ TEST(KvMerge, BlocksWhereTheyAreFull) {
 TEST(KvMerge, EveryBitIsCounted) {
   KvCache<Kivi<2, 32>> cache(kShape, kMerged);
   cache.append(gaussian(100, 128, 1), gaussian(100, 128, 2));
-  // 64 tokens in 8 bits with a 16-bit scale for 64 numbers, and a 32-bit unit for each head; 36 in the window.
-  EXPECT_EQ(cache.bytes(), 2 * (64 * 128 + 2 * 128 + 2 * 4 + 36 * 128 * 2));
+  // 64 tokens in 8 bits, with a scale and a zero point in floats for each channel of the keys and each 32 numbers of
+  // the values, and a 32-bit unit for each head; 36 in the window.
+  EXPECT_EQ(cache.bytes(), 2 * (64 * 128 + 2 * 4 + 36 * 128 * 2) + 8 * 128 + 8 * 64 * 4);
+  KvCache<Kivi<2, 64>> wide(kShape, kMerged);
+  wide.append(gaussian(64, 128, 1), gaussian(64, 128, 2));
+  EXPECT_EQ(wide.bytes(), 2 * (64 * 128 + 2 * 4) + 8 * 128 + 8 * 64 * 2);
+}
+
+/// A stream's keys and values against those of a prompt that is packed at once, in what the window makes of them.
+template <class Format>
+void expectThePromptsError(const RowMatrixXf& k, const RowMatrixXf& v, float most, const KvShape& shape) {
+  KvCache<Format> stream(shape, kMerged), prompt(shape, kMerged);
+  appendOneByOne(stream, k, v);
+  prompt.append(k, v);
+  ASSERT_EQ(lengths(stream), lengths(prompt));
+  const RowMatrixXf keys = k.cast<Float16>().cast<float>(), values = v.cast<Float16>().cast<float>();
+  EXPECT_LE((stream.keys() - keys).norm(), most * (prompt.keys() - keys).norm());
+  EXPECT_LE((stream.values() - values).norm(), most * (prompt.values() - values).norm());
+}
+
+TEST(KvMerge, ChannelsFarFromZeroStayAsExactAsAPromptsAre) {
+  const RowMatrixXf k = gaussian(512, 128, 1), v = gaussian(512, 128, 2);
+  for (const float bias : {0.f, 50.f, 100.f, 300.f, 600.f, -600.f, 20000.f}) {
+    SCOPED_TRACE(bias);
+    RowMatrixXf loud_k = k, loud_v = v;
+    for (const Index channel : {3, 40, 77, 100}) loud_k.col(channel).array() += bias;
+    loud_v.col(5).array() += bias;
+    expectThePromptsError<Kivi<4, 64>>(loud_k, loud_v, 1.01f, kShape);
+    expectThePromptsError<Kivi<2, 32>>(loud_k, loud_v, 1.01f, kShape);
+    // All of them.
+    expectThePromptsError<Kivi<4, 64>>(k.array() + bias, v.array() + bias, 1.01f, kShape);
+  }
+}
+
+TEST(KvMerge, QuietChannelsAndTokensBesideLoudOnes) {
+  const RowMatrixXf k = gaussian(512, 128, 1), v = gaussian(512, 128, 2);
+  RowMatrixXf loud = v;
+  for (Index t = 0; t < 512; t += 37) loud.row(t) *= 50.f;
+  loud.col(9) *= 20.f;
+  expectThePromptsError<Kivi<4, 64>>(loud, loud, 1.01f, kShape);
+  expectThePromptsError<GearL<3, 32, 2>>(loud, loud, 1.01f, kShape);
+}
+
+TEST(KvMerge, ManyBitsWaitInSixteen) {
+  const RowMatrixXf k = gaussian(300, 128, 1).array() + 100, v = gaussian(300, 128, 2);
+  expectThePromptsError<Kivi<8, 64>>(k, v, 1.0001f, kShape);
+  expectThePromptsError<Kivi<5, 64>>(k, v, 1.01f, kShape);
+}
+
+TEST(KvStaging, KnowsTheBitsAndGroupsOfFormats) {
+  using namespace detail;
+  static_assert(codeBits<float>() == 32 && codeBits<BFloat16>() == 16);
+  static_assert(codeBits<Gear<3, 64, 2, 20>>() == 3 && codeBits<Incoherent<PerChannel<E8P>>>() == 2);
+  static_assert(codeBits<NormalFloat4>() == 4);
+  static_assert(stagedTogether<Kivi<2, 16>>() == 32 && stagedTogether<Gear<2, 32, 1, 20>>() == 32);
+  static_assert(stagedTogether<Kivi<2, 48>>() == 32 && stagedTogether<Kivi<2, 128>>() == 64);
+  static_assert(stagedTogether<PerChannel<E8P>>() == 64 && stagedTogether<NormalFloat4>() == 64);
 }
 
 TEST(KvMerge, SixteenBitsStayExact) {

@@ -110,19 +110,19 @@ inline Eigen::MatrixXf transposedProduct(const Panels& a, const Eigen::MatrixXf&
 
 /// a . b, in 32 lanes, which are added in halves.
 inline float dotInOrder(const float* a, const float* b, Index n) {
-  constexpr Index kLanes = simd::kLanes<float>, kSums = 32;
+  constexpr Index kLanes = simd::kLanes<float>, kSumLanes = 32;
   using Floats = simd::Vec<float>;
-  Floats sums[kSums / kLanes] = {};
+  Floats sums[kSumLanes / kLanes] = {};
   Index i = 0;
-  for (; i + kSums <= n; i += kSums) {
-    simd::unroll<kSums / kLanes>([&](auto k) __attribute__((always_inline)) {
+  for (; i + kSumLanes <= n; i += kSumLanes) {
+    simd::unroll<kSumLanes / kLanes>([&](auto k) __attribute__((always_inline)) {
       sums[k] += simd::unfused(simd::load<Floats>(a + i + k * kLanes) * simd::load<Floats>(b + i + k * kLanes));
     });
   }
-  float lanes[kSums];
-  for (Index k = 0; k < kSums / kLanes; ++k) simd::store(lanes + k * kLanes, sums[k]);
+  float lanes[kSumLanes];
+  for (Index k = 0; k < kSumLanes / kLanes; ++k) simd::store(lanes + k * kLanes, sums[k]);
   for (Index lane = 0; i < n; ++i, ++lane) lanes[lane] += simd::unfused(a[i] * b[i]);
-  for (Index half = kSums / 2; half > 0; half /= 2) {
+  for (Index half = kSumLanes / 2; half > 0; half /= 2) {
     for (Index lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
   }
   return lanes[0];

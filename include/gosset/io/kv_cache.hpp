@@ -30,8 +30,9 @@
 // trip is exact to the bit.
 namespace gosset {
 
-/// The version of the layout of caches that this gosset writes and reads.
-inline constexpr int kKvCacheVersion = 2;
+/// The version of the layout of caches that this gosset writes and reads. In version 2 what waited to be merged had no
+/// zero points.
+inline constexpr int kKvCacheVersion = 3;
 
 namespace detail {
 

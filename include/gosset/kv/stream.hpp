@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <gosset/codebook/symmetric.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/late.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/format/concepts.hpp>
-#include <gosset/format/per_channel.hpp>
 #include <gosset/format/plain.hpp>
 #include <gosset/kernel/plain.hpp>
 #include <gosset/kv/rotation.hpp>
 #include <gosset/kv/shape.hpp>
+#include <gosset/kv/staging.hpp>
 #include <gosset/matrix/quantize.hpp>
 #include <gosset/rounding/nearest.hpp>
 
@@ -24,23 +23,14 @@
 
 namespace gosset::detail {
 
-/// Which way a block lies: the rows of a format's matrix are what its groups run along.
-enum class KvSide {
-  kKeys,   ///< head_dim x tokens: a row is a channel
-  kValues  ///< tokens x head_dim: a row is a token
-};
-
 /// The keys or the values of a cache: packed blocks, one matrix a KV head, the newest of which may be staged, that is
-/// wait in 8 bits to be merged; and the window of newest tokens. Tokens are rows of kv_heads * head_dim numbers, in the
-/// basis of the format's rotation if it has one.
+/// wait in more bits to be merged; and the window of newest tokens. Tokens are rows of kv_heads * head_dim numbers, in
+/// the basis of the format's rotation if it has one.
 template <class Format, KvSide kSide>
 class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   using Storage = KvStorage<Format>;
   using PackedBlock = Packed<typename Storage::Stored>;
-  /// A scale for each channel of keys, for each token of values; what is a plain float anyway stays one.
-  using Stage =
-      std::conditional_t<StorageScalar<typename Storage::Stored>, typename Storage::Stored, PerChannel<Symmetric<8>>>;
-  using StagedBlock = Packed<Stage>;
+  using StagedBlock = Packed<typename KvStage<typename Storage::Stored, kSide>::type>;
 
  public:
   /// A plain float format keeps its precision in the window; all others round to 16 bits on entry.
