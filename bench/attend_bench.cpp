@@ -51,8 +51,9 @@ void attend(benchmark::State& state, Index context) {
   const auto& cache = filled<Keys, Values>(context);
   const Eigen::VectorXf q = tokens(4, 99).reshaped().head(kShape.queryWidth()) / 8;
   Eigen::VectorXf output(kShape.queryWidth());
+  AttendWorkspace workspace;
   for (auto _ : state) {
-    cache.attendTo(q, output);
+    cache.attendTo(q, output, {.workspace = &workspace});
     benchmark::DoNotOptimize(output.data());
   }
   state.counters["bits"] = cache.bitsPerElement();
@@ -63,8 +64,9 @@ void prefill(benchmark::State& state) {
   const auto& cache = filled<Keys, Values>(kContexts[0]);
   const RowMatrixXf q = tokens(2048, 99).reshaped<Eigen::RowMajor>(512, kShape.queryWidth()) / 8;
   RowMatrixXf output(q.rows(), q.cols());
+  AttendWorkspace workspace;
   for (auto _ : state) {
-    cache.attendTo(q, output);
+    cache.attendTo(q, output, {.workspace = &workspace});
     benchmark::DoNotOptimize(output.data());
   }
   state.counters["queries/s"] =

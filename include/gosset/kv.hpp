@@ -10,3 +10,4 @@
 #include <gosset/kv/shape.hpp>
 #include <gosset/kv/staging.hpp>
 #include <gosset/kv/stream.hpp>
+#include <gosset/kv/workspace.hpp>

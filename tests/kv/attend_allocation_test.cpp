@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// attendTo() takes no memory: every operator new of this program is counted, and Eigen's own allocations are forbidden.
+// With a workspace attendTo() takes no memory: every operator new of this program is counted, and Eigen's own
+// allocations are forbidden.
 #define EIGEN_RUNTIME_NO_MALLOC
 #include <gosset/codebook.hpp>
 #include <gosset/kv/formats.hpp>
@@ -50,9 +51,10 @@ TYPED_TEST(AttendAllocation, None) {
   cache.truncate(470);  // within a block
   cache.append(gaussian(30, shape.kvWidth(), 3), gaussian(30, shape.kvWidth(), 4));
   Eigen::VectorXf q = gaussian(shape.queryWidth(), 1, 5), output(shape.queryWidth());
+  AttendWorkspace workspace;
   const auto attend = [&] {
-    cache.attendTo(q, output);
-    cache.attendTo(q, output, {.scale = 2.f, .sliding_window = 100}, SoftCap{20});
+    cache.attendTo(q, output, {.workspace = &workspace});
+    cache.attendTo(q, output, {.scale = 2.f, .sliding_window = 100, .workspace = &workspace}, SoftCap{20});
   };
   const long before = allocations;
   attend();
@@ -63,6 +65,12 @@ TYPED_TEST(AttendAllocation, None) {
   Eigen::internal::set_is_malloc_allowed(true);
   EXPECT_EQ(allocations, ready);
   EXPECT_TRUE(output.allFinite());
+  // Another layer of the same shape, which is merging.
+  KvCache<TypeParam> layer(shape, {.window = 64, .longest_block = 192, .merge = true});
+  layer.append(gaussian(470, shape.kvWidth(), 6), gaussian(470, shape.kvWidth(), 7));
+  const long before_layer = allocations;
+  layer.attendTo(q, output, {.workspace = &workspace});
+  EXPECT_EQ(allocations, before_layer);
 }
 
 }  // namespace

@@ -4,6 +4,9 @@
 #include <gosset/kv/formats.hpp>
 
 #include <limits>
+#include <string>
+#include <thread>
+#include <vector>
 
 #include "kv/reference.hpp"
 #include "testing.hpp"
@@ -167,6 +170,55 @@ TEST(KvCache, AScoreMayHideKeys) {
   EXPECT_TRUE(cache.attend(q, {}, only(150)).isZero(0)) << "nothing seen";
 }
 
+TEST(KvCache, NoTokensAndNoQueriesChangeNothing) {
+  const KvShape shape{2, 1, 8};
+  for (const bool merge : {false, true}) {
+    auto cache = filled<Two>(shape, 70, {.window = 32, .merge = merge});
+    const auto before = cache;
+    cache.append(RowMatrixXf(0, 8), RowMatrixXf(0, 8));
+    EXPECT_EQ(cache, before);
+    EXPECT_EQ(cache.attend(RowMatrixXf(0, 16)).rows(), 0);
+  }
+  KvCache<Two> empty(shape);
+  empty.append(RowMatrixXf(0, 8), RowMatrixXf(0, 8));
+  EXPECT_EQ(empty.size(), 0);
+}
+
+TEST(KvCache, AWorkspaceServesCachesAndQueriesOfAnyKind) {
+  AttendWorkspace workspace;
+  const AttendOptions with{.workspace = &workspace};
+  const auto expectTheSame = [&](const auto& cache, Index queries) {
+    const RowMatrixXf q = gaussian(queries, cache.shape().queryWidth(), 3);
+    EXPECT_EQ(cache.attend(q, with), cache.attend(q));
+    EXPECT_EQ(cache.attend(q.row(0), with), cache.attend(q.row(0)));
+  };
+  const auto small = filled<Two>({2, 1, 8}, 70);
+  const auto large = filled<Incoherent<Two>>({6, 3, 64}, 300);
+  for (const Index queries : {1, 70, 3}) {
+    expectTheSame(small, queries);
+    expectTheSame(large, queries);
+    expectTheSame(filled<Float16>({4, 4, 20}, 129), queries);
+  }
+}
+
+TEST(KvCache, ManyThreadsMayAttendAtOnce) {
+  const auto cache = filled<Incoherent<Two>>({4, 2, 32}, 300);
+  const RowMatrixXf q = gaussian(8, 128, 3);
+  const RowMatrixXf expected = cache.attend(q);
+  std::vector<std::thread> threads;
+  std::vector<RowMatrixXf> outputs(8, RowMatrixXf(8, 128));
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    threads.emplace_back([&, i] {
+      AttendWorkspace workspace;
+      for (int call = 0; call < 5; ++call) {
+        cache.attendTo(q, outputs[i], {.workspace = i % 2 == 0 ? &workspace : nullptr});
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (const RowMatrixXf& output : outputs) EXPECT_EQ(output, expected);
+}
+
 TEST(KvCache, LargeScoresDoNotOverflow) {
   const KvShape shape{.heads = 1, .kv_heads = 1, .head_dim = 8};
   KvCache<Float16> cache(shape, {.window = 16});
@@ -319,8 +371,10 @@ TEST(KvCacheErrors, AppendLeavesTheCacheAsItWas) {
                         "KvCache::append: expected values of kv_heads * head_dim = 8 columns, got 3 x 9");
   testing::expectThrows([&] { cache.append(w, gaussian(2, 8)); },
                         "KvCache::append: expected as many keys as values, got 3 and 2 tokens");
-  testing::expectThrows([&] { cache.append(w.topRows(0), w.topRows(0)); },
-                        "KvCache::append, keys: the matrix is empty (0 x 8)");
+  testing::expectThrows([&] { cache.append(gaussian(3, 7).topRows(0), w.topRows(0)); },
+                        "KvCache::append: expected keys of kv_heads * head_dim = 8 columns, got 0 x 7");
+  testing::expectThrows([&] { cache.append(w.topRows(0), w); },
+                        "KvCache::append: expected as many keys as values, got 0 and 3 tokens");
   RowMatrixXf bad = w;
   bad(1, 2) = std::numeric_limits<float>::quiet_NaN();
   testing::expectThrows([&] { cache.append(bad, w); },
@@ -352,6 +406,42 @@ TEST(KvCacheErrors, Attend) {
                         "AttendOptions: sliding_window must be at least 1 token, got 0");
   testing::expectThrows([&] { (void)cache.attend(q, {.scale = std::numeric_limits<float>::infinity()}); },
                         "AttendOptions: expected a finite scale, got inf");
+}
+
+TEST(KvCacheErrors, ScoresThatHaveNoSoftmax) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  const auto cache = filled<Two>({4, 2, 8}, 150);
+  const RowMatrixXf q = gaussian(80, 32);
+  for (const float bad : {kInfinity, kNaN}) {
+    for (const Index key : {0, 5, 63, 64, 149}) {
+      const auto score = [&](float s, Index head, Index, Index k) { return head == 2 && k == key ? bad : s; };
+      testing::expectThrows(
+          [&] { (void)cache.attend(q, {}, score); },
+          "KvCache::attend: expected scores that are numbers or -infinity, got NaN or +infinity for head 2 "
+          "and the query of token " +
+              std::to_string(std::max<Index>(key, 70)));
+    }
+    const auto everywhere = [&](float, Index, Index, Index) { return bad; };
+    testing::expectThrows([&] { (void)cache.attend(q.row(0), {}, everywhere); },
+                          "for head 0 and the query of token 149");
+    const auto beside = [&](float, Index, Index, Index k) { return k == 149 ? bad : -kInfinity; };
+    testing::expectThrows([&] { (void)cache.attend(q.row(0), {}, beside); }, "for head 0 and the query of token 149");
+  }
+  testing::expectThrows([&] { (void)cache.attend(RowMatrixXf::Constant(1, 32, 3e38f), {.scale = 100.f}); },
+                        "got NaN or +infinity for head 0");
+  EXPECT_TRUE(cache.attend(q).allFinite()) << "and then goes on";
+}
+
+TEST(KvCacheErrors, AlibiOfOtherHeads) {
+  const auto cache = filled<Two>({4, 2, 8}, 10);
+  const Eigen::VectorXf q = Eigen::VectorXf::Ones(32);
+  testing::expectThrows([&] { (void)cache.attend(q, {}, Alibi(2)); },
+                        "Alibi: expected a slope for each of the 4 query heads, got 2");
+  testing::expectThrows([&] { (void)cache.attend(q, {}, Alibi({1.f, 2.f, 3.f, 4.f, 5.f})); }, "query heads, got 5");
+  const Alibi few(2);
+  const auto within = [&](float s, Index head, Index query, Index key) { return few(s, head, query, key); };
+  testing::expectThrows([&] { (void)cache.attend(q, {}, within); }, "got NaN or +infinity for head 2");
 }
 
 TEST(KvCacheErrors, Truncate) {

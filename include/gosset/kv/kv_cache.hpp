@@ -4,10 +4,10 @@
 #include <gosset/core/error.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/types.hpp>
-#include <gosset/kv/online_softmax.hpp>
 #include <gosset/kv/scores.hpp>
 #include <gosset/kv/shape.hpp>
 #include <gosset/kv/stream.hpp>
+#include <gosset/kv/workspace.hpp>
 #include <gosset/matrix/quantize.hpp>
 
 #include <algorithm>
@@ -63,9 +63,9 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
   Index size() const { return packedTokens() + keys_.windowTokens(); }
 
   /// Adds tokens: keys and values t x (kv_heads * head_dim), a token a row, any dense expressions; one token may come
-  /// as a column. Numbers are rounded to the window's floats on entry, whether the window or a block receives them.
-  /// Errors: std::invalid_argument where shapes do not fit or a number is not finite or beyond the window's floats; the
-  /// cache is then as it was.
+  /// as a column, and none at all change nothing. Numbers are rounded to the window's floats on entry, whether the
+  /// window or a block receives them. Errors: std::invalid_argument where shapes do not fit or a number is not finite
+  /// or beyond the window's floats; the cache is then as it was.
   template <class Keys, class Values>
   void append(const Eigen::DenseBase<Keys>& keys, const Eigen::DenseBase<Values>& values) {
     static_assert(DenseExpression<Keys> && DenseExpression<Values>,
@@ -77,6 +77,7 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     checkWidth("values", values);
     detail::require(keys.rows() == values.rows(), "KvCache::append: expected as many keys as values, got ", keys.rows(),
                     " and ", values.rows(), " tokens");
+    if (keys.rows() == 0) return;
     const RowMatrixXf k = keys_.prepared("KvCache::append, keys", keys);
     const RowMatrixXf v = values_.prepared("KvCache::append, values", values);
     keys_.append(k);
@@ -90,7 +91,7 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
 
   /// softmax(score(scale * K q)) V for the query of the newest token; q: heads * head_dim, a row or a column. Returns
   /// heads * head_dim numbers. Errors: std::invalid_argument where the cache is empty, q has another size or is not
-  /// finite, or an option is out of its range.
+  /// finite, an option is out of its range, the score function is for other heads, or a score is NaN or +infinity.
   template <class Query, ScoreFunction Score = PlainScores>
   requires(Query::IsVectorAtCompileTime != 0) Eigen::VectorXf
       attend(const Eigen::DenseBase<Query>& q, const AttendOptions& options = {}, const Score& score = {})
@@ -111,9 +112,9 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     return output;
   }
 
-  /// attend() into memory of yours: heads * head_dim numbers, or t rows of so many. A query like the one before it, in
-  /// the same thread, takes no memory; rotated heads of another length than a power of two and formats without
-  /// addTransposed() excepted.
+  /// attend() into memory of yours: heads * head_dim numbers, or t rows of so many; where a score is an error they are
+  /// left as they happen to be. With options.workspace a query like the one before it takes no memory; rotated heads of
+  /// another length than a power of two and formats without addTransposed() excepted.
   template <class Query, ScoreFunction Score = PlainScores>
   requires(Query::IsVectorAtCompileTime !=
            0) void attendTo(const Eigen::DenseBase<Query>& q, Eigen::Ref<Eigen::VectorXf> output,
@@ -278,70 +279,75 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
   void attendAll(const Queries& queries, const AttendOptions& options, const Score& score,
                  Eigen::Ref<RowMatrixXf> output) const {
     validate(options);
+    if constexpr (requires { score.checkHeads(shape_.heads); }) score.checkHeads(shape_.heads);
     detail::require(size() > 0, "KvCache::attend: the cache is empty");
     detail::require(queries.rows() <= size(), "KvCache::attend: expected at most one query a token held, ", size(),
                     ", got ", queries.rows());
-    thread_local RowMatrixXf q;
-    const RowMatrixXf& prepared = q;  // this thread's, in all threads
+    if (queries.rows() == 0) return;
+    AttendWorkspace own;
+    AttendWorkspace& workspace = options.workspace != nullptr ? *options.workspace : own;
+    RowMatrixXf& q = workspace.queries_;
     detail::toFiniteFloats("KvCache::attend", queries, q);
     keys_.rotate(q);
     q *= options.scale ? *options.scale : 1 / std::sqrt(static_cast<float>(shape_.head_dim));
-    constexpr Index kQueries = 64;
-    const Index chunks = ceilDiv(q.rows(), kQueries);
-    parallelFor(shape_.kv_heads * chunks, size() * shape_.head_dim * shape_.headsInGroup(), [&](Index task) {
-      const Index first = task % chunks * kQueries;
-      attendHead(task / chunks, first, std::min(kQueries, prepared.rows() - first), options, score, prepared, output);
+
+    const Index chunks = ceilDiv(q.rows(), kQueries), tasks = shape_.kv_heads * chunks;
+    const Index parts = std::min<Index>(tasks, Eigen::nbThreads());
+    workspace.parts_.resize(std::max(workspace.parts_.size(), static_cast<std::size_t>(parts)));
+    const Index work = size() * shape_.head_dim * shape_.headsInGroup() * ceilDiv(tasks, parts);
+    parallelFor(parts, work, [&](Index i) {
+      Part& part = workspace.parts_[static_cast<std::size_t>(i)];
+      part.bad.reset();
+      for (Index task = tasks * i / parts; task < tasks * (i + 1) / parts; ++task) {
+        attendHead(task / chunks, task % chunks * kQueries, options, score, q, part, output);
+      }
     });
+    for (Index i = 0; i < parts; ++i) {
+      const auto& bad = workspace.parts_[static_cast<std::size_t>(i)].bad;
+      if (bad) {
+        detail::invalidArgument(
+            "KvCache::attend: expected scores that are numbers or -infinity, got NaN or +infinity for head ", bad->head,
+            " and the query of token ", bad->query);
+      }
+    }
     values_.rotateBack(output);
   }
 
+  using Part = AttendWorkspace::Part;
+  static constexpr Index kQueries = 64;  ///< at a time
+
   /// A stretch of the cache, as one step of attention sees it.
-  struct Part {
+  struct Stretch {
     Index begin;   ///< position of its first token
     Index tokens;  ///< that count
     Index stored;  ///< as many as scores have to be made for, cut ones included
   };
 
-  /// What attendHead() works on, kept from call to call.
-  struct Workspace {
-    Eigen::MatrixXf x;  ///< queries: column i * group + g is head g of query i
-    detail::OnlineSoftmax softmax;
-    std::vector<float> scores;
-  };
-
-  /// The queries [first, first + count) of all heads that share a KV head.
+  /// kQueries queries from `first` on, those of all heads that share a KV head.
   template <class Score>
-  void attendHead(Index kv_head, Index first, Index count, const AttendOptions& options, const Score& score,
-                  const RowMatrixXf& q, Eigen::Ref<RowMatrixXf> output) const {
-    thread_local Workspace workspace;
-    const Index group = shape_.headsInGroup();
-    const Index dim = shape_.head_dim;
+  void attendHead(Index kv_head, Index first, const AttendOptions& options, const Score& score, const RowMatrixXf& q,
+                  Part& part, Eigen::Ref<RowMatrixXf> output) const {
+    const Index group = shape_.headsInGroup(), dim = shape_.head_dim, count = std::min(kQueries, q.rows() - first);
     const Index position = size() - q.rows() + first;  // of the first query
-    Eigen::MatrixXf& x = workspace.x;
+    Eigen::MatrixXf& x = part.x;
     x.resize(dim, count * group);
-    for (Index i = 0; i < x.cols(); ++i) {
-      x.col(i) = q.row(first + i / group).segment((kv_head * group + i % group) * dim, dim).transpose();
-    }
-    detail::OnlineSoftmax& softmax = workspace.softmax;
+    const auto place = [&](Index i) { return (kv_head * group + i % group) * dim; };  // in the row first + i / group
+    for (Index i = 0; i < x.cols(); ++i) x.col(i) = q.row(first + i / group).segment(place(i), dim).transpose();
+    detail::OnlineSoftmax& softmax = part.softmax;
     softmax.reset(dim, x.cols());
-    const auto scoresOf = [&](Index tokens) {
-      const auto size = static_cast<std::size_t>(tokens * x.cols());
-      if (workspace.scores.size() < size) workspace.scores.resize(size);
-      return Eigen::Map<Eigen::MatrixXf>(workspace.scores.data(), tokens, x.cols());
-    };
     const auto isSeen = [&](Index from, Index to) {
       return from < position + count && position - to < options.sliding_window - 1;
     };
-    const auto weigh = [&](const Part& part, Eigen::Map<Eigen::MatrixXf> scores) {
+    const auto weigh = [&](const Stretch& stretch, Eigen::Map<Eigen::MatrixXf> scores) {
       for (Index i = 0; i < x.cols(); ++i) {
-        const Index query = position + i / group;
-        weighPart(part, query, kv_head * group + i % group, i, options, score, scores.col(i).data(), softmax);
+        weighStretch(stretch, position + i / group, kv_head * group + i % group, i, options, score,
+                     scores.col(i).data(), softmax);
       }
     };
     for (Index block = 0; block < blocks(); ++block) {
       if (!isSeen(begin(block), end(block))) continue;
       const Index stored = keys_.storedTokens(block);
-      auto scores = scoresOf(stored);
+      auto scores = part.scoresOf(stored);
       scores.setZero();
       keys_.addProduct(block, kv_head, x, scores);
       weigh({begin(block), end(block) - begin(block), stored}, scores);
@@ -349,29 +355,31 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     }
     const Index window = keys_.windowTokens();
     if (window > 0 && isSeen(packedTokens(), size())) {
-      auto scores = scoresOf(window);
+      auto scores = part.scoresOf(window);
       keys_.addWindowProduct(kv_head, x, scores);
       weigh({packedTokens(), window, window}, scores);
       values_.addWindowProduct(kv_head, scores, softmax.output());
     }
     for (Index i = 0; i < x.cols(); ++i) {
-      output.row(first + i / group).segment((kv_head * group + i % group) * dim, dim) = softmax.result(i).transpose();
+      if (!softmax.exists(i) && !part.bad) part.bad = {kv_head * group + i % group, position + i / group};
+      output.row(first + i / group).segment(place(i), dim) = softmax.result(i).transpose();
     }
   }
 
   /// Scores of one query and head become weights; those it does not see become 0.
   template <class Score>
-  static void weighPart(const Part& part, Index query, Index head, Index column, const AttendOptions& options,
-                        const Score& score, float* scores, detail::OnlineSoftmax& softmax) {
+  static void weighStretch(const Stretch& stretch, Index query, Index head, Index column, const AttendOptions& options,
+                           const Score& score, float* scores, detail::OnlineSoftmax& softmax) {
     const Index oldest = options.sliding_window > query ? 0 : query + 1 - options.sliding_window;
-    const Index from = std::clamp<Index>(oldest - part.begin, 0, part.tokens);
-    const Index to = std::clamp<Index>(query + 1 - part.begin, from, part.tokens);
+    const Index from = std::clamp<Index>(oldest - stretch.begin, 0, stretch.tokens);
+    const Index to = std::clamp<Index>(query + 1 - stretch.begin, from, stretch.tokens);
     if constexpr (!std::is_same_v<Score, PlainScores>) {
-      for (Index i = from; i < to; ++i) scores[i] = static_cast<float>(score(scores[i], head, query, part.begin + i));
+      for (Index i = from; i < to; ++i)
+        scores[i] = static_cast<float>(score(scores[i], head, query, stretch.begin + i));
     }
     std::fill(scores, scores + from, 0.f);
     softmax.weigh(column, scores + from, to - from);
-    std::fill(scores + to, scores + part.stored, 0.f);
+    std::fill(scores + to, scores + stretch.stored, 0.f);
   }
 
   KvShape shape_;

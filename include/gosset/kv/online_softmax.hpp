@@ -53,7 +53,8 @@ class OnlineSoftmax {
   /// Turns a query's scores for `count` tokens into their weights, exp(score - largest so far).
   void weigh(Index query, float* scores, Index count) {
     const float largest = std::max(largest_[query], largestOf(scores, count));
-    if (largest == kNone) {  // every one hidden
+    if (largest == kNone) {  // every one hidden, or NaN
+      if (std::any_of(scores, scores + count, [](float s) { return std::isnan(s); })) sum_[query] = kNotANumber;
       std::fill_n(scores, count, 0.f);
       return;
     }
@@ -69,11 +70,15 @@ class OnlineSoftmax {
   /// values x queries: where the sums of weight * value go.
   Eigen::MatrixXf& output() { return output_; }
 
+  /// False where one of a query's scores was NaN or +infinity.
+  bool exists(Index query) const { return std::isfinite(sum_[query]); }
+
   /// The weighted mean of a query; zero if it saw no token.
   auto result(Index query) const { return output_.col(query) * (sum_[query] > 0 ? 1 / sum_[query] : 0.f); }
 
  private:
   static constexpr float kNone = -std::numeric_limits<float>::infinity();
+  static constexpr float kNotANumber = std::numeric_limits<float>::quiet_NaN();
   static constexpr Index kLanes = simd::kWordLanes;
 
   static float largestOf(const float* scores, Index count) {

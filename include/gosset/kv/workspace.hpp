@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/types.hpp>
+#include <gosset/kv/online_softmax.hpp>
+
+#include <optional>
+#include <vector>
+
+namespace gosset {
+
+template <class KeyFormat, class ValueFormat>
+class KvCache;
+
+/// The memory that attention works in, kept from call to call: a query like the one before it takes none. One serves
+/// all layers of a model, whatever their formats, but one call at a time:
+///
+///   gosset::AttendWorkspace workspace;
+///   for (auto& layer : layers) layer.attendTo(q, output, {.workspace = &workspace});
+///
+/// A call that is given none takes its own and gives it back, a few allocations.
+class AttendWorkspace {
+ private:
+  template <class KeyFormat, class ValueFormat>
+  friend class KvCache;
+
+  /// A query, as seen by one of its heads, that has no softmax.
+  struct BadScores {
+    Index head, query;
+  };
+
+  /// What one thread works on.
+  struct Part {
+    Eigen::MatrixXf x;  ///< queries: column i * group + g is head g of query i
+    detail::OnlineSoftmax softmax;
+    std::vector<float> scores;
+    std::optional<BadScores> bad;  ///< the first
+
+    /// Room for the scores of so many tokens, a column for each of x.
+    Eigen::Map<Eigen::MatrixXf> scoresOf(Index tokens) {
+      const auto size = static_cast<std::size_t>(tokens * x.cols());
+      if (scores.size() < size) scores.resize(size);
+      return {scores.data(), tokens, x.cols()};
+    }
+  };
+
+  RowMatrixXf queries_;
+  std::vector<Part> parts_;
+};
+
+}  // namespace gosset
