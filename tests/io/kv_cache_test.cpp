@@ -132,9 +132,38 @@ void expectLie(const std::string& tensor, const std::function<void(std::vector<T
 TEST(KvCacheFileErrors, MoreThanABlockThatWaitsToBeMerged) {
   const TemporaryFolder folder;
   save(merging<Mixed>(), folder / "kv");
-  rewrite<std::uint64_t>(folder / "kv", folder / "lie", "layer.0.options", [](auto& options) { options[4] = 64; });
+  rewrite<std::uint64_t>(folder / "kv", folder / "lie", "layer.0.options", [](auto& options) { options[7] = 3; });
   expectThrows<FormatError>([&] { (void)load<Mixed>(folder / "lie"); },
-                            "64 tokens wait to be merged, expected fewer than the 64 of a block");
+                            "160 tokens wait to be merged, expected fewer than the 96 of a block");
+}
+
+TEST(KvCacheFileErrors, AWindowThatWouldHaveBeenPacked) {
+  const TemporaryFolder folder;
+  KvCache<Float16> cache({2, 1, 8}, {.window = 32});
+  cache.append(gaussian(20, 8, 1), gaussian(20, 8, 2));
+  save(cache, folder / "kv");
+  rewrite<std::uint64_t>(folder / "kv", folder / "lie", "layer.0.options", [](auto& options) { options[3] = 20; });
+  expectThrows<FormatError>([&] { (void)load<KvCache<Float16>>(folder / "lie"); },
+                            "a window of 20 tokens, expected fewer than the 20 of a block");
+}
+
+TEST(KvCacheFileErrors, BlocksThatWaitInACacheThatDoesNotMerge) {
+  const TemporaryFolder folder;
+  save(merging<Mixed>(), folder / "kv");
+  rewrite<std::uint64_t>(folder / "kv", folder / "lie", "layer.0.options", [](auto& options) { options[6] = 0; });
+  expectThrows<FormatError>([&] { (void)load<Mixed>(folder / "lie"); },
+                            "options: 2 staged blocks, which wait to be merged, expected none with merge = 0");
+}
+
+TEST(KvCacheFile, AnEmptyCacheOfLargeHeadsIsSetUpWhenTokensCome) {
+  const TemporaryFolder folder;
+  using Rotated = KvCache<Incoherent<Small>>;
+  save(Rotated({1, 1, 8191}), folder / "kv");
+  auto cache = load<Rotated>(folder / "kv");
+  EXPECT_EQ(cache.keys().rows(), 0);
+  cache.append(gaussian(1, 8191, 1), gaussian(1, 8191, 2));
+  EXPECT_LT((cache.keys() - gaussian(1, 8191, 1)).norm(), 0.1f);
+  EXPECT_EQ(load<Rotated>(folder / "kv"), Rotated({1, 1, 8191}));
 }
 
 TEST(KvCacheFileErrors, Lies) {
@@ -161,9 +190,29 @@ TEST(KvCacheFileErrors, Lies) {
   expectLie<std::int64_t>(
       "stored", [](Signed& s) { s.push_back(1); }, "numbers, got");
   expectLie<std::int64_t>(
-      "stored", [](Signed& s) { s[1] = std::int64_t{1} << 60; }, "too few for the numbers of");
+      "stored", [](Signed& s) { s[1] = std::int64_t{1} << 60; },
+      "block 1 keeps 1152921504606846976 tokens, expected a multiple of the window, 32, up to 96");
   expectLie<std::int64_t>(
-      "stored", [](Signed& s) { s[0] += 1; }, "expected ");
+      "stored", [](Signed& s) { s[0] += 1; },
+      "block 0 keeps 97 tokens, expected a multiple of the window, 32, up to 96");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[3] = 48; },
+      "block 3 keeps 64 tokens, expected a multiple of the window, 48, up to 96");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[1] = 4, o[2] = 8192; }, "bytes, too few for the numbers of 1 blocks");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[2] = 8193; }, "expected a head_dim of at most 8192, got 8193");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[0] = 65538; }, "expected at most 65536 heads, got 65538");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[4] = 0; }, "longest_block must be at least 1 token, got 0");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[5] = 0x7fffffff; }, "low_rank_iterations must be at most 1000, got 2147483647");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[6] = 2; }, "options: merge is 2, expected 0 or 1");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[7] = 1; },
+      "options: 1 staged blocks, which wait to be merged, expected none with merge = 0");
   expectLie<std::uint8_t>(
       "keys.inner.inner.codes", [](std::vector<std::uint8_t>& c) { c.pop_back(); }, "expected U8 of shape");
   expectLie<std::uint8_t>(

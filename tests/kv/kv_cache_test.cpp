@@ -347,6 +347,12 @@ TEST(KvCacheErrors, Shapes) {
         KvCache<Two> cache({4, 3, 8});
       },
       "KvShape: heads must be a multiple of kv_heads, got 4 and 3");
+  testing::expectThrows([] { KvCache<Two> cache({65537, 1, 8}); }, "KvShape: expected at most 65536 heads, got 65537");
+  testing::expectThrows(
+      [] {
+        KvCache<Two> cache({1, 1, 8193});
+      },
+      "KvShape: expected a head_dim of at most 8192, got 8193");
 }
 
 TEST(KvCacheErrors, Options) {
@@ -357,6 +363,8 @@ TEST(KvCacheErrors, Options) {
                         "KvOptions: longest_block must be at least 1 token, got 0");
   testing::expectThrows([&] { KvCache<Two> cache(shape, {.quantize = {.low_rank_iterations = -1}}); },
                         "KvOptions: low_rank_iterations must not be negative, got -1");
+  testing::expectThrows([&] { KvCache<Two> cache(shape, {.quantize = {.low_rank_iterations = 1001}}); },
+                        "KvOptions: low_rank_iterations must be at most 1000, got 1001");
   testing::expectThrows([&] { KvCache<Two> cache(shape, {.quantize = {.fit = Percentile{5}}}); }, "Percentile");
 }
 

@@ -67,64 +67,121 @@ struct KvHeader {
   KvContents contents;
 };
 
-/// Everything but the arrays, and that the file has bytes enough for arrays of that size.
-inline KvHeader readKvHeader(const SafetensorsFile& file, std::string_view name, const ScaleFit& fit) {
-  const auto fail = [&](const auto&... text) { fileError(file.path(), "KV cache ", printable(name), ": ", text...); };
-  const auto options = kvNumbers<std::uint64_t>(file, concat(name, ".options"), 9);
-  for (std::size_t i = 0; i < 8; ++i) {
-    if (options[i] > 0x7fffffffu) fail("options: number ", i, " is ", options[i], ", beyond 2^31 - 1");
-  }
-  const auto at = [&](std::size_t i) { return static_cast<Index>(options[i]); };
-  KvHeader header{{at(0), at(1), at(2)},
-                  {.window = at(3),
-                   .longest_block = at(4),
-                   .merge = at(6) != 0,
-                   .quantize = {.fit = fit, .seed = options[8], .low_rank_iterations = static_cast<int>(at(5))}},
-                  {.staged = at(7)}};
-  try {
-    validate(header.shape);
-    validate(header.options);
-  } catch (const std::invalid_argument& error) {
-    fail(error.what());
-  }
-  for (const std::int64_t end : kvNumbers<std::int64_t>(file, concat(name, ".ends"))) {
-    header.contents.ends.push_back(static_cast<Index>(end));
-  }
-  const std::size_t blocks = header.contents.ends.size();
-  if (options[7] > blocks) fail("options: ", options[7], " staged blocks of ", blocks);
-  for (const std::int64_t tokens : kvNumbers<std::int64_t>(file, concat(name, ".stored"), blocks)) {
-    header.contents.stored.push_back(static_cast<Index>(tokens));
+/// Reads everything but the arrays, and makes sure that it agrees, and that the file has bytes enough for arrays of
+/// that size, before memory is asked for.
+class KvHeaderReader {
+ public:
+  /// leastBytes(shape, tokens): what a block of so many takes at the least.
+  template <class LeastBytes>
+  static KvHeader read(const SafetensorsFile& file, std::string_view name, const ScaleFit& fit,
+                       const LeastBytes& leastBytes) {
+    KvHeaderReader reader(file, name);
+    reader.readOptions(fit);
+    reader.readBlocks();
+    reader.checkBlocks();
+    reader.checkBytes(leastBytes);
+    reader.checkStaged();
+    reader.readWindow();
+    return std::move(reader.header_);
   }
 
-  // No format spends less than a bit on a number: what the file's bytes cannot fill is a lie, found out before memory
-  // is asked for.
-  const std::uint64_t bits = 8 * packedBytes(file, name);
-  const auto width = static_cast<std::uint64_t>(header.shape.kvWidth());
-  std::uint64_t numbers = 0;
-  Index begin = 0;
-  for (std::size_t i = 0; i < blocks; ++i) {
-    const Index end = header.contents.ends[i], stored = header.contents.stored[i];
-    if (end <= begin || stored < end - begin) {
-      fail("block ", i, " ends at ", end, " and keeps ", stored, " tokens, after a block that ends at ", begin);
-    }
-    const auto more = checkedProduct(static_cast<std::uint64_t>(stored), width);
-    if (!more || *more > bits - numbers) {
-      fail("its tensors hold ", bits, " bits, too few for the numbers of ", i + 1, " blocks");
-    }
-    numbers += *more;
-    begin = end;
+ private:
+  KvHeaderReader(const SafetensorsFile& file, std::string_view name) : file_(file), name_(name) {}
+
+  template <class... Parts>
+  [[noreturn]] void fail(const Parts&... text) const {
+    fileError(file_.path(), "KV cache ", printable(name_), ": ", text...);
   }
-  // Fewer than a whole block wait to be merged, or they would have been.
-  const std::size_t packed = blocks - static_cast<std::size_t>(header.contents.staged);
-  const Index waiting = begin - (packed == 0 ? 0 : header.contents.ends[packed - 1]);
-  if (const Index longest = tokensInLongestBlock(header.options); waiting >= longest) {
-    fail(waiting, " tokens wait to be merged, expected fewer than the ", longest, " of a block");
+
+  std::size_t blocks() const { return header_.contents.ends.size(); }
+  Index begin(std::size_t block) const { return block == 0 ? 0 : header_.contents.ends[block - 1]; }
+
+  void readOptions(const ScaleFit& fit) {
+    const auto options = kvNumbers<std::uint64_t>(file_, concat(name_, ".options"), 9);
+    for (std::size_t i = 0; i < 8; ++i) {
+      if (options[i] > 0x7fffffffu) fail("options: number ", i, " is ", options[i], ", beyond 2^31 - 1");
+    }
+    if (options[6] > 1) fail("options: merge is ", options[6], ", expected 0 or 1");
+    const auto at = [&](std::size_t i) { return static_cast<Index>(options[i]); };
+    header_ = {{at(0), at(1), at(2)},
+               {.window = at(3),
+                .longest_block = at(4),
+                .merge = at(6) != 0,
+                .quantize = {.fit = fit, .seed = options[8], .low_rank_iterations = static_cast<int>(at(5))}},
+               {.staged = at(7)}};
+    try {
+      validate(header_.shape);
+      validate(header_.options);
+    } catch (const std::invalid_argument& error) {
+      fail(error.what());
+    }
   }
-  const auto window = static_cast<std::uint64_t>(file.info(concat(name, ".keys.window")).size());
-  if (window % width != 0) fail("a window of ", window, " numbers, no multiple of kv_heads * head_dim = ", width);
-  header.contents.window = static_cast<Index>(window / width);
-  return header;
-}
+
+  void readBlocks() {
+    for (const std::int64_t end : kvNumbers<std::int64_t>(file_, concat(name_, ".ends"))) {
+      header_.contents.ends.push_back(static_cast<Index>(end));
+    }
+    for (const std::int64_t tokens : kvNumbers<std::int64_t>(file_, concat(name_, ".stored"), blocks())) {
+      header_.contents.stored.push_back(static_cast<Index>(tokens));
+    }
+  }
+
+  /// Each block counts some of the tokens that it keeps, and these are whole windows.
+  void checkBlocks() const {
+    const Index window = header_.options.window, longest = tokensInLongestBlock(header_.options);
+    for (std::size_t i = 0; i < blocks(); ++i) {
+      const Index end = header_.contents.ends[i], stored = header_.contents.stored[i];
+      if (end <= begin(i) || stored < end - begin(i)) {
+        fail("block ", i, " ends at ", end, " and keeps ", stored, " tokens, after a block that ends at ", begin(i));
+      }
+      if (stored > longest || stored % window != 0) {
+        fail("block ", i, " keeps ", stored, " tokens, expected a multiple of the window, ", window, ", up to ",
+             longest);
+      }
+    }
+  }
+
+  /// What the file's bytes cannot fill is a lie.
+  template <class LeastBytes>
+  void checkBytes(const LeastBytes& leastBytes) const {
+    const std::uint64_t bytes = packedBytes(file_, name_);
+    double least = 0;
+    for (std::size_t i = 0; i < blocks(); ++i) {
+      least += leastBytes(header_.shape, header_.contents.stored[i]);
+      if (least > static_cast<double>(bytes)) {
+        fail("its tensors hold ", bytes, " bytes, too few for the numbers of ", i + 1, " blocks");
+      }
+    }
+  }
+
+  /// Blocks wait only in a cache that merges, and fewer tokens than a whole block, or they would have been merged.
+  void checkStaged() const {
+    const auto staged = static_cast<std::size_t>(header_.contents.staged);
+    if (staged > blocks()) fail("options: ", staged, " staged blocks of ", blocks());
+    if (staged > 0 && !header_.options.merge) {
+      fail("options: ", staged, " staged blocks, which wait to be merged, expected none with merge = 0");
+    }
+    const Index waiting = begin(blocks()) - begin(blocks() - staged);
+    if (const Index longest = tokensInLongestBlock(header_.options); waiting >= longest) {
+      fail(waiting, " tokens wait to be merged, expected fewer than the ", longest, " of a block");
+    }
+  }
+
+  void readWindow() {
+    const auto width = static_cast<std::uint64_t>(header_.shape.kvWidth());
+    const auto numbers = static_cast<std::uint64_t>(file_.info(concat(name_, ".keys.window")).size());
+    if (numbers % width != 0) fail("a window of ", numbers, " numbers, no multiple of kv_heads * head_dim = ", width);
+    header_.contents.window = static_cast<Index>(numbers / width);
+    if (header_.contents.window >= header_.options.window) {
+      fail("a window of ", header_.contents.window, " tokens, expected fewer than the ", header_.options.window,
+           " of a block");
+    }
+  }
+
+  const SafetensorsFile& file_;
+  std::string_view name_;
+  KvHeader header_;
+};
 
 }  // namespace detail
 
@@ -182,7 +239,7 @@ Cache readKvCache(const SafetensorsFile& file, std::string_view name, const Scal
   }
   const Index version = detail::packedNumber(file, name, "version");
   if (version != kKvCacheVersion) fail("expected version ", kKvCacheVersion, ", the file holds ", version);
-  const detail::KvHeader header = detail::readKvHeader(file, name, fit);
+  const detail::KvHeader header = detail::KvHeaderReader::read(file, name, fit, Cache::leastBytes);
   Cache cache = Cache::shaped(header.shape, header.options, header.contents);
 
   // How many numbers each tensor must have, then what they are.

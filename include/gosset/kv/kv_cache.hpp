@@ -184,6 +184,10 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     cache.ends_ = contents.ends;
     return cache;
   }
+  /// Bytes that a block of so many tokens takes at the least.
+  static double leastBytes(const KvShape& shape, Index tokens) {
+    return decltype(keys_)::leastBytes(shape, tokens) + decltype(values_)::leastBytes(shape, tokens);
+  }
   static std::string formatName() {
     return "KvCache<" + Packed<KeyFormat>::formatName() + ", " + Packed<ValueFormat>::formatName() + ">";
   }

@@ -24,13 +24,20 @@ struct KvShape {
   friend bool operator==(const KvShape&, const KvShape&) = default;
 };
 
-/// Errors: std::invalid_argument where a size is not positive, or heads is no multiple of kv_heads.
+/// Far beyond any model's; so that a file of a few bytes cannot ask for a shape that takes seconds to set up.
+inline constexpr Index kMostHeads = 65536;
+inline constexpr Index kMostHeadDim = 8192;
+
+/// Errors: std::invalid_argument where a size is not positive or beyond these, or heads is no multiple of kv_heads.
 inline void validate(const KvShape& shape) {
   detail::require(shape.heads > 0 && shape.kv_heads > 0 && shape.head_dim > 0,
                   "KvShape: expected positive sizes, got heads = ", shape.heads, ", kv_heads = ", shape.kv_heads,
                   ", head_dim = ", shape.head_dim);
   detail::require(shape.heads % shape.kv_heads == 0, "KvShape: heads must be a multiple of kv_heads, got ", shape.heads,
                   " and ", shape.kv_heads);
+  detail::require(shape.heads <= kMostHeads, "KvShape: expected at most ", kMostHeads, " heads, got ", shape.heads);
+  detail::require(shape.head_dim <= kMostHeadDim, "KvShape: expected a head_dim of at most ", kMostHeadDim, ", got ",
+                  shape.head_dim);
 }
 
 struct KvOptions {
@@ -48,7 +55,8 @@ struct KvOptions {
   /// keep low-rank factors, which cost s = b r (1 / window - 1 / longest_block) bits a number more in short blocks: for
   /// contexts beyond about longest_block (9 - bits) / (2 s) tokens.
   bool merge = false;
-  /// How blocks are packed; its seed is also that of the rotation of Incoherent formats.
+  /// How blocks are packed; its seed is also that of the rotation of Incoherent formats. At most
+  /// kMostLowRankIterations of low_rank_iterations, for each append pays for them.
   QuantizeOptions quantize = {};
 };
 
@@ -69,6 +77,9 @@ inline Index tokensInLongestBlock(const KvOptions& options) {
 
 }  // namespace detail
 
+/// Of QuantizeOptions::low_rank_iterations in a cache; more than some ten change nothing.
+inline constexpr int kMostLowRankIterations = 1000;
+
 /// Errors: std::invalid_argument where an option is out of its range.
 inline void validate(const KvOptions& options) {
   detail::require(options.window >= 2, "KvOptions: window must be at least 2 tokens, got ", options.window);
@@ -76,6 +87,9 @@ inline void validate(const KvOptions& options) {
                   options.longest_block);
   detail::require(options.quantize.low_rank_iterations >= 0,
                   "KvOptions: low_rank_iterations must not be negative, got ", options.quantize.low_rank_iterations);
+  detail::require(options.quantize.low_rank_iterations <= kMostLowRankIterations,
+                  "KvOptions: low_rank_iterations must be at most ", kMostLowRankIterations, ", got ",
+                  options.quantize.low_rank_iterations);
   validate(options.quantize.fit);
 }
 

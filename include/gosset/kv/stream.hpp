@@ -14,6 +14,8 @@
 #include <gosset/matrix/quantize.hpp>
 #include <gosset/rounding/nearest.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -38,14 +40,13 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
       typename std::conditional_t<StorageScalar<Format>, std::type_identity<Format>, std::type_identity<Float16>>::type;
 
   KvStream(const KvShape& shape, const QuantizeOptions& options)
-      : shape_(shape), options_(options), seed_(randomBits(options.seed, kSide == KvSide::kKeys ? 0 : 1)) {
-    if constexpr (Storage::kRotated) rotation_.emplace(shape.head_dim, seed_);
-  }
+      : shape_(shape), options_(options), seed_(randomBits(options.seed, kSide == KvSide::kKeys ? 0 : 1)) {}
 
   /// Tokens (rows) as append() takes them. Errors: std::invalid_argument where a number is not finite or is beyond the
   /// window's floats.
   template <class Derived>
-  RowMatrixXf prepared(const char* name, const Eigen::DenseBase<Derived>& tokens) const {
+  RowMatrixXf prepared(const char* name, const Eigen::DenseBase<Derived>& tokens) {
+    setUpRotation();
     RowMatrixXf w = finiteFloats(name, tokens);
     rotate(w);
     const float largest = w.cwiseAbs().maxCoeff();
@@ -149,6 +150,12 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
     if (rotation_) rotation_->inverse(w);
   }
 
+  /// What a block of so many tokens takes at the least, counted before any memory is asked for.
+  static double leastBytes(const KvShape& shape, Index tokens) {
+    const double head = static_cast<double>(tokens) * static_cast<double>(shape.head_dim);
+    return static_cast<double>(shape.kv_heads) * std::ceil(head * codeBits<Format>() / 8);
+  }
+
   /// Blocks, the window's tokens, and the seed of a rotation.
   Index bytes() const {
     Index bytes = static_cast<Index>(window_.size() * sizeof(WindowScalar));
@@ -170,6 +177,7 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
 
   /// All zero: blocks of so many tokens each, the last `staged` of them staged, and so many in the window.
   void reshape(const std::vector<Index>& tokens, Index staged, Index window_tokens) {
+    if (!tokens.empty() || window_tokens > 0) setUpRotation();
     blocks_.clear();
     staged_.clear();
     const Index packed = static_cast<Index>(tokens.size()) - staged;
@@ -208,6 +216,13 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   using WindowMatrix = Eigen::Matrix<WindowScalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
   Eigen::Map<const WindowMatrix> windowMap() const { return {window_.data(), windowTokens(), shape_.kvWidth()}; }
+
+  /// Not before there are tokens: some lengths take a large matrix, more than an empty cache's file should ask for.
+  void setUpRotation() {
+    if constexpr (Storage::kRotated) {
+      if (!rotation_) rotation_.emplace(shape_.head_dim, seed_);
+    }
+  }
 
   Index packedBlocks() const { return static_cast<Index>(blocks_.size()); }
 
