@@ -114,7 +114,7 @@ class LyingColumns : public ::testing::Test {
 TEST_F(LyingColumns, TheTruthIsRead) { expectRefused(""); }
 
 TEST_F(LyingColumns, ThatDoNotRiseOrLieBeyondTheMatrix) {
-  const std::string text = "packed matrix 'w': its codes are none of 'MixedColumns<PerChannel<Symmetric<8>>>'";
+  const std::string text = "packed matrix 'w': its arrays hold numbers that make no sense in 'MixedColumns<PerChannel<Symmetric<8>>>'";
   for (const auto& columns : std::vector<std::vector<std::uint32_t>>{{7, 2}, {7, 7}, {2, 12}, {2, 0xffffffffu}}) {
     columns_ = columns;
     expectRefused(text);
@@ -123,7 +123,7 @@ TEST_F(LyingColumns, ThatDoNotRiseOrLieBeyondTheMatrix) {
 
 TEST_F(LyingColumns, OfAnotherNumberThanTheirValues) {
   columns_ = {1, 2, 7};
-  expectRefused("its codes are none of 'MixedColumns<PerChannel<Symmetric<8>>>'");
+  expectRefused("its arrays hold numbers that make no sense in 'MixedColumns<PerChannel<Symmetric<8>>>'");
   columns_ = {1};
   expectRefused("expected F16 of shape [5] in a 5 x 12 matrix, the file holds F16 of shape [10]");
   columns_ = std::vector<std::uint32_t>(13, 1);
@@ -133,7 +133,7 @@ TEST_F(LyingColumns, OfAnotherNumberThanTheirValues) {
 TEST_F(LyingColumns, OfNoUnit) {
   for (const float unit : {0.f, -1.f, std::numeric_limits<float>::infinity(), std::nanf("")}) {
     unit_ = unit;
-    expectRefused("its codes are none of");
+    expectRefused("its arrays hold numbers that make no sense in");
   }
 }
 

@@ -328,7 +328,7 @@ TEST_F(LyingFile, WrongRank) {
 TEST_F(LyingFile, ContentsThatMakeNoSense) {
   const float unit = -1.f;
   std::memcpy(tensors_["unit"].bytes.data(), &unit, sizeof(unit));
-  expectRefused("packed matrix 'w': its codes are none of 'Mock<Asymmetric<4>, 64>'", 1);
+  expectRefused("packed matrix 'w': its arrays hold numbers that make no sense in 'Mock<Asymmetric<4>, 64>'", 1);
 }
 
 TEST(Quantized, TypesAreCheckedByName) {

@@ -3,8 +3,8 @@
 #include <gosset/calibration/smoothquant.hpp>
 #include <gosset/codebook.hpp>
 #include <gosset/format.hpp>
-#include <gosset/rounding.hpp>
 #include <gosset/matrix.hpp>
+#include <gosset/rounding.hpp>
 
 #include "testing.hpp"
 

@@ -214,7 +214,10 @@ class Packed<F> : public PackedBase<Packed<F>> {
     Eigen::Map<Eigen::MatrixXf, 0, Eigen::OuterStride<>> result(y, count, x.cols(), Eigen::OuterStride<>(stride));
     if constexpr (detail::TileCodebook<Codebook>) {
       if (detail::hasKernel<Codebook>(groupWidth(), cols_)) {
-        detail::multiplyCodes(view(first, count), activations, x.data(), cols_, x.cols(), x.outerStride(), y, stride);
+        // Rounding comes first and is done once: by the whole matrix, whichever rows are asked for.
+        const bool worth_it = rows_ >= detail::kBlockRows && cols_ >= detail::kSliceColumns;
+        const Activations how = activations == Activations::kRounded && !worth_it ? Activations::kFloat : activations;
+        detail::multiplyCodes(view(first, count), how, x.data(), cols_, x.cols(), x.outerStride(), y, stride);
         result *= unit_;
         return;
       }

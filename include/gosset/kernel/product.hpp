@@ -21,9 +21,8 @@ namespace gosset::detail {
 template <TileCodebook C, class T>
 void multiplyCodes(const CodeView<C, T>& w, Activations activations, const float* x, Index n, Index tokens,
                    Index xStride, float* y, Index yStride) {
-  const bool worthIt = w.layout.rows() >= kBlockRows && n >= kSliceColumns;  // rounding comes first and is done once
-  const bool per_token = activations == Activations::kRoundedPerToken;
-  if (per_token || (activations == Activations::kRounded && worthIt)) {
+  if (activations != Activations::kFloat) {
+    const bool per_token = activations == Activations::kRoundedPerToken;
     const RoundedActivations rounded(x, n, tokens, xStride, typename TileCode<C>::Order{},
                                      per_token ? ScaleReach::kToken : ScaleReach::kSlice);
     if (tokens == 1) return multiplyRounded(w, rounded, y);

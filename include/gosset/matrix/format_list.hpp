@@ -33,12 +33,12 @@ struct FormatList {
     return text;
   }
 
-  static bool contains(std::string_view name) { return (sameFormat(name, Packed<Formats>::formatName()) || ...); }
+  static bool contains([[maybe_unused]] std::string_view name) { return (sameFormat(name, Packed<Formats>::formatName()) || ...); }
 
   /// visit(std::type_identity<F>{}) for the format F of that name; nothing where the list has none. Visit returns the
   /// same type for all.
   template <class Visit>
-  static auto visit(std::string_view name, const Visit& visit) {
+  static auto visit([[maybe_unused]] std::string_view name, const Visit& visit) {
     using Result = std::common_type_t<decltype(visit(std::type_identity<Formats>{}))...>;
     std::optional<Result> result;
     const auto tryOne = [&]<class F>(std::type_identity<F> format) {
