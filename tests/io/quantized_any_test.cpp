@@ -71,9 +71,9 @@ TEST(ReadAny, SaysWhichFormatsThereAre) {
   writer.write(folder / "f");
   const SafetensorsFile file(folder / "f");
   expectThrows<FormatError>([&] { (void)readAny<Known>(file, "w"); },
-                            "packed matrix \"w\": it has the format \"PerChannel<Symmetric<8>>\", which is not among "
+                            "packed matrix 'w': it has the format 'PerChannel<Symmetric<8>>', which is not among "
                             "those known here: Grouped<Asymmetric<4>, 32>; Incoherent<E8P>; E8P; Float16");
-  expectThrows<FormatError>([&] { (void)readAny<Known>(file, "v"); }, "holds no packed matrix \"v\"");
+  expectThrows<FormatError>([&] { (void)readAny<Known>(file, "v"); }, "holds no packed matrix 'v'");
   SafetensorsWriter empty;
   expectThrows([&] { addQuantized(empty, "w", AnyMatrix()); }, "AnyMatrix: the matrix is empty and of no format");
 }
@@ -158,7 +158,7 @@ TYPED_TEST(ThroughFile, AFloatThatIsNotFiniteIsRefusedInEveryArray) {
       writer.write(folder / "f");
       const SafetensorsFile file(folder / "f");
       expectThrows<FormatError>([&] { (void)readPacked<Packed<TypeParam>>(file, "w"); },
-                                "packed matrix \"w\": its arrays hold numbers that make no sense in");
+                                "packed matrix 'w': its arrays hold numbers that make no sense in");
     }
   }
 }

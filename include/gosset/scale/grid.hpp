@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
+#include <gosset/core/exact_sum.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/types.hpp>
@@ -11,6 +12,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -101,16 +103,41 @@ class Grid {
   const Affine& affine(Index row, Index group) const { return affine_[at(row, group)]; }
   std::span<const Affine> affines() const { return affine_; }
 
-  /// The codes of one whole row of cols() numbers.
+  /// The codes of one whole row of cols() numbers. Of the last code only the real numbers count.
   void encodeRow(Index row, const float* x, Code* codes) const {
     for (Index group = 0; group < groups_; ++group) {
       const Index first = begin(group);
       encodeRun<Codebook>(x + first, (end(group) - first) / Codebook::kDim, affine(row, group),
                           codes + first / Codebook::kDim);
     }
+    if constexpr (VectorCodebook<Codebook>) {
+      if (cols_ > inputs_) codes[cols_ / Codebook::kDim - 1] = lastCode(affine(row, groups_ - 1), x);
+    }
   }
 
  private:
+  /// A code for the numbers of the last, partly padded one: the padding may be anything, so it becomes what the code
+  /// found last has there, as long as that brings the real numbers nearer.
+  Code lastCode(Affine a, const float* row) const {
+    constexpr Index kDim = Codebook::kDim;
+    const Index real = kDim - (cols_ - inputs_);
+    const float* x = row + cols_ - kDim;
+    float wanted[kDim], values[kDim];
+    std::copy(x, x + kDim, wanted);
+    Code best{};
+    for (double least = std::numeric_limits<double>::infinity();;) {
+      const Code code = encode<Codebook>(wanted, a);
+      decode<Codebook>(code, a, values);
+      const double error = sumOfSquares(real, [&](Index i) {
+        return static_cast<float>(static_cast<double>(x[i]) - static_cast<double>(values[i]));
+      });
+      if (!(error < least)) return best;
+      least = error;
+      best = code;
+      std::copy(values + real, values + kDim, wanted + real);
+    }
+  }
+
   std::size_t at(Index row, Index group) const {
     return static_cast<std::size_t>((F::kOneRowOnly ? row * groups_ : 0) + group);
   }
