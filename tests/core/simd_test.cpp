@@ -80,6 +80,16 @@ TEST(SimdFloat, SplatKeepsMinusZeroAndNan) {
   }
 }
 
+TEST(SimdFloat, AnUnfusedProductIsRoundedBeforeItIsAdded) {
+  const float x = simd::opaque(1 + 0x1p-12f);  // x^2 = 1 + 2^-11 + 2^-24, of which the last is rounded off
+  EXPECT_EQ(simd::unfused(x * x) - (1 + 0x1p-11f), 0.f);
+  const double y = simd::opaque(1 + 0x1p-27);
+  EXPECT_EQ(simd::unfused(y * y) - (1 + 0x1p-26), 0.);
+  const auto lanes = simd::splat<simd::Vec<float>>(x);
+  const simd::Vec<float> rest = simd::unfused(lanes * lanes) - (1 + 0x1p-11f);
+  for (int i = 0; i < simd::kLanes<float>; ++i) EXPECT_EQ(rest[i], 0.f);
+}
+
 TEST(SimdUnroll, CallsInOrder) {
   std::vector<int> calls;
   simd::unroll<5>([&](auto i) {
