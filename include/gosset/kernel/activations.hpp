@@ -90,6 +90,13 @@ class RoundedActivations {
   float scale(Index token, Index slice) const { return scales_[at(token, slice)]; }
   /// The sum of the 32 numbers of a slice.
   std::int32_t sum(Index token, Index slice) const { return sums_[at(token, slice)]; }
+  /// Where a token's numbers, scales and sums begin, for inner loops: 32 numbers for each slice, one of the others.
+  struct Token {
+    const std::int8_t* numbers;
+    const float* scales;
+    const std::int32_t* sums;
+  };
+  Token token(Index i) const { return {numbers(i, 0), scales_.data() + i * slices_, sums_.data() + i * slices_}; }
   /// In the order of slices, then of tokens.
   const std::vector<Extra>& extras() const { return extras_; }
 

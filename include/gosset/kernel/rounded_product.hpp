@@ -68,9 +68,9 @@ std::vector<float> groupSums(const CodeView<C, T>& w, const RoundedActivations& 
 
 /// Adds to the results of a block, one for each token, what activations keep in extra parts.
 template <TileCodebook C, class T>
-void addExtras(const CodeView<C, T>& w, const RoundedActivations& x, Index block, TileReader<C>& tiles,
-               BlockFloats* totals) {
+void addExtras(const CodeView<C, T>& w, const RoundedActivations& x, Index block, BlockFloats* totals) {
   using Code = TileCode<C>;
+  TileReader<C> tiles(w.layout, w.codes, block);
   DecodedSlice<C> decoded;
   BlockFloats scale, zero = {};
   Index slice = -1;
@@ -104,6 +104,7 @@ void multiplyRounded(const CodeView<C, T>& w, const RoundedActivations& x, float
   const std::vector<float> sums = groupSums(w, x);
   parallelFor(w.layout.blocks(), blockWork(w.layout), [&](Index block) {
     TileReader<C> tiles(w.layout, w.codes, block);
+    const RoundedActivations::Token token = x.token(0);
     BlockFloats total = {}, scale, zero;
     for (Index g = 0, tile = 0; g < w.groups; ++g) {
       loadGroup(w, w.scales, block, g, scale);
@@ -116,9 +117,10 @@ void multiplyRounded(const CodeView<C, T>& w, const RoundedActivations& x, float
           Tile decoded;
           Code::template bytes<kTerm, kSlice>(bytes + kPart * simd::kByteLanes, decoded);
           const Index slice = tile * kSlices<C> + kSlice;
-          const auto dots = tileDot<Code::kTerm[kTerm].small>(decoded, x.numbers(0, slice),
-                                                              -Code::kTerm[kTerm].zero * x.sum(0, slice));
-          sum[kPart] += simd::toFloats(dots) * (simd::splat<simd::Floats>(x.scale(0, slice)) * Code::kTerm[kTerm].unit);
+          const auto dots = tileDot<Code::kTerm[kTerm].small>(decoded, token.numbers + slice * kSliceColumns,
+                                                              -Code::kTerm[kTerm].zero * token.sums[slice]);
+          sum[kPart] +=
+              simd::toFloats(dots) * (simd::splat<simd::Floats>(token.scales[slice]) * Code::kTerm[kTerm].unit);
         });
       }
       if (w.zeros != nullptr) {
@@ -127,8 +129,9 @@ void multiplyRounded(const CodeView<C, T>& w, const RoundedActivations& x, float
       }
       simd::unroll<kParts>([&](auto p) { total[p] += sum[p] * scale[p]; });
     }
-    addExtras(w, x, block, tiles, &total);
-    storeBlock(total, w.layout.rowsOf(block), y + block * kBlockRows);
+    BlockFloats all = total;  // which may be in memory, where the sums of the loop need not be
+    if (!x.extras().empty()) addExtras(w, x, block, &all);
+    storeBlock(all, w.layout.rowsOf(block), y + block * kBlockRows);
   });
 }
 
@@ -207,7 +210,7 @@ void multiplyRoundedMany(const CodeView<C, T>& w, const RoundedActivations& x, f
           });
     }
     takeZeros(w, block, sums, totals);
-    addExtras(w, x, block, tiles, totals.data());
+    if (!x.extras().empty()) addExtras(w, x, block, totals.data());
     storeBlocks(totals, w.layout, block, y, yStride);
   });
 }
