@@ -113,15 +113,6 @@ class RoundedActivations {
     bool dwarfed() const { return count > 1 && clipped - kClip < kLeastMean * (count - 1); }
   };
 
-  /// Whether numbers of a slice change places in it.
-  template <class Order>
-  static constexpr bool kMoves = Order::kSlices == 1 && [] {
-    for (int i = 0; i < kSliceColumns; ++i) {
-      if (Order::column(0, i / 4, i % 4) != i) return true;
-    }
-    return false;
-  }();
-
   std::size_t at(Index token, Index slice) const { return static_cast<std::size_t>(token * slices_ + slice); }
   Index first(Index token, Index slice) const { return (token * slices_ + slice) * kSliceColumns; }
 

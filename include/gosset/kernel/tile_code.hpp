@@ -127,6 +127,15 @@ using gosset::hasKernel, gosset::TileCodebook;
 template <Codebook C>
 inline constexpr Index kTileColumns = TileLayout<C>::kTileColumns;
 
+/// Whether columns of a single slice change places in it.
+template <class Order>
+inline constexpr bool kMoves = Order::kSlices == 1 && [] {
+  for (int i = 0; i < kSliceColumns; ++i) {
+    if (Order::column(0, i / 4, i % 4) != i) return true;
+  }
+  return false;
+}();
+
 /// Slices of 32 columns in a tile.
 template <TileCodebook C>
 inline constexpr int kSlices = TileCode<C>::Order::kSlices;

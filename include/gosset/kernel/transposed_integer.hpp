@@ -61,14 +61,24 @@ class IntegerTransposedChunk {
  private:
   /// y += a token's sums of the columns of a slice, register by register of the tile.
   template <int slice>
-  void addSums(Index tile, int k, Index n, const float* sums, float unit, float* y) const {
+  [[gnu::always_inline]] void addSums(Index tile, int k, Index n, const float* sums, float unit, float* y) const {
     constexpr Index kColumns = Layout::kTileColumns;
     const Index left = n - tile * kColumns;
     const float step = step_[k] * unit, zero = zeros_[k];
     float* target = y + tile * kColumns;
-    for (int j = 0; j < kSliceColumns; ++j) {
-      const Index column = Code::Order::column(slice, j / 4, j % 4);
-      if (left >= kColumns || column < left) target[column] += step * (sums[j] - zero);
+    const auto columnOf = [](int j) { return Code::Order::column(slice, j / 4, j % 4); };
+    if constexpr (kSlices<C> == 1) {  // by columns, so that the compiler sees whole registers
+      float moved[kSliceColumns];
+      if constexpr (kMoves<typename Code::Order>) {
+        simd::unroll<kSliceColumns>([&](auto j) { moved[columnOf(j)] = sums[j]; });
+      }
+      const float* ordered = kMoves<typename Code::Order> ? moved : sums;
+      const Index count = std::min(left, kColumns);
+      for (Index j = 0; j < count; ++j) target[j] += step * (ordered[j] - zero);
+    } else {
+      for (int j = 0; j < kSliceColumns; ++j) {
+        if (columnOf(j) < left) target[columnOf(j)] += step * (sums[j] - zero);
+      }
     }
   }
 
