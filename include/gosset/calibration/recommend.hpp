@@ -19,7 +19,7 @@ namespace gosset {
 /// comes with gosset. Larger models lose less at the same bits, but in much the same order.
 struct MeasuredFormat {
   const char* name;                  ///< as `compress` calls it
-  const char* format;                ///< as in C++
+  const char* format;                ///< as in C++ without namespace, which quantizeAs() takes
   const char* rounding;              ///< of quantize<Format>(W, rounding, {.fit = fit}); h is the layer's Hessian
   const char* fit;                   ///< of the scales
   bool calibrated;                   ///< whether that looks at the layer's inputs on a text
@@ -31,7 +31,7 @@ struct MeasuredFormat {
 };
 
 /// The measured rows that no other row beats by .01 bits and in divergence without asking for more, from many bits to
-/// few. The README has all rows.
+/// few. examples/llama/README.md has all rows.
 inline std::span<const MeasuredFormat> measuredFormats() {
   static constexpr const char* kNear = "Nearest{}";
   static constexpr const char* kGptq = "Gptq(h, {.act_order = true})";
