@@ -12,7 +12,6 @@
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
-#include <memory>
 
 namespace gosset::bench {
 namespace {
@@ -26,26 +25,6 @@ constexpr llama::Config kConfig = {.dim = 2048,
                                    .headDim = 64,
                                    .vocab = 32000,
                                    .context = 2048};
-
-template <class Format>
-class QuantizedLinear : public llama::Linear {
- public:
-  explicit QuantizedLinear(const RowMatrixXf& weights) : weights_(quantize<Format>(weights)) {}
-
-  Index rows() const override { return weights_.rows(); }
-  Index cols() const override { return weights_.cols(); }
-  Eigen::MatrixXf apply(const Eigen::Ref<const Eigen::MatrixXf>& x) const override {
-    Eigen::MatrixXf y(rows(), x.cols());
-    weights_.multiply(x, y);
-    return y;
-  }
-  RowMatrixXf dequantized() const override { return weights_.dequantized(); }
-  Index bytes() const override { return weights_.bytes(); }
-  void save(SafetensorsWriter&, const std::string&) const override {}
-
- private:
-  QuantizedMatrix<Format> weights_;
-};
 
 /// Uniform numbers of the variance 1 / cols, which keeps activations at their size.
 RowMatrixXf randomWeights(Index rows, Index cols, std::uint64_t seed) {
@@ -65,15 +44,15 @@ llama::PackedModel randomModel() {
   std::uint64_t seed = 0;
   llama::PackedModel model;
   model.config = kConfig;
-  model.embedding = randomWeights(kConfig.vocab, kConfig.dim, ++seed);
+  model.embedding = AnyMatrix(quantize<float>(randomWeights(kConfig.vocab, kConfig.dim, ++seed)));
   model.finalNorm = Eigen::VectorXf::Ones(kConfig.dim);
   model.layers.resize(static_cast<std::size_t>(kConfig.layers));
   for (auto& layer : model.layers) {
     layer.attentionNorm = layer.ffnNorm = Eigen::VectorXf::Ones(kConfig.dim);
   }
   model.output.emplace();
-  llama::forEachLinear(model, [&](const llama::LinearInfo& info, std::unique_ptr<llama::Linear>& place) {
-    place = std::make_unique<QuantizedLinear<Format>>(randomWeights(info.rows, info.cols, ++seed));
+  llama::forEachLinear(model, [&](const llama::LinearInfo& info, AnyMatrix& place) {
+    place = AnyMatrix(quantize<Format>(randomWeights(info.rows, info.cols, ++seed)));
   });
   return model;
 }
@@ -83,10 +62,7 @@ void decode(benchmark::State& state) {
   Eigen::setNbThreads(0);
   const llama::Engine engine(randomModel<Format>());
   Eigen::setNbThreads(1);
-  Index bytes = 0;
-  llama::forEachLinear(engine.model(), [&](const llama::LinearInfo&, const std::unique_ptr<llama::Linear>& linear) {
-    bytes += linear->bytes();
-  });
+  const Index bytes = llama::linearBytes(engine.model());
   llama::KvCache cache(kConfig, 512);
   llama::Token token = 1;
   for (auto _ : state) {

@@ -14,7 +14,7 @@ namespace llama {
 /// What one format makes of one layer.
 struct Candidate {
   const FormatEntry* format;
-  std::unique_ptr<Linear> linear;
+  gosset::AnyMatrix matrix;
   double klDivergence;  ///< of the model with this layer packed, all others in float
 };
 
@@ -26,27 +26,13 @@ struct LayerCandidates {
 
 namespace detail {
 
-/// A layer that others stand in for.
-class ReplaceableLinear : public Linear {
- public:
-  explicit ReplaceableLinear(const RowMatrixXf& weights) : own_(weights) {}
-
-  /// Null for its own weights.
-  void replaceBy(const Linear* other) { other_ = other; }
-
-  Index rows() const override { return own_.rows(); }
-  Index cols() const override { return own_.cols(); }
-  Eigen::MatrixXf apply(const Eigen::Ref<const Eigen::MatrixXf>& x) const override { return now().apply(x); }
-  RowMatrixXf dequantized() const override { return now().dequantized(); }
-  Index bytes() const override { return now().bytes(); }
-  void save(gosset::SafetensorsWriter& file, const std::string& name) const override { now().save(file, name); }
-
- private:
-  const Linear& now() const { return other_ != nullptr ? *other_ : own_; }
-
-  FloatLinear own_;
-  const Linear* other_ = nullptr;
-};
+/// The model with another matrix for linear layer number `index`; the others are shared.
+inline PackedModel withLayer(PackedModel model, std::size_t index, const gosset::AnyMatrix& matrix) {
+  forEachLinear(model, [&](const LinearInfo&, gosset::AnyMatrix& place) {
+    if (index-- == 0) place = matrix;
+  });
+  return model;
+}
 
 }  // namespace detail
 
@@ -56,28 +42,22 @@ template <class Step>
 std::vector<LayerCandidates> measureCandidates(const Model& model, const std::vector<const FormatEntry*>& formats,
                                                std::uint64_t seed, const Calibration& calibration,
                                                const std::vector<Sequence>& sequences, Step&& step) {
-  std::vector<detail::ReplaceableLinear*> layers;
-  const Engine engine(packModel(model, Rest::kFloat32, [&](const LinearInfo&, const RowMatrixXf& weights) {
-    auto layer = std::make_unique<detail::ReplaceableLinear>(weights);
-    layers.push_back(layer.get());
-    return layer;
-  }));
+  const PackedModel exact = floatModel(model);
   Logits reference(sequences.size());
-  runSequences(engine, sequences, [&](std::size_t i, Eigen::MatrixXf logits) { reference[i] = std::move(logits); });
+  runSequences(Engine(exact), sequences,
+               [&](std::size_t i, Eigen::MatrixXf logits) { reference[i] = std::move(logits); });
 
   std::vector<LayerCandidates> result;
   forEachLinear(model, [&](const LinearInfo& info, const RowMatrixXf& weights) {
     const std::size_t index = result.size();
     result.push_back({info.name, {}});
     for (const FormatEntry* format : formats) {
-      auto linear = packLayer(info, weights, *format, seed, index, calibration);
-      layers[index]->replaceBy(linear.get());
+      gosset::AnyMatrix matrix = packLayer(info, weights, *format, seed, index, calibration);
       QualityMeter meter;
-      runSequences(engine, sequences, [&](std::size_t i, const Eigen::MatrixXf& logits) {
-        meter.add(sequences[i], reference[i], logits);
-      });
-      layers[index]->replaceBy(nullptr);
-      result.back().candidates.push_back({format, std::move(linear), meter.quality().klDivergence});
+      runSequences(
+          Engine(detail::withLayer(exact, index, matrix)), sequences,
+          [&](std::size_t i, const Eigen::MatrixXf& logits) { meter.add(sequences[i], reference[i], logits); });
+      result.back().candidates.push_back({format, std::move(matrix), meter.quality().klDivergence});
       step();
     }
   });
@@ -97,9 +77,9 @@ inline gosset::BitBudgetPlan planLayers(const std::vector<LayerCandidates>& laye
                                     "\": a finite divergence expected, found " +
                                     std::to_string(candidate.klDivergence));
       }
-      choices.back().push_back({candidate.linear->bytes(), candidate.klDivergence});
+      choices.back().push_back({candidate.matrix.bytes(), candidate.klDivergence});
     }
-    weights += layer.candidates.front().linear->rows() * layer.candidates.front().linear->cols();
+    weights += layer.candidates.front().matrix.rows() * layer.candidates.front().matrix.cols();
   }
   return gosset::planBitBudget(choices, static_cast<Index>(bits * static_cast<double>(weights) / 8));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shrinks the linear layers of a Llama model and measures what each format costs.
+// Shrinks the matrices of a Llama model and measures what each format costs.
 #include "budget.hpp"
 #include "evaluate.hpp"
 #include "formats.hpp"
@@ -25,6 +25,7 @@ struct Options {
   std::vector<std::string> formats = {"fp16",      "int8",       "int4",      "asym4",      "asym4-g32", "nf4-g64",
                                       "gptq4-g32", "quip#4",     "asym3-g32", "lloyd3-g64", "gptq3-g32", "quip#3",
                                       "asym2-g32", "lloyd2-g64", "gptq2-g32", "quip#2"};
+  std::string embedding;  ///< a format; empty for what goes with that of the linear layers
   std::uint64_t seed = 1;
   Index tokens = 20000;
   Index calibration = 20000;
@@ -39,12 +40,12 @@ std::string formatHelp() {
 
 void parse(int argc, char** argv, Options& o) {
   CLI::App app(
-      "Packs every linear layer of a Llama model in one format after the other and prints what each costs: bits a "
-      "weight over these layers with all side data; megabytes (10^6 bytes) of these layers and the rest of the model, "
-      "embedding and norms, in 16-bit floats (32-bit in the row fp32); mean signal-to-noise ratio of the layers; and "
-      "on "
-      "a text the perplexity, the KL divergence from the float32 model's predictions, the share of tokens whose "
-      "likeliest successor is still the same, and the tokens a second when they come one by one.\n"
+      "Packs every linear layer of a Llama model in one format after the other, the embedding in 8 or 16 bits beside, "
+      "and prints what each costs: bits a weight over the linear layers with all side data; the same over the whole "
+      "model, embedding and norms included; its megabytes (10^6 bytes); mean signal-to-noise ratio of the linear "
+      "layers; and on a text the perplexity, the KL divergence from the float32 model's predictions, the share of "
+      "tokens whose likeliest successor is still the same, and the tokens a second when they come one by one. Norms "
+      "take 16 bits; in the row fp32 everything takes 32.\n"
       "The text is cut into stories at <|endoftext|>; each is read behind a begin token and cut off at the model's "
       "context. A text without <|endoftext|> is cut into pieces as long as the context. Every token but the first of a "
       "story is predicted. Formats that look at activations calibrate on the stories behind the measured ones; at "
@@ -57,6 +58,10 @@ void parse(int argc, char** argv, Options& o) {
       "llama2.c tokenizer, or a tokenizer.json (BPE with byte fallback); else the one in the model's folder");
   app.add_option("--text", o.text, "Text to predict; else heldout.txt in the model's folder");
   app.add_option("--formats", o.formats, formatHelp())->delimiter(',');
+  app.add_option("--embedding", o.embedding,
+                 "Format of the embedding, which is the output matrix, too, of models that have none of their own: one "
+                 "that needs no calibration and reads a row without the others. Else fp16 beside fp16 and bf16, and "
+                 "int8 beside all others, a scale for each token");
   app.add_option("--tokens", o.tokens, "Most tokens of the text to predict")->check(CLI::Range(2, 1000000000));
   app.add_option("--calibration", o.calibration, "Most tokens of the text to calibrate on")
       ->check(CLI::Range(2, 1000000000));
@@ -80,6 +85,7 @@ void parse(int argc, char** argv, Options& o) {
   }
   std::erase(o.formats, "fp32");
   for (const std::string& name : o.formats) findFormat(name);
+  if (!o.embedding.empty()) findEmbeddingFormat(o.embedding);
   if (o.budget > 0 && o.formats.empty()) throw std::invalid_argument("--budget needs --formats to choose from");
   if (isPackedFile(o.out) && o.formats.size() != 1 && o.budget == 0) {
     throw std::invalid_argument("--out names one file, --formats " + std::to_string(o.formats.size()) + " formats");
@@ -89,7 +95,9 @@ void parse(int argc, char** argv, Options& o) {
 /// What a format costs.
 struct Row {
   std::string format;
-  double bitsPerWeight = 0;
+  std::string embedding;     ///< its format as gosset has it
+  double bitsPerWeight = 0;  ///< of the linear layers
+  double bitsOfAll = 0;      ///< per weight of the whole model
   double megabytes = 0;
   double sqnr = 0;  ///< decibels, mean over layers
   Quality quality;
@@ -102,22 +110,24 @@ void printHeader(const std::string& model, const Config& c, const std::vector<Se
   std::printf("%s: %td layers, width %td, hidden %td, %td heads on %td, %td tokens known\n", model.c_str(), c.layers,
               c.dim, c.hidden, c.heads, c.kvHeads, c.vocab);
   std::printf("text: %zu tokens in %zu sequences\n\n", tokens, sequences.size());
-  std::printf("%-16s %11s %9s %8s %11s %10s %8s %9s\n", "format", "bits/weight", "MB", "SQNR dB", "perplexity",
-              "KL, nats", "top-1 %", "tokens/s");
+  std::printf("%-16s %11s %9s %9s %8s %11s %10s %8s %9s\n", "format", "bits/weight", "all bits", "MB", "SQNR dB",
+              "perplexity", "KL, nats", "top-1 %", "tokens/s");
 }
 
 void print(const Row& row) {
   char sqnr[32] = "exact";
   if (std::isfinite(row.sqnr)) std::snprintf(sqnr, sizeof(sqnr), "%.2f", row.sqnr);
-  std::printf("%-16s %11.3f %9.3f %8s %11.4f %10.5f %8.2f %9.0f\n", row.format.c_str(), row.bitsPerWeight,
-              row.megabytes, sqnr, row.quality.perplexity, row.quality.klDivergence, 100 * row.quality.top1Agreement,
-              row.tokensPerSecond);
+  std::printf("%-16s %11.3f %9.3f %9.3f %8s %11.4f %10.5f %8.2f %9.0f\n", row.format.c_str(), row.bitsPerWeight,
+              row.bitsOfAll, row.megabytes, sqnr, row.quality.perplexity, row.quality.klDivergence,
+              100 * row.quality.top1Agreement, row.tokensPerSecond);
   std::fflush(stdout);
 }
 
 nlohmann::ordered_json toJson(const Row& row) {
   return {{"format", row.format},
+          {"embedding", row.embedding},
           {"bits_per_weight", row.bitsPerWeight},
+          {"bits_of_all", row.bitsOfAll},
           {"megabytes", row.megabytes},
           {"sqnr_db", std::isfinite(row.sqnr) ? nlohmann::ordered_json(row.sqnr) : nlohmann::ordered_json()},
           {"perplexity", row.quality.perplexity},
@@ -195,8 +205,10 @@ class Compressor {
 
   Row measure(const FormatEntry& format) const {
     Progress progress(format.name, matrices());
-    const auto packed = [&](const LinearInfo&, const RowMatrixXf&, const Linear&) { progress.step(); };
-    return measure(format.name, packModel(model_, format, options_.seed, packed, calibration_));
+    const auto packed = [&](const LinearInfo&, const RowMatrixXf&, const gosset::AnyMatrix&) { progress.step(); };
+    const FormatEntry& embedding =
+        options_.embedding.empty() ? embeddingFormatBeside(format) : findEmbeddingFormat(options_.embedding);
+    return measure(format.name, packModel(model_, format, embedding, options_.seed, packed, calibration_));
   }
 
   /// Each layer in the format that the budget has room for.
@@ -213,13 +225,18 @@ class Compressor {
     const gosset::BitBudgetPlan plan = planLayers(layers, options_.budget);
     auto layer = layers.begin();
     auto choice = plan.choice.begin();
-    auto model = packModel(model_, Rest::kFloat16, [&](const LinearInfo& info, const RowMatrixXf&) {
-      Candidate& chosen = (layer++)->candidates[*choice++];
-      std::printf("  %-44s %-16s %8.3f bits  KL %.5f alone\n", info.name.c_str(), chosen.format->name.c_str(),
-                  8.0 * static_cast<double>(chosen.linear->bytes()) / static_cast<double>(info.rows * info.cols),
-                  chosen.klDivergence);
-      return std::move(chosen.linear);
-    });
+    const FormatEntry& embedding = findEmbeddingFormat(options_.embedding.empty() ? "int8" : options_.embedding);
+    auto model = packModel(
+        model_, Norms::kFloat16,
+        [&](const LinearInfo& info, const RowMatrixXf& weights) {
+          return packEmbedding(info, weights, embedding, options_.seed);
+        },
+        [&](const LinearInfo& info, const RowMatrixXf&) {
+          const Candidate& chosen = (layer++)->candidates[*choice++];
+          std::printf("  %-44s %-16s %8.3f bits  KL %.5f alone\n", info.name.c_str(), chosen.format->name.c_str(),
+                      chosen.matrix.bitsPerWeight(), chosen.klDivergence);
+          return chosen.matrix;
+        });
     std::printf("  sum of the KL divergences %.5f\n", plan.loss);
     return measure("mixed", std::move(model));
   }
@@ -244,8 +261,8 @@ class Compressor {
 
   /// Decibels, mean over layers.
   double sqnr(const PackedModel& packed) const {
-    std::vector<const Linear*> layers;
-    forEachLinear(packed, [&](const LinearInfo&, const auto& linear) { layers.push_back(linear.get()); });
+    std::vector<const gosset::AnyMatrix*> layers;
+    forEachLinear(packed, [&](const LinearInfo&, const gosset::AnyMatrix& matrix) { layers.push_back(&matrix); });
     double sum = 0;
     auto layer = layers.begin();
     forEachLinear(model_, [&](const LinearInfo&, const RowMatrixXf& weights) {
@@ -254,14 +271,19 @@ class Compressor {
     return sum / static_cast<double>(layers.size());
   }
 
-  /// A row with its sizes filled in; `restBytes` is what a number outside the linear layers takes.
-  static Row sizes(const std::string& name, const PackedModel& model, std::size_t restBytes) {
-    Index bytes = 0;
-    forEachLinear(model, [&](const LinearInfo&, const std::unique_ptr<Linear>& linear) { bytes += linear->bytes(); });
+  /// A row with its sizes filled in; `normBytes` is what a number of a norm takes.
+  static Row sizes(const std::string& name, const PackedModel& model, std::size_t normBytes) {
+    const auto bits = [](Index bytes, Index weights) {
+      return 8.0 * static_cast<double>(bytes) / static_cast<double>(weights);
+    };
+    const Index linear = linearBytes(model), norms = normSize(model);
+    const Index all = linear + model.embedding.bytes() + norms * static_cast<Index>(normBytes);
     Row row;
     row.format = name;
-    row.bitsPerWeight = 8.0 * static_cast<double>(bytes) / static_cast<double>(linearSize(model));
-    row.megabytes = 1e-6 * static_cast<double>(bytes + restSize(model) * static_cast<Index>(restBytes));
+    row.embedding = model.embedding.format();
+    row.bitsPerWeight = bits(linear, linearSize(model));
+    row.bitsOfAll = bits(all, linearSize(model) + model.config.vocab * model.config.dim + norms);
+    row.megabytes = 1e-6 * static_cast<double>(all);
     return row;
   }
 

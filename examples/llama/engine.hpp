@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "linear.hpp"
+#include "packed_model.hpp"
 
 #include <cmath>
 #include <functional>
@@ -179,36 +179,42 @@ class Engine {
       throw std::invalid_argument("llama: " + std::to_string(cache.size() + count) +
                                   " tokens do not fit into a cache of " + std::to_string(cache.capacity()));
     }
-    Eigen::MatrixXf x(model_.config.dim, count);
+    RowMatrixXf x(count, model_.config.dim);
     for (Index t = 0; t < count; ++t) {
       const Token token = tokens[static_cast<std::size_t>(t)];
       if (token < 0 || token >= model_.config.vocab) {
         throw std::invalid_argument("llama: token " + std::to_string(token) + " is none of the " +
                                     std::to_string(model_.config.vocab) + " that the model knows");
       }
-      x.col(t) = model_.embedding.row(token).transpose();
+      model_.embedding.decodeRows(token, 1, x.middleRows(t, 1));
     }
-    return x;
+    return x.transpose();
   }
 
   /// One linear layer, heard by the observer.
-  static Eigen::MatrixXf apply(const Linear& linear, const std::string& name, const Eigen::MatrixXf& x,
+  static Eigen::MatrixXf apply(const gosset::AnyMatrix& matrix, const std::string& name, const Eigen::MatrixXf& x,
                                const Observer& observer) {
     if (observer) observer(name, x);
-    return linear.apply(x);
+    return product(matrix, x);
+  }
+
+  static Eigen::MatrixXf product(const gosset::AnyMatrix& matrix, const Eigen::MatrixXf& x) {
+    Eigen::MatrixXf y(matrix.rows(), x.cols());
+    matrix.multiply(x, y);
+    return y;
   }
 
   Eigen::MatrixXf attention(std::size_t index, const Eigen::MatrixXf& x, const detail::Rotations& turns, KvCache& cache,
                             const Observer& observer) const {
     const Layer& layer = model_.layers[index];
     const std::string name = observer ? blockName(index) + "self_attn." : std::string();
-    Eigen::MatrixXf q = apply(*layer.wq, name + "q_proj.weight", x, observer);
-    Eigen::MatrixXf k = apply(*layer.wk, name + "k_proj.weight", x, observer);
-    const Eigen::MatrixXf v = apply(*layer.wv, name + "v_proj.weight", x, observer);
+    Eigen::MatrixXf q = apply(layer.wq, name + "q_proj.weight", x, observer);
+    Eigen::MatrixXf k = apply(layer.wk, name + "k_proj.weight", x, observer);
+    const Eigen::MatrixXf v = apply(layer.wv, name + "v_proj.weight", x, observer);
     detail::rotate(q, turns);
     detail::rotate(k, turns);
     cache.append(index, k, v);
-    return apply(*layer.wo, name + "o_proj.weight", lookBack(index, q, cache), observer);
+    return apply(layer.wo, name + "o_proj.weight", lookBack(index, q, cache), observer);
   }
 
   /// softmax(K^T q / sqrt(headDim)) V for each query head: heads * headDim x tokens.
@@ -232,14 +238,14 @@ class Engine {
   Eigen::MatrixXf feedForward(std::size_t index, const Eigen::MatrixXf& x, const Observer& observer) const {
     const Layer& layer = model_.layers[index];
     const std::string name = observer ? blockName(index) + "mlp." : std::string();
-    const Eigen::MatrixXf gate = apply(*layer.w1, name + "gate_proj.weight", x, observer);
-    const Eigen::MatrixXf up = apply(*layer.w3, name + "up_proj.weight", x, observer);
-    return apply(*layer.w2, name + "down_proj.weight", detail::silu(gate).cwiseProduct(up), observer);
+    const Eigen::MatrixXf gate = apply(layer.w1, name + "gate_proj.weight", x, observer);
+    const Eigen::MatrixXf up = apply(layer.w3, name + "up_proj.weight", x, observer);
+    return apply(layer.w2, name + "down_proj.weight", detail::silu(gate).cwiseProduct(up), observer);
   }
 
   Eigen::MatrixXf project(const Eigen::MatrixXf& x, const Observer& observer) const {
-    if (model_.output) return apply(**model_.output, outputName(), x, observer);
-    return model_.embedding * x;
+    if (model_.output) return apply(*model_.output, outputName(), x, observer);
+    return product(model_.embedding, x);
   }
 
   PackedModel model_;

@@ -1,18 +1,184 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "formats_entry.hpp"
+#include "formats.hpp"
 
+#include <gosset/calibration.hpp>
+#include <gosset/codebook.hpp>
+#include <gosset/format.hpp>
+#include <gosset/io/quantized.hpp>
+#include <gosset/matrix.hpp>
+#include <gosset/rounding.hpp>
+
+#include <type_traits>
+
+// The table of formats: one line each. What takes a compiler long, a format's products and its quantization by each
+// rounding that a line asks for, is instantiated here and nowhere else.
 namespace llama {
 
-const std::vector<FormatEntry>& formatTable() {
-  static const std::vector<FormatEntry> table = [] {
-    std::vector<FormatEntry> all;
-    for (const auto& part : {detail::scalarFormats(), detail::activationFormats(), detail::sparseFormats(),
-                             detail::gptqFormats(), detail::latticeFormats()}) {
-      all.insert(all.end(), part.begin(), part.end());
+namespace {
+
+using namespace gosset;  // NOLINT: a table of its names
+
+/// What a line tells quantize() beside the format and the matrix, and the matrix beside its codes.
+template <class Rounding>
+struct How {
+  Rounding rounding;
+  ScaleFit fit = PublishedRule{};
+  Activations activations = Activations::kRounded;
+};
+template <class Rounding, class... More>
+How(Rounding, More...) -> How<Rounding>;
+
+// Ways to round. One that takes LayerInputs, too, needs a calibration.
+
+constexpr auto nearest = [](const PackJob&) { return How{Nearest{}}; };
+constexpr auto stochastic = [](const PackJob& job) { return How{Stochastic{.seed = job.seed}}; };
+constexpr auto leastSquares = [](const PackJob&) { return How{Nearest{}, LeastSquares{}}; };
+constexpr auto perToken = [](const PackJob&) { return How{Nearest{}, PublishedRule{}, Activations::kRoundedPerToken}; };
+constexpr auto smoothQuant = [](const PackJob& job, const LayerInputs& inputs) {
+  return How{ChannelScales(searchSmoothQuant(job.weights, inputs.tokens).s), PublishedRule{},
+             Activations::kRoundedPerToken};
+};
+/// The published threshold of 6 is an absolute number for large models; here it counts in medians.
+constexpr auto outlierColumns = [](const PackJob&, const LayerInputs& inputs) {
+  return How{OutlierColumns(inputs.tokens, {.threshold = 6, .relative_to_median = true}), PublishedRule{},
+             Activations::kRoundedPerToken};
+};
+constexpr auto awq = [](const PackJob&, const LayerInputs& inputs) { return How{Awq(inputs.tokens)}; };
+constexpr auto sensitive = [](const PackJob&, const LayerInputs& inputs) { return How{BySensitivity(inputs.hessian)}; };
+constexpr auto gptq = [](const PackJob&, const LayerInputs& inputs) {
+  return How{Gptq(inputs.hessian, {.act_order = true}), LeastSquares{}};
+};
+constexpr auto sensitiveGptq = [](const PackJob&, const LayerInputs& inputs) {
+  return How{BySensitivity(inputs.hessian, Gptq(inputs.hessian, {.act_order = true})), LeastSquares{}};
+};
+constexpr auto ldlq = [](const PackJob&, const LayerInputs& inputs) { return How{Ldlq(inputs.hessian)}; };
+constexpr auto ldlqLeastSquares = [](const PackJob&, const LayerInputs& inputs) {
+  return How{Ldlq(inputs.hessian), LeastSquares{}};
+};
+
+template <class Choose>
+constexpr bool kLooksAtInputs = std::is_invocable_v<Choose, const PackJob&, const LayerInputs&>;
+
+template <class F, class Choose>
+AnyMatrix packAs(const PackJob& job) {
+  const auto how = [&] {
+    if constexpr (kLooksAtInputs<Choose>) {
+      return Choose{}(job, *job.inputs);
+    } else {
+      return Choose{}(job);
     }
-    return all;
   }();
+  AnyMatrix matrix(quantize<F>(job.weights, how.rounding, {.fit = how.fit, .seed = job.seed}));
+  matrix.setActivations(how.activations);
+  return matrix;
+}
+
+template <class F>
+struct Line {
+  FormatEntry entry;
+};
+
+template <class F, class Choose>
+Line<F> line(const char* name, const char* about, Choose) {
+  return {
+      {name, about, Packed<F>::formatName(), &packAs<F, Choose>, kLooksAtInputs<Choose>, Packed<F>::kRowsIndependent}};
+}
+
+/// FormatList<Seen..., those of F... that are new>.
+template <class Seen, class... F>
+struct Distinct {
+  using Type = Seen;
+};
+template <class... Seen, class F, class... Rest>
+struct Distinct<FormatList<Seen...>, F, Rest...>
+    : Distinct<std::conditional_t<(std::is_same_v<F, Seen> || ...), FormatList<Seen...>, FormatList<Seen..., F>>,
+               Rest...> {};
+
+template <class... F>
+struct Table {
+  /// What files may hold: the formats of the lines, and of what the trainer writes the one that none of them has.
+  using Formats = typename Distinct<FormatList<>, F..., PerChannel<Ternary>>::Type;
+
+  std::vector<FormatEntry> entries;
+
+  explicit Table(const Line<F>&... lines) : entries{lines.entry...} {}
+};
+
+template <int b>
+using Asym = PerChannel<Asymmetric<b>>;
+template <int b>
+using AsymG32 = Grouped<Asymmetric<b>, 32>;
+template <int b>
+using LloydG64 = Grouped<LloydMax<b>, 64>;
+template <int b>
+using AwqG32 = ChannelScaled<AsymG32<b>>;
+template <int b>
+using Sparse = Outliers<AsymG32<b>, 10>;
+using Int8 = PerChannel<Symmetric<8>>;
+using Int4 = PerChannel<Symmetric<4>>;
+using TernaryRow = PerChannel<Trits5>;
+
+auto makeTable() {
+  return Table(
+      // Each number, or each five, by itself.
+      line<Float16>("fp16", "16-bit floats", nearest),  //
+      line<BFloat16>("bf16", "bfloat16", nearest), line<Int8>("int8", "8 bits, symmetric, a scale a row", nearest),
+      line<Int4>("int4", "4 bits, symmetric, a scale a row", nearest),
+      line<Int4>("int4-stochastic", "int4, rounded at random", stochastic),
+      line<Asym<4>>("asym4", "4 bits, scale and zero point a row", nearest),
+      line<AsymG32<4>>("asym4-g32", "4 bits, scale and zero point for 32 weights", nearest),
+      line<Grouped<NormalFloat4, 64>>("nf4-g64", "NormalFloat4, a scale for 64 weights", nearest),
+      line<LloydG64<4>>("lloyd4-g64", "4 bits, Gaussian levels, a scale for 64 weights", nearest),
+      line<AsymG32<3>>("asym3-g32", "3 bits, scale and zero point for 32 weights", nearest),
+      line<AsymG32<3>>("asym3-g32-mse", "asym3-g32, scales of least squared error", leastSquares),
+      line<LloydG64<3>>("lloyd3-g64", "3 bits, Gaussian levels, a scale for 64 weights", nearest),
+      line<AsymG32<2>>("asym2-g32", "2 bits, scale and zero point for 32 weights", nearest),
+      line<AsymG32<2>>("asym2-g32-mse", "asym2-g32, scales of least squared error", leastSquares),
+      line<LloydG64<2>>("lloyd2-g64", "2 bits, Gaussian levels, a scale for 64 weights", nearest),
+      line<TernaryRow>("ternary", "1.6 bits, -1 0 1 times the mean magnitude of a row", nearest),
+      line<TernaryRow>("ternary-mse", "ternary, threshold and scale of least squared error", leastSquares),
+      line<Grouped<Binary, 64>>("binary-g64", "1 bit, a scale for 64 weights", nearest),
+      // Made for the activations: scales of input channels, and 8-bit activations with one scale a token.
+      line<Int8>("w8a8", "int8, with activations in 8 bits and a scale a token", perToken),
+      line<ChannelScaled<Int8>>("smoothquant", "w8a8 with input channels evened out, alpha searched", smoothQuant),
+      line<LlmInt8>("llm-int8", "w8a8 with outlier columns in 16 bits", outlierColumns),
+      line<AwqG32<4>>("awq4-g32", "AWQ, 4 bits, scale and zero point for 32 weights", awq),
+      line<AwqG32<3>>("awq3-g32", "AWQ, 3 bits, scale and zero point for 32 weights", awq),
+      line<AwqG32<2>>("awq2-g32", "AWQ, 2 bits, scale and zero point for 32 weights", awq),
+      // Sparse and dense: one number of a hundred exactly, the others in few bits.
+      line<Sparse<4>>("sparse4-g32", "asym4-g32 and the largest 1% of a row in 16 bits", nearest),
+      line<Sparse<3>>("sparse3-g32", "asym3-g32 and the largest 1% of a row in 16 bits", nearest),
+      line<Sparse<2>>("sparse2-g32", "asym2-g32 and the largest 1% of a row in 16 bits", nearest),
+      line<Sparse<3>>("sparse3-g32-h", "sparse3-g32, the 1% that matter most", sensitive),
+      line<Sparse<2>>("sparse2-g32-h", "sparse2-g32, the 1% that matter most", sensitive),
+      line<Sparse<4>>("spqr4-g32", "GPTQ, 4 bits, and the 1% that matter most", sensitiveGptq),
+      line<Sparse<3>>("spqr3-g32", "GPTQ, 3 bits, and the 1% that matter most", sensitiveGptq),
+      line<Sparse<2>>("spqr2-g32", "GPTQ, 2 bits, and the 1% that matter most", sensitiveGptq),
+      // With feedback by what enters the layer.
+      line<Asym<4>>("gptq4", "GPTQ, 4 bits, scale and zero point a row", gptq),
+      line<Asym<3>>("gptq3", "GPTQ, 3 bits, scale and zero point a row", gptq),
+      line<Asym<2>>("gptq2", "GPTQ, 2 bits, scale and zero point a row", gptq),
+      line<AsymG32<4>>("gptq4-g32", "GPTQ, 4 bits, scale and zero point for 32 weights", gptq),
+      line<AsymG32<3>>("gptq3-g32", "GPTQ, 3 bits, scale and zero point for 32 weights", gptq),
+      line<AsymG32<2>>("gptq2-g32", "GPTQ, 2 bits, scale and zero point for 32 weights", gptq),
+      line<TernaryRow>("ldlq-ternary", "LDLQ, 1.6 bits, a scale a row", ldlqLeastSquares),
+      // Lattice codes in a random basis.
+      line<Incoherent<E8PRvq4>>("quip#4", "QuIP#, 4 bits", ldlq),
+      line<Incoherent<E8PRvq3>>("quip#3", "QuIP#, 3 bits", ldlq),
+      line<Incoherent<E8P>>("quip#2", "QuIP#, 2 bits", ldlq));
+}
+
+}  // namespace
+
+const std::vector<FormatEntry>& formatTable() {
+  static const std::vector<FormatEntry> table = makeTable().entries;
   return table;
 }
+
+AnyMatrix readMatrix(const SafetensorsFile& file, const std::string& name) {
+  return readAny<decltype(makeTable())::Formats>(file, name);
+}
+
+AnyMatrix floatMatrix(const RowMatrixXf& weights) { return AnyMatrix(quantize<float>(weights)); }
 
 }  // namespace llama

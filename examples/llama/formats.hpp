@@ -2,69 +2,40 @@
 #pragma once
 
 #include "calibration.hpp"
-#include "linear.hpp"
+#include "packed_model.hpp"
 
 #include <gosset/core/random.hpp>
-#include <gosset/io/quantized.hpp>
-#include <gosset/matrix.hpp>
+#include <gosset/io/safetensors.hpp>
 
-#include <span>
+#include <limits>
 
-// The formats that the programs know by name. Another one is a line in one of formats_*.cpp.
+// The formats that the programs know by name. Another one is a line in formats.cpp.
 namespace llama {
 
-/// A matrix in one of gosset's formats.
-template <class Format>
-class QuantizedLinear : public Linear {
- public:
-  explicit QuantizedLinear(gosset::QuantizedMatrix<Format> weights, bool perToken = false)
-      : weights_(std::move(weights)) {
-    if (perToken) weights_.setActivations(gosset::Activations::kRoundedPerToken);
-  }
-
-  /// As save() left it in a file.
-  static std::unique_ptr<Linear> read(const gosset::SafetensorsFile& file, const std::string& name) {
-    return std::make_unique<QuantizedLinear>(gosset::readQuantized<gosset::QuantizedMatrix<Format>>(file, name),
-                                             file.metadata().contains(activationsKey(name)));
-  }
-
-  Index rows() const override { return weights_.rows(); }
-  Index cols() const override { return weights_.cols(); }
-  Eigen::MatrixXf apply(const Eigen::Ref<const Eigen::MatrixXf>& x) const override { return weights_ * x; }
-  RowMatrixXf dequantized() const override { return weights_.dequantized(); }
-  Index bytes() const override { return weights_.bytes(); }
-  void save(gosset::SafetensorsWriter& file, const std::string& name) const override {
-    gosset::addQuantized(file, name, weights_);
-    if (weights_.activations() == gosset::Activations::kRoundedPerToken) {
-      file.setMetadata(activationsKey(name), "8 bits, a scale a token");
-    }
-  }
-
- private:
-  static std::string activationsKey(const std::string& name) { return "llama." + name + ".activations"; }
-
-  gosset::QuantizedMatrix<Format> weights_;
-};
-
-/// What there is to go by when one linear layer is packed.
+/// What there is to go by when one matrix is packed.
 struct PackJob {
   const LinearInfo& layer;
   const RowMatrixXf& weights;
-  std::uint64_t seed = 0;               ///< another for each layer
+  std::uint64_t seed = 0;               ///< another for each matrix
   const LayerInputs* inputs = nullptr;  ///< for formats that look at them
 };
 
 struct FormatEntry {
   std::string name;    ///< on the command line
   std::string about;   ///< for people
-  std::string stored;  ///< in files; formats that differ only in how they choose codes share one
-  std::unique_ptr<Linear> (*pack)(const PackJob&);
-  std::unique_ptr<Linear> (*read)(const gosset::SafetensorsFile&, const std::string& name);
+  std::string stored;  ///< as gosset has it, and files; formats that differ only in how they choose codes share one
+  gosset::AnyMatrix (*pack)(const PackJob&);
   bool needsCalibration = false;
+  bool independentRows = true;  ///< whether a row can be read without the others, as those of an embedding are
 };
 
-/// All formats. They stand in formats_*.cpp, as instantiating every one of them takes a compiler a while.
+/// All formats. They stand in formats.cpp, as instantiating every one of them takes a compiler a while.
 const std::vector<FormatEntry>& formatTable();
+
+/// Reads a packed matrix in whatever format of the table the file has it; it shows the file's memory, which stays
+/// mapped as long as the matrix or a copy of it lives. Throws gosset::FormatError where it is not there, does not hold
+/// together, or has a format that the table lacks; the text lists those it has.
+gosset::AnyMatrix readMatrix(const gosset::SafetensorsFile& file, const std::string& name);
 
 /// Throws std::invalid_argument, which lists the names there are, for another one.
 inline const FormatEntry& findFormat(const std::string& name) {
@@ -76,10 +47,40 @@ inline const FormatEntry& findFormat(const std::string& name) {
   throw std::invalid_argument("format \"" + name + "\" is none of " + known);
 }
 
+/// A format for the embedding. Throws std::invalid_argument also for one that cannot read a row alone, or looks at a
+/// layer's inputs, which an embedding does not have.
+inline const FormatEntry& findEmbeddingFormat(const std::string& name) {
+  const FormatEntry& format = findFormat(name);
+  if (!format.independentRows) {
+    throw std::invalid_argument("format \"" + name +
+                                "\" mixes the rows of a matrix, but those of an embedding are read one by one");
+  }
+  if (format.needsCalibration) {
+    throw std::invalid_argument("format \"" + name + "\" looks at a layer's inputs, and an embedding has none");
+  }
+  return format;
+}
+
+/// The embedding's format beside linear layers in `layers`, unless one is asked for: 8 bits beside quantized ones, with
+/// a scale for each row, which is a token; 16-bit floats beside 16-bit floats.
+inline const FormatEntry& embeddingFormatBeside(const FormatEntry& layers) {
+  return findEmbeddingFormat(layers.name == "fp16" || layers.name == "bf16" ? "fp16" : "int8");
+}
+
+/// The embedding in `format`, which is one of findEmbeddingFormat(). Throws std::invalid_argument, which names the
+/// tensor, where the format cannot hold it.
+inline gosset::AnyMatrix packEmbedding(const LinearInfo& info, const RowMatrixXf& embedding, const FormatEntry& format,
+                                       std::uint64_t seed) {
+  constexpr std::uint64_t kNoLayer = std::numeric_limits<std::uint64_t>::max();
+  return naming(info.name + " in format \"" + format.name + "\"", [&] {
+    return format.pack({info, embedding, gosset::randomBits(seed, kNoLayer)});
+  });
+}
+
 /// Linear layer number `layer` in `format`. Throws std::invalid_argument, which names the layer, where the format
 /// cannot hold its weights, or looks at a layer's inputs and `calibration` lacks them.
-inline std::unique_ptr<Linear> packLayer(const LinearInfo& info, const RowMatrixXf& weights, const FormatEntry& format,
-                                         std::uint64_t seed, std::uint64_t layer, const Calibration& calibration) {
+inline gosset::AnyMatrix packLayer(const LinearInfo& info, const RowMatrixXf& weights, const FormatEntry& format,
+                                   std::uint64_t seed, std::uint64_t layer, const Calibration& calibration) {
   const auto inputs = calibration.find(info.name);
   if (format.needsCalibration && inputs == calibration.end()) {
     throw std::invalid_argument("format \"" + format.name + "\" needs a calibration of \"" + info.name + "\"");
@@ -90,17 +91,21 @@ inline std::unique_ptr<Linear> packLayer(const LinearInfo& info, const RowMatrix
   });
 }
 
-/// The model with each linear layer in `format`, the rest in 16-bit floats. Calls packed(info, weights, linear) after
-/// each layer. Throws as packLayer(), and as the other packModel().
+/// The model with each linear layer in `format`, the embedding in a format of its own, and norms in 16-bit floats.
+/// Calls packed(info, weights, matrix) after each layer. Throws as packLayer(), packEmbedding() and the other
+/// packModel().
 template <class Packed>
-PackedModel packModel(const Model& model, const FormatEntry& format, std::uint64_t seed, Packed&& packed,
-                      const Calibration& calibration = {}) {
+PackedModel packModel(const Model& model, const FormatEntry& format, const FormatEntry& embedding, std::uint64_t seed,
+                      Packed&& packed, const Calibration& calibration = {}) {
   std::uint64_t layer = 0;
-  return packModel(model, Rest::kFloat16, [&](const LinearInfo& info, const RowMatrixXf& weights) {
-    std::unique_ptr<Linear> linear = packLayer(info, weights, format, seed, layer++, calibration);
-    packed(info, weights, *linear);
-    return linear;
-  });
+  return packModel(
+      model, Norms::kFloat16,
+      [&](const LinearInfo& info, const RowMatrixXf& weights) { return packEmbedding(info, weights, embedding, seed); },
+      [&](const LinearInfo& info, const RowMatrixXf& weights) {
+        gosset::AnyMatrix matrix = packLayer(info, weights, format, seed, layer++, calibration);
+        packed(info, weights, matrix);
+        return matrix;
+      });
 }
 
 }  // namespace llama

@@ -66,29 +66,29 @@ inline void checkConfig(const Config& config, const std::string& source) {
         config.normEps);
 }
 
-/// The weights, with linear layers held as `Linear`: plain matrices while a model is read, trained or packed, anything
-/// that multiplies while it runs.
-template <class Linear>
+/// The weights, with matrices held as `Matrix`: plain ones while a model is read, trained or packed, quantized ones
+/// while it runs.
+template <class Matrix>
 struct Weights {
   struct Layer {
     Eigen::VectorXf attentionNorm;  ///< dim
-    Linear wq;                      ///< heads * headDim x dim
-    Linear wk, wv;                  ///< kvHeads * headDim x dim
-    Linear wo;                      ///< dim x heads * headDim
+    Matrix wq;                      ///< heads * headDim x dim
+    Matrix wk, wv;                  ///< kvHeads * headDim x dim
+    Matrix wo;                      ///< dim x heads * headDim
     Eigen::VectorXf ffnNorm;        ///< dim
-    Linear w1, w3;                  ///< hidden x dim: the gate, and what it is multiplied with
-    Linear w2;                      ///< dim x hidden
+    Matrix w1, w3;                  ///< hidden x dim: the gate, and what it is multiplied with
+    Matrix w2;                      ///< dim x hidden
   };
   Config config;
-  RowMatrixXf embedding;  ///< vocab x dim
+  Matrix embedding;  ///< vocab x dim
   std::vector<Layer> layers;
   Eigen::VectorXf finalNorm;     ///< dim
-  std::optional<Linear> output;  ///< vocab x dim; where there is none, the embedding serves
+  std::optional<Matrix> output;  ///< vocab x dim; where there is none, the embedding serves
 };
 
 using Model = Weights<RowMatrixXf>;
 
-/// What is known of a linear layer without its weights.
+/// What is known of a linear layer, or the embedding, without its weights.
 struct LinearInfo {
   std::string name;  ///< as Hugging Face names it: model.layers.0.self_attn.q_proj.weight
   Index rows = 0;    ///< outputs
@@ -97,6 +97,7 @@ struct LinearInfo {
 
 inline const char* embeddingName() { return "model.embed_tokens.weight"; }
 inline const char* outputName() { return "lm_head.weight"; }
+inline LinearInfo embeddingInfo(const Config& config) { return {embeddingName(), config.vocab, config.dim}; }
 
 /// The first part of the names of block `layer`.
 inline std::string blockName(std::size_t layer) { return "model.layers." + std::to_string(layer) + "."; }
@@ -177,10 +178,10 @@ Index linearSize(const SomeWeights& weights) {
   return size;
 }
 
-/// How many numbers stand outside the linear layers: embedding and norms.
+/// How many numbers the norms hold.
 template <class SomeWeights>
-Index restSize(const SomeWeights& weights) {
-  Index size = weights.embedding.size();
+Index normSize(const SomeWeights& weights) {
+  Index size = 0;
   forEachNorm(weights, [&](const std::string&, const Eigen::VectorXf& norm) { size += norm.size(); });
   return size;
 }

@@ -5,15 +5,16 @@
 #include "formats.hpp"
 #include "tokenizer.hpp"
 
-#include <algorithm>
+#include <gosset/io/quantized.hpp>
 
-// A packed model and its tokenizer in one safetensors file:
-//   metadata llama.config   the text of a Hugging Face config.json
-//   tokenizer               U8, the bytes of a llama2.c tokenizer
-//   linear layers           as gosset/io/quantized.hpp keeps them, or F32 where they are not packed; rows of wq and wk
-//                           in the paper's order
-//   embedding and norms     F16
-// under the names of Hugging Face.
+// A packed model and its tokenizer in one safetensors file, under the names of Hugging Face:
+//   metadata llama.config              the text of a Hugging Face config.json
+//   metadata llama.NAME.activations    where the activations that NAME is multiplied with get 8 bits, a scale a token
+//   tokenizer                          U8, the bytes of a llama2.c tokenizer
+//   embedding, linear layers           as gosset/io/quantized.hpp keeps them, or F32 where they are plain floats; rows
+//                                      of wq and wk in the paper's order
+//   norms                              F16
+// Older files have the embedding in F16, as a tensor.
 namespace llama {
 
 struct PackedFile {
@@ -21,42 +22,67 @@ struct PackedFile {
   Tokenizer tokenizer;
 };
 
-/// Writes the file, whole or not at all. The rest of the model must be representable in 16-bit floats, as it is when
-/// packModel() made it with Rest::kFloat16. Throws gosset::FormatError where the system cannot write, and
-/// std::invalid_argument, which names the tensor, where one is too large for them.
+namespace detail {
+
+inline std::string activationsKey(const std::string& name) { return "llama." + name + ".activations"; }
+
+inline void addMatrix(gosset::SafetensorsWriter& writer, const std::string& name, const gosset::AnyMatrix& matrix) {
+  if (matrix.as<float>() != nullptr) return writer.add(name, matrix.dequantized());
+  gosset::addQuantized(writer, name, matrix);
+  if (matrix.activations() == gosset::Activations::kRoundedPerToken) {
+    writer.setMetadata(activationsKey(name), "8 bits, a scale a token");
+  }
+}
+
+/// A matrix in whatever format the file has it. Throws gosset::FormatError where it is not there, has another shape, or
+/// a format that formatTable() lacks.
+inline gosset::AnyMatrix readWeights(const gosset::SafetensorsFile& file, const LinearInfo& info) {
+  if (!gosset::packedFormat(file, info.name)) {
+    const RowMatrixXf dense = readTensor(file, info.name, {info.rows, info.cols});
+    const bool halves = file.info(info.name).dtype == gosset::Dtype::kF16;
+    return halves ? findFormat("fp16").pack({info, dense}) : floatMatrix(dense);
+  }
+  gosset::AnyMatrix matrix = readMatrix(file, info.name);
+  check(matrix.rows() == info.rows && matrix.cols() == info.cols, file.path().string(), ": \"", info.name,
+        "\" must be ", info.rows, " x ", info.cols, ", found ", matrix.rows(), " x ", matrix.cols());
+  if (file.metadata().contains(activationsKey(info.name))) {
+    matrix.setActivations(gosset::Activations::kRoundedPerToken);
+  }
+  return matrix;
+}
+
+/// The same of an embedding, whose rows must be there one by one.
+inline gosset::AnyMatrix readPackedEmbedding(const gosset::SafetensorsFile& file, const LinearInfo& info) {
+  gosset::AnyMatrix matrix = readWeights(file, info);
+  check(matrix.hasIndependentRows(), file.path().string(), ": \"", info.name, "\" has the format \"", matrix.format(),
+        "\", which mixes the rows of a matrix, but those of an embedding are read one by one");
+  return matrix;
+}
+
+}  // namespace detail
+
+/// Writes the file, whole or not at all, its norms in 16 bits, which is what they have when packModel() made them with
+/// Norms::kFloat16. Throws gosset::FormatError where the system cannot write, and std::invalid_argument, which names
+/// the tensor, where a norm's number is too large for 16 bits.
 inline void savePacked(const std::filesystem::path& path, const PackedModel& model, const Tokenizer& tokenizer) {
-  using Half = gosset::Float16;
   gosset::SafetensorsWriter writer;
   writer.setMetadata("llama.config", huggingFaceConfigText(model.config, !model.output));
   const std::string bytes = tokenizerBytes(tokenizer);
   const auto* first = reinterpret_cast<const std::uint8_t*>(bytes.data());
   writer.add<std::uint8_t>("tokenizer", {static_cast<Index>(bytes.size())}, std::span(first, bytes.size()));
-  const auto add = [&](const std::string& name, const auto& numbers) {
-    writer.add(name, castFinite<Half>(name, numbers));
+  const auto add = [&](const LinearInfo& info, const gosset::AnyMatrix& matrix) {
+    detail::addMatrix(writer, info.name, matrix);
   };
-  add(embeddingName(), model.embedding);
-  forEachNorm(model, add);
-  forEachLinear(
-      model, [&](const LinearInfo& info, const std::unique_ptr<Linear>& linear) { linear->save(writer, info.name); });
+  add(embeddingInfo(model.config), model.embedding);
+  forEachNorm(model, [&](const std::string& name, const Eigen::VectorXf& norm) {
+    writer.add(name, castFinite<gosset::Float16>(name, norm));
+  });
+  forEachLinear(model, add);
   writer.write(path);
 }
 
-/// Reads a linear layer in whatever format the file has it. Throws gosset::FormatError where it is not there, has
-/// another shape, or a format that formatTable() lacks.
-inline std::unique_ptr<Linear> readLinear(const gosset::SafetensorsFile& file, const LinearInfo& info) {
-  const auto format = gosset::packedFormat(file, info.name);
-  if (!format) return std::make_unique<FloatLinear>(detail::readTensor(file, info.name, {info.rows, info.cols}));
-  const auto& table = formatTable();
-  const auto entry = std::find_if(table.begin(), table.end(), [&](const auto& e) { return e.stored == *format; });
-  check(entry != table.end(), file.path().string(), ": \"", info.name, "\" has the format \"", *format,
-        "\", which is not known here");
-  std::unique_ptr<Linear> linear = entry->read(file, info.name);
-  check(linear->rows() == info.rows && linear->cols() == info.cols, file.path().string(), ": \"", info.name,
-        "\" must be ", info.rows, " x ", info.cols, ", found ", linear->rows(), " x ", linear->cols());
-  return linear;
-}
-
-/// Reads such a file. Throws gosset::FormatError where it is missing or does not hold together.
+/// Reads such a file, which stays mapped as long as the model's matrices live: they show its memory. Throws
+/// gosset::FormatError where it is missing or does not hold together.
 inline PackedFile readPackedFile(const std::filesystem::path& path) {
   check(std::filesystem::exists(path), path.string(), ": there is no such file");
   const gosset::SafetensorsFile file(path);
@@ -68,14 +94,14 @@ inline PackedFile readPackedFile(const std::filesystem::path& path) {
   const Config& config = read.config;
   PackedModel model;
   model.config = config;
-  model.embedding = detail::readTensor(file, embeddingName(), {config.vocab, config.dim});
+  model.embedding = detail::readPackedEmbedding(file, embeddingInfo(config));
   model.layers.resize(static_cast<std::size_t>(config.layers));
   if (!read.tied) model.output.emplace();
   forEachNorm(model, [&](const std::string& name, Eigen::VectorXf& norm) {
     norm = detail::readTensor(file, name, {config.dim}).transpose();
   });
   forEachLinear(model,
-                [&](const LinearInfo& info, std::unique_ptr<Linear>& linear) { linear = readLinear(file, info); });
+                [&](const LinearInfo& info, gosset::AnyMatrix& matrix) { matrix = detail::readWeights(file, info); });
   const std::span<const std::byte> bytes = file.data("tokenizer");
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   return {std::move(model), parseTokenizer(text, config.vocab, path.string() + ": tokenizer")};

@@ -2,7 +2,6 @@
 #include "qat.hpp"
 
 #include "adam.hpp"
-#include "formats.hpp"
 
 #include <gosset/codebook.hpp>
 #include <gosset/entropy/archive.hpp>
@@ -12,11 +11,6 @@
 namespace llama {
 
 namespace {
-
-template <class Format>
-std::unique_ptr<Linear> toLinear(gosset::QuantizedMatrix<Format> q) {
-  return std::make_unique<QuantizedLinear<Format>>(std::move(q));
-}
 
 template <class Format>
 double archivedBitsOf(const gosset::QuantizedMatrix<Format>& q) {
@@ -33,7 +27,7 @@ class FittedLayer : public QatLayer {
     return quant_.backward(weights, gradient);
   }
   void step(float) override {}
-  std::unique_ptr<Linear> packed(const Weights& weights) const override { return toLinear(quantized(weights)); }
+  gosset::AnyMatrix packed(const Weights& weights) const override { return gosset::AnyMatrix(quantized(weights)); }
   double archivedBits(const Weights& weights) const override { return archivedBitsOf(quantized(weights)); }
 
  private:
@@ -68,7 +62,9 @@ class LearnedLayer : public QatLayer {
     flat(quant_.scales()) = flat(first_).array() * moved_.head(scales()).array().exp();
     flat(quant_.zeros()) = moved_.tail(quant_.zeros().size());
   }
-  std::unique_ptr<Linear> packed(const Weights& weights) const override { return toLinear(quant_.quantized(weights)); }
+  gosset::AnyMatrix packed(const Weights& weights) const override {
+    return gosset::AnyMatrix(quant_.quantized(weights));
+  }
   double archivedBits(const Weights& weights) const override { return archivedBitsOf(quant_.quantized(weights)); }
 
  private:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "linear.hpp"
+#include "packed_model.hpp"
 
 #include <memory>
 #include <span>
@@ -24,7 +24,7 @@ class QatLayer {
   /// Moves learned scales, if there are any, down what backward() kept.
   virtual void step(float rate) = 0;
   /// The layer in its format: its values are those of forward(weights).
-  virtual std::unique_ptr<Linear> packed(const Weights& weights) const = 0;
+  virtual gosset::AnyMatrix packed(const Weights& weights) const = 0;
   /// Bits a weight of the layer's archive, in which codes and scales are entropy-coded.
   virtual double archivedBits(const Weights& weights) const = 0;
 };

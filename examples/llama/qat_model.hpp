@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backprop.hpp"
+#include "formats.hpp"
 #include "qat.hpp"
 
 #include <memory>
@@ -51,9 +52,14 @@ class QatModel {
   /// The model in its format, its embedding and norms in 16-bit floats.
   PackedModel packed() const {
     auto layer = layers_.begin();
-    return packModel(toModel(parameters_), Rest::kFloat16, [&](const LinearInfo& info, const RowMatrixXf& weights) {
-      return naming(info.name, [&] { return (*layer++)->packed(weights); });
-    });
+    return packModel(
+        toModel(parameters_), Norms::kFloat16,
+        [](const LinearInfo& info, const RowMatrixXf& weights) {
+          return packEmbedding(info, weights, findEmbeddingFormat("fp16"), 0);
+        },
+        [&](const LinearInfo& info, const RowMatrixXf& weights) {
+          return naming(info.name, [&] { return (*layer++)->packed(weights); });
+        });
   }
 
   /// Bits a weight of the linear layers once their codes and scales are entropy-coded.

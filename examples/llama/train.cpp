@@ -187,10 +187,8 @@ void printQuality(const char* when, const Engine& reference, QatModel& qat, cons
   QualityMeter meter;
   runSequences(engine, sequences,
                [&](std::size_t i, const Eigen::MatrixXf& logits) { meter.add(sequences[i], exact[i], logits); });
-  Index bytes = 0;
-  forEachLinear(engine.model(),
-                [&](const LinearInfo&, const std::unique_ptr<Linear>& linear) { bytes += linear->bytes(); });
-  const double bits = 8.0 * static_cast<double>(bytes) / static_cast<double>(linearSize(engine.model()));
+  const double bits =
+      8.0 * static_cast<double>(linearBytes(engine.model())) / static_cast<double>(linearSize(engine.model()));
   const Quality quality = meter.quality();
   std::printf("%s: %.3f bits a weight, %.3f entropy-coded; perplexity %.4f, KL %.5f nats, top-1 %.2f%%\n", when, bits,
               qat.archivedBits(), quality.perplexity, quality.klDivergence, 100 * quality.top1Agreement);

@@ -24,7 +24,7 @@ class Budget : public ::testing::Test {
 
   static Index weights(const std::vector<LayerCandidates>& layers) {
     Index sum = 0;
-    for (const auto& layer : layers) sum += layer.candidates[0].linear->rows() * layer.candidates[0].linear->cols();
+    for (const auto& layer : layers) sum += layer.candidates[0].matrix.rows() * layer.candidates[0].matrix.cols();
     return sum;
   }
 
@@ -49,11 +49,11 @@ TEST_F(Budget, MeasuresEveryLayerInEveryFormatAlone) {
 TEST_F(Budget, ADivergenceIsThatOfTheModelWithThisLayerPacked) {
   const auto layers = candidates({"asym2-g32"});
   std::size_t index = 0;
-  const Engine engine(
-      packModel(model_, Rest::kFloat32, [&](const LinearInfo&, const RowMatrixXf& w) -> std::unique_ptr<Linear> {
-        if (index++ == 5) return std::make_unique<FloatLinear>(layers[5].candidates[0].linear->dequantized());
-        return std::make_unique<FloatLinear>(w);
-      }));
+  PackedModel model = floatModel(model_);
+  forEachLinear(model, [&](const LinearInfo&, gosset::AnyMatrix& matrix) {
+    if (index++ == 5) matrix = floatMatrix(layers[5].candidates[0].matrix.dequantized());
+  });
+  const Engine engine(model);
   const Engine exact(floatModel(model_));
   Logits reference(2);
   runSequences(exact, texts_, [&](std::size_t i, Eigen::MatrixXf logits) { reference[i] = std::move(logits); });
@@ -74,7 +74,7 @@ TEST_F(Budget, ThePlanKeepsToTheBudgetAndMoreBitsLoseLess) {
     for (std::size_t i = 0; i < layers.size(); ++i) {
       const Candidate& chosen = layers[i].candidates[plan.choice[i]];
       loss += chosen.klDivergence;
-      bytes += chosen.linear->bytes();
+      bytes += chosen.matrix.bytes();
     }
     EXPECT_DOUBLE_EQ(plan.loss, loss);
     EXPECT_LE(8.0 * static_cast<double>(bytes), bits * static_cast<double>(weights(layers)));

@@ -3,6 +3,7 @@
 
 #include "../../examples/llama/checkpoint_llama2c.hpp"
 #include "../../examples/llama/evaluate.hpp"
+#include "../../examples/llama/formats.hpp"
 #include "reference.hpp"
 
 #include <map>
@@ -127,17 +128,24 @@ TEST(Engine, TellsWhatDoesNotFit) {
 TEST(PackModel, RoundsTheRestToHalvesAndVisitsEveryLinearLayer) {
   const Model model = randomModel(smallConfig(), true);
   Index visited = 0;
-  const PackedModel packed = packModel(model, Rest::kFloat16, [&](const LinearInfo& info, const RowMatrixXf& weights) {
-    EXPECT_EQ(weights.rows(), info.rows);
-    EXPECT_EQ(weights.cols(), info.cols);
-    visited += weights.size();
-    return std::make_unique<FloatLinear>(weights);
-  });
+  const PackedModel packed = packModel(
+      model, Norms::kFloat16,
+      [&](const LinearInfo& info, const RowMatrixXf& weights) {
+        EXPECT_EQ(visited, 0);
+        EXPECT_EQ(info.name, embeddingName());
+        return packEmbedding(info, weights, findEmbeddingFormat("fp16"), 1);
+      },
+      [&](const LinearInfo& info, const RowMatrixXf& weights) {
+        EXPECT_EQ(weights.rows(), info.rows);
+        EXPECT_EQ(weights.cols(), info.cols);
+        visited += weights.size();
+        return floatMatrix(weights);
+      });
   EXPECT_EQ(visited, linearSize(model));
-  EXPECT_EQ(packed.embedding, model.embedding.cast<Eigen::half>().cast<float>());
+  EXPECT_EQ(packed.embedding.dequantized(), model.embedding.cast<Eigen::half>().cast<float>());
   EXPECT_EQ(packed.finalNorm, model.finalNorm.cast<Eigen::half>().cast<float>());
-  EXPECT_EQ(packed.layers[1].w2->dequantized(), model.layers[1].w2);
-  EXPECT_EQ((*packed.output)->dequantized(), *model.output);
+  EXPECT_EQ(packed.layers[1].w2.dequantized(), model.layers[1].w2);
+  EXPECT_EQ(packed.output->dequantized(), *model.output);
 }
 
 TEST(Engine, PerplexityOfARealModelEqualsThatOfThePlainLoopsTo4Digits) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../../examples/llama/model.hpp"
+#include "../../examples/llama/tokenizer.hpp"
 
 #include "testing.hpp"
 
@@ -44,6 +45,13 @@ class TemporaryFolder {
 
 inline void writeBytes(const fs::path& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
+}
+
+/// Some tokenizer of that many tokens.
+inline Tokenizer anyTokenizer(Index vocab) {
+  std::vector<Tokenizer::Piece> pieces;
+  for (Index i = 0; i < vocab; ++i) pieces.push_back({"t" + std::to_string(i), -static_cast<float>(i)});
+  return Tokenizer(pieces);
 }
 
 /// A model in llama2.c's format.

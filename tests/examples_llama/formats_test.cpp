@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../../examples/llama/formats.hpp"
 
+#include <gosset/calibration/recommend.hpp>
 #include "../../examples/llama/engine.hpp"
 #include "../../examples/llama/load.hpp"
 #include "../../examples/llama/packed_file.hpp"
+
 #include "files.hpp"
 #include "reference.hpp"
 
@@ -17,13 +19,8 @@ namespace {
 using gosset::FormatError;
 using gosset::testing::expectThrows;
 
-Tokenizer anyTokenizer(Index vocab) {
-  std::vector<Tokenizer::Piece> pieces;
-  for (Index i = 0; i < vocab; ++i) pieces.push_back({"t" + std::to_string(i), -static_cast<float>(i)});
-  return Tokenizer(pieces);
-}
-
-PackedModel packed(const Model& model, const std::string& name, std::uint64_t seed = 1) {
+PackedModel packed(const Model& model, const std::string& name, std::uint64_t seed = 1,
+                   const std::string& embedding = "") {
   const FormatEntry& format = findFormat(name);
   Calibration calibration;
   if (format.needsCalibration) {
@@ -31,7 +28,8 @@ PackedModel packed(const Model& model, const std::string& name, std::uint64_t se
     calibration = calibrate(Engine(floatModel(model)), sequences, [] {});
   }
   return packModel(
-      model, format, seed, [](const LinearInfo&, const RowMatrixXf&, const Linear&) {}, calibration);
+      model, format, embedding.empty() ? embeddingFormatBeside(format) : findEmbeddingFormat(embedding), seed,
+      [](const LinearInfo&, const RowMatrixXf&, const gosset::AnyMatrix&) {}, calibration);
 }
 
 Eigen::MatrixXf logitsOf(PackedModel model) {
@@ -59,13 +57,13 @@ TEST_P(Formats, AFileHoldsTheSameModel) {
 TEST_P(Formats, TheLinearLayersMultiplyAsTheyAreDecoded) {
   const Model model = randomModel(smallConfig(), true);
   const PackedModel small = packed(model, GetParam());
-  forEachLinear(small, [&](const LinearInfo& info, const std::unique_ptr<Linear>& linear) {
-    EXPECT_EQ(linear->rows(), info.rows);
-    EXPECT_EQ(linear->cols(), info.cols);
-    EXPECT_GT(linear->bytes(), info.rows * info.cols / 8 - 1);
+  forEachLinear(small, [&](const LinearInfo& info, const gosset::AnyMatrix& matrix) {
+    EXPECT_EQ(matrix.rows(), info.rows);
+    EXPECT_EQ(matrix.cols(), info.cols);
+    EXPECT_GT(matrix.bytes(), info.rows * info.cols / 8 - 1);
     const Eigen::MatrixXf x = gosset::testing::gaussian(info.cols, 3);
-    const Eigen::MatrixXf expected = linear->dequantized() * x;
-    EXPECT_LT((linear->apply(x) - expected).norm(), 1e-2f * expected.norm()) << info.name;
+    const Eigen::MatrixXf expected = matrix.dequantized() * x;
+    EXPECT_LT((matrix * x - expected).norm(), 1e-2f * expected.norm()) << info.name;
   });
 }
 
@@ -92,10 +90,10 @@ TEST(FormatTable, NamesAreUniqueAndFound) {
 
 TEST(FormatTable, WithoutCalibrationAFormatThatNeedsItIsRefused) {
   const Model model = randomModel(smallConfig(), false);
-  const auto ignore = [](const LinearInfo&, const RowMatrixXf&, const Linear&) {};
+  const auto ignore = [](const LinearInfo&, const RowMatrixXf&, const gosset::AnyMatrix&) {};
   for (const FormatEntry& entry : formatTable()) {
     if (!entry.needsCalibration) continue;
-    expectThrows([&] { packModel(model, entry, 1, ignore); },
+    expectThrows([&] { packModel(model, entry, findFormat("int8"), 1, ignore); },
                  "format \"" + entry.name + "\" needs a calibration of \"model.layers.0.self_attn.q_proj.weight\"");
   }
 }
@@ -104,11 +102,11 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 /// What packs a whole model looks at its weights first, and says in which tensor which is wrong.
 TEST(FormatTable, AWeightThatIsNotFiniteIsNamed) {
-  const auto ignore = [](const LinearInfo&, const RowMatrixXf&, const Linear&) {};
+  const auto ignore = [](const LinearInfo&, const RowMatrixXf&, const gosset::AnyMatrix&) {};
   Model model = randomModel(smallConfig(), true);
   const auto refused = [&](float& weight, float value, const std::string& text) {
     const float before = std::exchange(weight, value);
-    expectThrows([&] { packModel(model, findFormat("int4"), 1, ignore); }, text);
+    expectThrows([&] { packModel(model, findFormat("int4"), findFormat("fp16"), 1, ignore); }, text);
     weight = before;
   };
   refused(model.layers[0].wq(3, 5), kNan,
@@ -116,7 +114,8 @@ TEST(FormatTable, AWeightThatIsNotFiniteIsNamed) {
   refused((*model.output)(30, 0), -std::numeric_limits<float>::infinity(),
           "lm_head.weight: finite weights expected, found -inf at (30, 0) of 31 x 24");
   refused(model.embedding(1, 2), kNan,
-          "model.embed_tokens.weight: numbers that are finite in 16 bits expected, found nan at (1, 2) of 31 x 24");
+          "model.embed_tokens.weight: finite weights expected, found nan at (1, 2) of 31 x 24");
+  refused(model.embedding(1, 2), 65536.f, "model.embed_tokens.weight in format \"fp16\": gosset: ");
   refused(model.finalNorm[23], 65536.f,
           "model.norm.weight: numbers that are finite in 16 bits expected, found inf at (23, 0) of 24 x 1");
   refused(model.layers[1].attentionNorm[0], -65536.f, "model.layers.1.input_layernorm.weight: ");
@@ -155,7 +154,7 @@ TEST(Calibration, ALayerWhoseInputsAreNotFiniteIsNamed) {
 TEST(FormatTable, TheSeedCountsWhereCodesAreDrawn) {
   const Model model = randomModel(smallConfig(), false);
   const auto first = [&](const std::string& format, std::uint64_t seed) {
-    return packed(model, format, seed).layers[0].w1->dequantized();
+    return packed(model, format, seed).layers[0].w1.dequantized();
   };
   EXPECT_EQ(first("int4-stochastic", 1), first("int4-stochastic", 1));
   EXPECT_NE(first("int4-stochastic", 1), first("int4-stochastic", 2));
@@ -176,16 +175,161 @@ TEST(FormatTable, MoreBitsLoseLess) {
 TEST(PackedFile, MayMixFormats) {
   const TemporaryFolder folder;
   const Model model = randomModel(smallConfig(), false);
+  std::vector<const RowMatrixXf*> linears;
+  forEachLinear(model, [&](const LinearInfo&, const RowMatrixXf& weights) { linears.push_back(&weights); });
   const auto mixed = [&] {
-    return packModel(model, Rest::kFloat16,
-                     [](const LinearInfo& info, const RowMatrixXf& weights) -> std::unique_ptr<Linear> {
-                       const bool first = info.name.starts_with("model.layers.0.");
-                       if (info.name.ends_with("v_proj.weight")) return std::make_unique<FloatLinear>(weights);
-                       return findFormat(first ? "int8" : "asym3-g32").pack({info, weights, 0});
-                     });
+    PackedModel result = packed(model, "asym3-g32");
+    forEachLinear(result, [&, index = std::size_t{0}](const LinearInfo& info, gosset::AnyMatrix& matrix) mutable {
+      const RowMatrixXf& weights = *linears.at(index++);
+      if (info.name.starts_with("model.layers.0.")) matrix = findFormat("int8").pack({info, weights, 0});
+      if (info.name.ends_with("v_proj.weight")) matrix = floatMatrix(weights);
+    });
+    return result;
   };
   savePacked(folder / "m.safetensors", mixed(), anyTokenizer(31));
   EXPECT_EQ(logitsOf(readPackedFile(folder / "m.safetensors").model), logitsOf(mixed()));
+}
+
+/// Formats that may hold an embedding.
+std::vector<std::string> embeddingFormats() {
+  std::vector<std::string> names;
+  for (const FormatEntry& entry : formatTable()) {
+    if (entry.independentRows && !entry.needsCalibration) names.push_back(entry.name);
+  }
+  return names;
+}
+
+/// The model whose matrices hold what those of `packed` decode to.
+Model decoded(const PackedModel& packed) {
+  Model model;
+  model.config = packed.config;
+  model.embedding = packed.embedding.dequantized();
+  model.finalNorm = packed.finalNorm;
+  model.layers.resize(packed.layers.size());
+  if (packed.output) model.output.emplace();
+  std::vector<RowMatrixXf> linears;
+  forEachLinear(packed, [&](const LinearInfo&, const gosset::AnyMatrix& m) { linears.push_back(m.dequantized()); });
+  auto linear = linears.begin();
+  forEachLinear(model, [&](const LinearInfo&, RowMatrixXf& weights) { weights = *linear++; });
+  for (std::size_t i = 0; i < model.layers.size(); ++i) {
+    model.layers[i].attentionNorm = packed.layers[i].attentionNorm;
+    model.layers[i].ffnNorm = packed.layers[i].ffnNorm;
+  }
+  return model;
+}
+
+TEST(Embedding, ItsRowsAreReadFromTheCodes) {
+  const Model model = randomModel(smallConfig(), true);
+  for (const std::string& name : embeddingFormats()) {
+    const PackedModel small = packed(model, "fp16", 1, name);
+    EXPECT_EQ(small.embedding.format(), findFormat(name).stored);
+    const RowMatrixXf rows = small.embedding.dequantized();
+    for (Index row = 0; row < rows.rows(); ++row) ASSERT_EQ(small.embedding.row(row), rows.row(row)) << name;
+    PackedModel plain = small;
+    plain.embedding = floatMatrix(rows);
+    EXPECT_EQ(logitsOf(small), logitsOf(plain)) << name;  // the head is a matrix of its own
+  }
+}
+
+TEST(Embedding, IsTheHeadOfATiedModel) {
+  const Model model = randomModel(smallConfig(), false);
+  const auto tokens = randomTokens(model.config, 12);
+  for (const std::string& name : embeddingFormats()) {
+    PackedModel small = packed(model, "fp16", 1, name);
+    const Eigen::MatrixXd naive = naiveLogits(decoded(small), tokens);
+    EXPECT_LT((logitsOf(small).cast<double>() - naive).norm(), 1e-2 * naive.norm()) << name;
+    small.embedding.setActivations(gosset::Activations::kFloat);
+    EXPECT_LT((logitsOf(small).cast<double>() - naive).norm(), 1e-4 * naive.norm()) << name;
+  }
+}
+
+TEST(Embedding, TakesEightBitsBesideQuantizedLayersAndSixteenBesideFloats) {
+  for (const FormatEntry& entry : formatTable()) {
+    const bool halves = entry.name == "fp16" || entry.name == "bf16";
+    EXPECT_EQ(embeddingFormatBeside(entry).name, halves ? "fp16" : "int8") << entry.name;
+  }
+  const Model model = randomModel(smallConfig(), false);
+  EXPECT_EQ(packed(model, "asym2-g32").embedding.format(), "PerChannel<Symmetric<8>>");
+  EXPECT_EQ(packed(model, "bf16").embedding.format(), "Float16");
+  EXPECT_EQ(floatModel(model).embedding.dequantized(), model.embedding);
+}
+
+TEST(Embedding, AFormatThatCannotReadARowOrLooksAtInputsIsRefused) {
+  expectThrows([] { findEmbeddingFormat("quip#2"); },
+               "format \"quip#2\" mixes the rows of a matrix, but those of an embedding are read one by one");
+  expectThrows([] { findEmbeddingFormat("gptq4"); },
+               "format \"gptq4\" looks at a layer's inputs, and an embedding has none");
+  expectThrows([] { findEmbeddingFormat("int5"); }, "format \"int5\" is none of fp16");
+  for (const FormatEntry& entry : formatTable()) {
+    if (entry.independentRows && !entry.needsCalibration) {
+      EXPECT_EQ(&findEmbeddingFormat(entry.name), &entry);
+    } else {
+      EXPECT_THROW(findEmbeddingFormat(entry.name), std::invalid_argument) << entry.name;
+    }
+  }
+}
+
+TEST(Embedding, OfAnyFormatIsInTheFile) {
+  const TemporaryFolder folder;
+  const fs::path path = folder / "m.safetensors";
+  for (const bool ownOutput : {false, true}) {
+    const Model model = randomModel(smallConfig(), ownOutput);
+    for (const std::string& name : embeddingFormats()) {
+      const PackedModel small = packed(model, "int4", 1, name);
+      savePacked(path, small, anyTokenizer(31));
+      const PackedModel read = readPackedFile(path).model;
+      EXPECT_EQ(read.embedding, small.embedding) << name;
+      EXPECT_EQ(logitsOf(read), logitsOf(small)) << name;
+    }
+    const PackedModel exact = floatModel(model);
+    savePacked(path, exact, anyTokenizer(31));
+    EXPECT_EQ(readPackedFile(path).model.embedding, exact.embedding);
+  }
+}
+
+TEST(PackedFile, WithADenseEmbeddingInHalvesIsReadAsBefore) {
+  const TemporaryFolder folder;
+  const fs::path path = folder / "m.safetensors";
+  const PackedModel small = packed(randomModel(smallConfig(), false), "int8", 1, "fp16");
+  savePacked(path, small, anyTokenizer(31));
+  const std::string prefix = std::string("gosset.") + embeddingName();
+  const gosset::SafetensorsFile file(path);
+  gosset::SafetensorsWriter writer;
+  for (const auto& [key, value] : file.metadata()) {
+    if (!key.starts_with(prefix)) writer.setMetadata(key, value);
+  }
+  for (const auto& [name, info] : file.tensors()) {
+    if (name.starts_with(embeddingName())) continue;
+    writer.addSource(name, info.dtype, info.shape, [bytes = file.data(name)](const auto& put) { put(bytes); });
+  }
+  writer.add(embeddingName(), small.embedding.dequantized().cast<gosset::Float16>());
+  writer.write(path);
+  const PackedModel read = readPackedFile(path).model;
+  EXPECT_EQ(read.embedding, small.embedding);
+  EXPECT_EQ(logitsOf(read), logitsOf(small));
+}
+
+TEST(PackedFile, ItsMatricesOutliveTheFile) {
+  const TemporaryFolder folder;
+  const fs::path path = folder / "m.safetensors";
+  const PackedModel small = packed(randomModel(smallConfig(), true), "asym4-g32");
+  savePacked(path, small, anyTokenizer(31));
+  PackedModel read = readPackedFile(path).model;  // the SafetensorsFile is gone
+  EXPECT_FALSE(read.embedding.owns());
+  forEachLinear(
+      read, [](const LinearInfo& info, const gosset::AnyMatrix& matrix) { EXPECT_FALSE(matrix.owns()) << info.name; });
+  fs::remove(path);
+  const gosset::AnyMatrix embedding = read.embedding;
+  EXPECT_EQ(logitsOf(std::move(read)), logitsOf(small));
+  EXPECT_EQ(embedding, small.embedding);
+}
+
+TEST(Recommend, ItsFormatsAreThoseOfTheTable) {
+  for (const gosset::MeasuredFormat& row : gosset::measuredFormats()) {
+    const FormatEntry& entry = findFormat(row.name);
+    EXPECT_EQ(entry.stored, row.format) << row.name;  // the very text, as gosset writes it
+    EXPECT_EQ(entry.needsCalibration, row.calibrated) << row.name;
+  }
 }
 
 class PackedFileErrors : public ::testing::Test {
@@ -220,7 +364,7 @@ TEST_F(PackedFileErrors, ALayerOfAnotherShapeIsRefused) {
   model.layers[1].w2 = findFormat("int8").pack({LinearInfo{}, other, 0});
   savePacked(path_, model, anyTokenizer(31));
   expectRefused("\"model.layers.1.mlp.down_proj.weight\" must be 24 x 37, found 24 x 38");
-  model.layers[1].w2 = std::make_unique<FloatLinear>(other);
+  model.layers[1].w2 = floatMatrix(other);
   savePacked(path_, model, anyTokenizer(31));
   expectRefused("the config asks for shape [24,37], the file holds [24,38]");
 }
@@ -240,7 +384,19 @@ TEST_F(PackedFileErrors, AnUnknownFormatIsNamed) {
   const std::string known = "PerChannel<Symmetric<8>>";
   bytes.replace(bytes.find(known), known.size(), "PerChannel<Symmetric<9>>");
   writeBytes(path_, bytes);
-  expectRefused("has the format \"PerChannel<Symmetric<9>>\", which is not known here");
+  expectRefused(
+      "it has the format 'PerChannel<Symmetric<9>>', which is not among those known here: Float16; BFloat16; "
+      "PerChannel<Symmetric<8>>; PerChannel<Symmetric<4>>; ");
+}
+
+TEST_F(PackedFileErrors, AnEmbeddingWhoseRowsAreMixedIsRefused) {
+  PackedModel model = packed(model_, "int8");
+  const Calibration calibration =
+      calibrate(Engine(floatModel(randomModel(smallConfig(), true))), {randomTokens(model_.config, 40)}, [] {});
+  const LayerInputs& inputs = calibration.at("lm_head.weight");
+  model.embedding = findFormat("quip#2").pack({embeddingInfo(model_.config), model_.embedding, 1, &inputs});
+  savePacked(path_, model, anyTokenizer(31));
+  expectRefused("\"model.embed_tokens.weight\" has the format \"Incoherent<E8P>\", which mixes the rows");
 }
 
 TEST(Load, TellsModelsApart) {

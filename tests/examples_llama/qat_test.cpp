@@ -3,8 +3,10 @@
 
 #include "../../examples/llama/byte_pair.hpp"
 #include "../../examples/llama/formats.hpp"
+#include "../../examples/llama/packed_file.hpp"
 #include "../../examples/llama/training.hpp"
 
+#include "files.hpp"
 #include "testing.hpp"
 
 #include <algorithm>
@@ -93,16 +95,25 @@ TEST_P(Qat, ThePackedModelIsWhatWasTrained) {
   const PackedModel packed = qat.packed();
   for (std::size_t i = 0; i < 2; ++i) {
     const auto& from = rounded.layers[i];
-    EXPECT_EQ(packed.layers[i].wq->dequantized(), from.wq);
-    EXPECT_EQ(packed.layers[i].wk->dequantized(), from.wk);
-    EXPECT_EQ(packed.layers[i].wv->dequantized(), from.wv);
-    EXPECT_EQ(packed.layers[i].wo->dequantized(), from.wo);
-    EXPECT_EQ(packed.layers[i].w1->dequantized(), from.w1);
-    EXPECT_EQ(packed.layers[i].w2->dequantized(), from.w2);
-    EXPECT_EQ(packed.layers[i].w3->dequantized(), from.w3);
+    EXPECT_EQ(packed.layers[i].wq.dequantized(), from.wq);
+    EXPECT_EQ(packed.layers[i].wk.dequantized(), from.wk);
+    EXPECT_EQ(packed.layers[i].wv.dequantized(), from.wv);
+    EXPECT_EQ(packed.layers[i].wo.dequantized(), from.wo);
+    EXPECT_EQ(packed.layers[i].w1.dequantized(), from.w1);
+    EXPECT_EQ(packed.layers[i].w2.dequantized(), from.w2);
+    EXPECT_EQ(packed.layers[i].w3.dequantized(), from.w3);
   }
   EXPECT_GT(qat.archivedBits(), 1);
   EXPECT_LT(qat.archivedBits(), 16);
+}
+
+TEST_P(Qat, ThePackedModelIsReadFromAFile) {
+  const testing::TemporaryFolder folder;
+  const PackedModel packed = model().packed();
+  savePacked(folder / "m.safetensors", packed, testing::anyTokenizer(kSmall.vocab));
+  const PackedModel read = readPackedFile(folder / "m.safetensors").model;
+  EXPECT_EQ(read.embedding, packed.embedding);
+  EXPECT_EQ(read.layers[1].w2, packed.layers[1].w2);
 }
 
 TEST_P(Qat, TheLossFalls) {
