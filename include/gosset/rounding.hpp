@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/rounding/basis.hpp>
+#include <gosset/rounding/basis_hessian.hpp>
 #include <gosset/rounding/by_sensitivity.hpp>
 #include <gosset/rounding/channel_scales.hpp>
 #include <gosset/rounding/concepts.hpp>

@@ -118,7 +118,7 @@ TEST(LowRankFirst, ConstantsZerosNamesAndErrors) {
   const RowMatrixXf w = RowMatrixXf::Constant(9, 65, -3.5f);
   EXPECT_LT((quantize<First>(w).dequantized() - w).norm(), 1e-5f * w.norm());
   EXPECT_EQ(Packed<First>::formatName(), "LowRankFirst<Grouped<Asymmetric<2>, 64>, 2>");
-  EXPECT_EQ(Packed<First>::shaped(40, 65.bytes()), quantize<First>(gaussian(40, 65)).bytes());
+  EXPECT_EQ(Packed<First>::shaped(40, 65).bytes(), quantize<First>(gaussian(40, 65)).bytes());
   testing::expectThrows([] { (void)quantize<First>(gaussian(8, 8), Nearest{}, {.low_rank_iterations = -1}); },
                         "quantize: low_rank_iterations must not be negative, got -1");
 }

@@ -654,7 +654,7 @@ reader::Arrays arraysOf(const Record& record) {
 template <class P>
 P packedOf(const Record& record) {
   const reader::Arrays arrays = arraysOf(record);
-  P packed = detail::shapedFor<P>(numberIn(record, "rows"), numberIn(record, "cols"), [&](std::string_view name) {
+  P packed = P::shaped(numberIn(record, "rows"), numberIn(record, "cols"), [&](std::string_view name) {
     const reader::Array& array = arrays.at(std::string(name));
     return static_cast<Index>(reader::numbers(array.dtype, array.bytes).size());
   });

@@ -6,7 +6,7 @@
 #include <gosset/core/exact_sum.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/format/concepts.hpp>
-#include <gosset/rounding/basis.hpp>
+#include <gosset/rounding/basis_hessian.hpp>
 #include <gosset/rounding/concepts.hpp>
 #include <gosset/rounding/hessian.hpp>
 #include <gosset/rounding/nearest.hpp>
@@ -72,7 +72,9 @@ class Awq {
 
   /// n scales for W (m x n), normalised so that the largest times the least is 1; trial(rows, s) says what rows become
   /// under scales s.
-  Eigen::VectorXf channelScales(const RowMatrixXf& w, const ChannelScaleTrial& trial) const {
+  /// A template, as what it calls is, so that it compiles where it is used.
+  template <class Matrix>
+  Eigen::VectorXf channelScales(const Matrix& w, const ChannelScaleTrial& trial) const {
     checkInputs(w.cols());
     const Eigen::MatrixXf h = normalised(hessian_.matrix());
     const RowMatrixXf sample = sampledRows(w);
@@ -142,10 +144,11 @@ class Awq {
   }
 
   /// e H e^T for each row e.
+  template <class = void>
   static Eigen::VectorXd losses(const Eigen::Ref<const RowMatrixXf>& error,
                                 const Eigen::Ref<const Eigen::MatrixXf>& h) {
     RowMatrixXf product = RowMatrixXf::Zero(error.rows(), error.cols());
-    detail::addProduct(error, h, product);
+    detail::addProduct<>(error, h, product);
     return product.cwiseProduct(error).rowwise().sum().cast<double>();
   }
 

@@ -4,6 +4,7 @@
 #include <concepts>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
 // A codebook says which values a number may take, in units of a scale that is fitted elsewhere (scale/). It is a struct
 // of static members, without data and without a base class; it knows nothing of matrices.
@@ -16,6 +17,15 @@ enum class ScaleRule {
   kMeanMagnitude,  ///< the scale is mean |x|
   kRootMeanSquare  ///< the scale is sqrt(mean x^2) * kGaussianScale
 };
+
+namespace detail {
+
+template <class C>
+concept HasGaussianScale = requires {
+  { C::kGaussianScale } -> std::convertible_to<float>;
+};
+
+}  // namespace detail
 
 /// What all codebooks have:
 ///   Code            an unsigned integer that holds a code
@@ -32,17 +42,14 @@ concept CodebookBase = requires {
   requires C::kBits >= 1 && C::kBits <= 32;
   { C::kRule } -> std::convertible_to<ScaleRule>;
   { C::name() } -> std::convertible_to<std::string>;
-}
-&&(C::kRule != ScaleRule::kRootMeanSquare || requires {
-  { C::kGaussianScale } -> std::convertible_to<float>;
-});
+  requires C::kRule != ScaleRule::kRootMeanSquare || detail::HasGaussianScale<C>;
+};
 
 /// One number a code. Levels rise with the code; value = scale * (level - zero), zero being 0 unless kHasZero.
 ///   kLevels    how many codes there are
 ///   level(q)   the level of code q
 ///   encode(x)  the code of the nearest level; ties go to the even level where levels are whole numbers, else to the
-///   even
-///              code (Binary takes 0 as positive); x beyond the ends gives the end codes
+///              even code (Binary takes 0 as positive); x beyond the ends gives the end codes
 template <class C>
 concept ScalarCodebook = CodebookBase<C> && requires(float x, typename C::Code q) {
   requires C::kDim == 1;
@@ -60,8 +67,7 @@ concept ScalarCodebook = CodebookBase<C> && requires(float x, typename C::Code q
 ///                 are then found as for it
 template <class C>
 concept VectorCodebook = CodebookBase<C> && requires(const float* x, float* y, typename C::Code q) {
-  requires C::kDim >
-  1;
+  requires(C::kDim > 1);
   { C::encode(x) } -> std::same_as<typename C::Code>;
   { C::decode(q, y) } -> std::same_as<void>;
 };
@@ -70,6 +76,12 @@ template <class C>
 concept Codebook = ScalarCodebook<C> || VectorCodebook<C>;
 
 namespace detail {
+
+/// Whether the compiler can make tables of the levels.
+template <class C>
+concept ConstexprLevels = ScalarCodebook<C> && requires {
+  typename std::bool_constant<(C::level(typename C::Code{}), true)>;
+};
 
 template <class C>
 concept CodesEachNumber = VectorCodebook<C> && ScalarCodebook<typename C::Element>;

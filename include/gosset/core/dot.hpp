@@ -10,8 +10,12 @@
 #include <type_traits>
 #include <utility>
 
-#if defined(__SSE2__)
+#if defined(__AVX__) || defined(__F16C__)
 #include <immintrin.h>
+#elif defined(__SSSE3__)
+#include <tmmintrin.h>  // the whole takes compilers a quarter of a second
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif

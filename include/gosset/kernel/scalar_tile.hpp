@@ -100,17 +100,15 @@ struct ByteLevels {
   }();
 };
 
-/// Whether the compiler can make the levels' tables.
+/// Codebooks whose levels are bytes times a unit, or nearly.
 template <class C>
-concept ConstexprLevels = ScalarCodebook<C> && requires {
-  typename std::bool_constant<(C::level(typename C::Code{}), true)>;
-};
+concept LevelsInBytes = ConstexprLevels<C> && C::kBits <= 8 &&
+                        (ByteLevels<C>::kUniform || (C::kLevels <= 16 && ByteLevels<C>::kCloseEnough));
 
 }  // namespace detail
 
-template <detail::ConstexprLevels C>
-requires(C::kBits <= 8 && (detail::ByteLevels<C>::kUniform ||
-                           (C::kLevels <= 16 && detail::ByteLevels<C>::kCloseEnough))) struct TileCode<C> {
+template <detail::LevelsInBytes C>
+struct TileCode<C> {
   using L = detail::ByteLevels<C>;
   using Order = InOrder;
   static constexpr int kTerms = 1;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
+#include <gosset/rounding/basis_hessian.hpp>
 #include <gosset/rounding/concepts.hpp>
 #include <gosset/rounding/hessian.hpp>
 #include <gosset/rounding/nearest.hpp>

@@ -143,11 +143,14 @@ class RoundingWrapper {
   void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
     inner_.round(w, grid, codes);
   }
-  auto channelScales(const RowMatrixXf& w, const ChannelScaleTrial& trial) const requires GivesChannelScales<Inner> {
+  Eigen::VectorXf channelScales(const RowMatrixXf& w,
+                                const ChannelScaleTrial& trial) const requires GivesChannelScales<Inner> {
     return inner_.channelScales(w, trial);
   }
-  auto outlierColumns(Index n) const requires GivesOutlierColumns<Inner> { return inner_.outlierColumns(n); }
-  auto outlierWeights(Index n) const requires GivesOutlierWeights<Inner> { return inner_.outlierWeights(n); }
+  std::vector<std::uint32_t> outlierColumns(Index n) const requires GivesOutlierColumns<Inner> {
+    return inner_.outlierColumns(n);
+  }
+  Eigen::VectorXf outlierWeights(Index n) const requires GivesOutlierWeights<Inner> { return inner_.outlierWeights(n); }
 
   Self inBasis(const BasisChange& change) const {
     Self result = static_cast<const Self&>(*this);

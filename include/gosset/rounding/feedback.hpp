@@ -4,7 +4,7 @@
 #include <gosset/core/error.hpp>
 #include <gosset/core/late.hpp>
 #include <gosset/core/parallel.hpp>
-#include <gosset/rounding/basis.hpp>
+#include <gosset/rounding/basis_hessian.hpp>
 #include <gosset/rounding/ldl.hpp>
 #include <gosset/rounding/row_product.hpp>
 #include <gosset/scale/grid.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <gosset/rounding/basis.hpp>
+#include <gosset/rounding/basis_hessian.hpp>
 #include <gosset/rounding/concepts.hpp>
 #include <gosset/rounding/feedback.hpp>
 #include <gosset/rounding/hessian.hpp>

@@ -33,7 +33,7 @@ constexpr bool hasUnitSteps() {
 
 /// Codebooks for which a lane can find the nearest level in a few operations.
 template <class C>
-concept QuickCodebook = ScalarCodebook<C> &&(hasUnitSteps<C>() || C::kLevels <= 16);
+concept QuickCodebook = ConstexprLevels<C> &&(hasUnitSteps<C>() || C::kLevels <= 16);
 
 /// The middles between neighbouring levels.
 template <ScalarCodebook C>

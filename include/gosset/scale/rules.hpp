@@ -113,15 +113,26 @@ constexpr bool hasLevel(float level) {
   return false;
 }
 
+/// Whether 0 is a value under any scale.
+template <ScalarCodebook C>
+bool givesZero() {
+  if constexpr (ConstexprLevels<C>) {
+    constexpr bool kGives = C::kHasZero || hasLevel<C>(0);
+    return kGives;
+  } else {
+    return C::kHasZero || hasLevel<C>(0);
+  }
+}
+
 /// Whether each of x has magnitude c or, for a codebook that gives 0 back under any scale, is 0.
 template <ScalarCodebook C>
 bool haveOneMagnitude(std::span<const float> x, float c) {
-  constexpr bool kZeroToo = C::kHasZero || hasLevel<C>(0);
+  const bool zero_too = givesZero<C>();
   constexpr std::size_t kBlock = 8;  // few, as the first mostly tells; without a branch inside, for vector code
   for (std::size_t first = 0; first < x.size(); first += kBlock) {
     unsigned others = 0;
     for (const float value : x.subspan(first, std::min(kBlock, x.size() - first))) {
-      const bool zero = kZeroToo && value == 0;
+      const bool zero = zero_too && value == 0;
       others += std::abs(value) == c || zero ? 0u : 1u;
     }
     if (others > 0) return false;

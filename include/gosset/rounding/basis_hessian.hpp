@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/rounding/basis.hpp>
+#include <gosset/rounding/hessian.hpp>
+
+#include <functional>
+#include <utility>
+#include <vector>
+
+namespace gosset {
+
+/// A Hessian and the changes of basis that formats around the codes have asked for; they are applied when it is used,
+/// so that one array serves from there to the factorization. What a rounding of your own keeps of a Hessian.
+class BasisHessian {
+ public:
+  explicit BasisHessian(Hessian hessian) : hessian_(std::move(hessian)) {}
+
+  BasisHessian inBasis(const BasisChange& change) const {
+    BasisHessian result = *this;
+    result.changes_.push_back(change.hessian);
+    return result;
+  }
+
+  Index size() const { return hessian_.size(); }
+  double tokens() const { return hessian_.tokens(); }
+
+  /// H in the basis asked for, n x n.
+  Eigen::MatrixXd matrix() const {
+    Eigen::MatrixXd h = hessian_.matrix();
+    for (const auto& change : changes_) change(h);
+    return h;
+  }
+
+ private:
+  Hessian hessian_;
+  std::vector<std::function<void(Eigen::MatrixXd&)>> changes_;
+};
+
+}  // namespace gosset
