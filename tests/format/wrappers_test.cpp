@@ -29,105 +29,151 @@ struct Everything : Nearest {
   }
 };
 
+/// A format behind one type, so that what tests do is compiled once.
+struct Case {
+  AnyMatrix (*quantized)(const RowMatrixXf&);
+};
 template <class F>
-class Operations : public ::testing::Test {};
-using Formats =
-    ::testing::Types<Float16, float, E8P, PerChannel<Symmetric<8>>, Int4, Trio, Grouped<Trits5, 20>, Incoherent<Int4>,
-                     ChannelScaled<Int4>, Outliers<Int4, 40>, MixedColumns<Int4>, LowRank<Int4, 3>,
-                     LowRankFirst<Int4, 2, std::int8_t>, Incoherent<ChannelScaled<Outliers<MixedColumns<Int4>, 30>>>>;
-TYPED_TEST_SUITE(Operations, Formats);
+Case of() {
+  return {[](const RowMatrixXf& w) { return AnyMatrix(quantize<F>(w, Everything{})); }};
+}
+std::vector<Case> cases() {
+  return {of<Float16>(),
+          of<float>(),
+          of<E8P>(),
+          of<PerChannel<Symmetric<8>>>(),
+          of<Int4>(),
+          of<Trio>(),
+          of<Grouped<Trits5, 20>>(),
+          of<Incoherent<Int4>>(),
+          of<ChannelScaled<Int4>>(),
+          of<Outliers<Int4, 40>>(),
+          of<MixedColumns<Int4>>(),
+          of<LowRank<Int4, 3>>(),
+          of<LowRankFirst<Int4, 2, std::int8_t>>(),
+          of<Incoherent<ChannelScaled<Outliers<MixedColumns<Int4>, 30>>>>()};
+}
 
-TYPED_TEST(Operations, AgreeWithTheFloatsTheyStandFor) {
-  for (const Index m : {1, 9, 65, 300}) {
-    for (const Index n : {1, 8, 63, 172}) {
-      const auto q = quantize<TypeParam>(gaussian(m, n) * 50.f, Everything{});
-      const auto& packed = q.packed();
-      const RowMatrixXf w = packed.dequantized();
-      const auto near = [&](const auto& a, const auto& b) { return (a - b).norm() <= 2e-5f * (1 + b.norm()); };
-      for (const Index t : {1, 5, 20}) {
-        const Eigen::MatrixXf x = gaussian(n, t, 2), z = gaussian(m, t, 3);
-        Eigen::MatrixXf y(m, t), rows = Eigen::MatrixXf::Constant(m, t, 7);
-        packed.multiply(x, y, Activations::kFloat);
-        EXPECT_TRUE(near(y, (w * x).eval())) << m << " x " << n;
-        for (Index first = 0; first < m;) {  // pieces that begin and end anywhere
-          const Index count = std::min<Index>(first % 3 == 0 ? 17 : 40, m - first);
-          packed.multiplyRows(first, count, x, rows, Activations::kFloat);
-          first += count;
-        }
-        EXPECT_TRUE(near(rows, y)) << m << " x " << n;
-        Eigen::MatrixXf back = gaussian(n, t, 4);
-        const Eigen::MatrixXf expected = back + w.transpose() * z;
-        packed.addTransposed(z, back);
-        EXPECT_TRUE(near(back, expected)) << m << " x " << n;
+bool near(const Eigen::MatrixXf& a, const Eigen::MatrixXf& b) { return (a - b).norm() <= 2e-5f * (1 + b.norm()); }
+
+void expectAgreement(const AnyMatrix& q, Index t) {
+  const Index m = q.rows(), n = q.cols();
+  const AnyPacked& packed = q.packed();
+  const RowMatrixXf w = q.dequantized();
+  const Eigen::MatrixXf x = gaussian(n, t, 2), z = gaussian(m, t, 3);
+  Eigen::MatrixXf y(m, t), rows = Eigen::MatrixXf::Constant(m, t, 7);
+  packed.multiply(x, y, Activations::kFloat);
+  EXPECT_TRUE(near(y, w * x));
+  for (Index first = 0; first < m;) {  // pieces that begin and end anywhere
+    const Index count = std::min<Index>(first % 3 == 0 ? 17 : 40, m - first);
+    packed.multiplyRows(first, count, x, rows, Activations::kFloat);
+    first += count;
+  }
+  EXPECT_TRUE(near(rows, y));
+  Eigen::MatrixXf back = gaussian(n, t, 4);
+  const Eigen::MatrixXf expected = back + w.transpose() * z;
+  packed.addTransposed(z, back);
+  EXPECT_TRUE(near(back, expected));
+}
+
+TEST(Operations, AgreeWithTheFloatsTheyStandFor) {
+  for (const Case& format : cases()) {
+    for (const Index m : {1, 9, 65, 300}) {
+      for (const Index n : {1, 8, 63, 172}) {
+        const AnyMatrix q = format.quantized(gaussian(m, n) * 50.f);
+        SCOPED_TRACE(::testing::Message() << q);
+        for (const Index t : {1, 5, 20}) expectAgreement(q, t);
+        const RowMatrixXf w = q.dequantized();
+        for (const Index i : {Index{0}, m / 2, m - 1}) EXPECT_TRUE(near(q.row(i), w.row(i))) << i;
+        RowMatrixXf part(std::min<Index>(m, 20), n);
+        q.decodeRows(m - part.rows(), part.rows(), part);
+        EXPECT_TRUE(near(part, w.bottomRows(part.rows())));
+        EXPECT_TRUE(q.owns());
       }
-      for (const Index i : {Index{0}, m / 2, m - 1}) EXPECT_TRUE(near(q.row(i), w.row(i))) << i;
-      RowMatrixXf part(std::min<Index>(m, 20), n);
-      packed.decodeRows(m - part.rows(), part.rows(), part);
-      EXPECT_TRUE(near(part, w.bottomRows(part.rows()).eval()));
-      RowMatrixXf into(m, n);
-      q.dequantizeTo(into);
-      EXPECT_EQ(into, w);
-      EXPECT_TRUE(packed.isValid() && packed.owns());
     }
   }
 }
 
-TYPED_TEST(Operations, RowsMultipliedAlonePutTogetherAreTheProduct) {
-  const auto q = quantize<TypeParam>(gaussian(417, 96), Everything{});
-  for (const Index t : {1, 3}) {
-    const Eigen::MatrixXf x = gaussian(96, t, 2);
-    Eigen::MatrixXf whole(417, t), rows(417, t);
-    q.multiply(x, whole);
-    for (Index first = 0; first < 417; first += kRowBlock) {
-      q.multiplyRows(first, std::min<Index>(kRowBlock, 417 - first), x, rows);
+TEST(Operations, RowsMultipliedAlonePutTogetherAreTheProduct) {
+  for (const Case& format : cases()) {
+    for (const Index m : {417, 257}) {
+      const AnyMatrix q = format.quantized(gaussian(m, 96));
+      for (const Index t : {1, 3}) {
+        const Eigen::MatrixXf x = gaussian(96, t, 2);
+        Eigen::MatrixXf whole(m, t), rows(m, t);
+        q.multiply(x, whole);
+        for (Index first = 0; first < m; first += kRowBlock) {
+          q.multiplyRows(first, std::min<Index>(kRowBlock, m - first), x, rows);
+        }
+        EXPECT_EQ(rows, whole) << q;
+      }
     }
-    EXPECT_EQ(rows, whole);
   }
 }
 
-TYPED_TEST(Operations, RefuseShapesThatDoNotFit) {
-  const auto q = quantize<TypeParam>(gaussian(9, 40), Everything{});
+TEST(Operations, RefuseShapesThatDoNotFit) {
+  for (const Case& format : cases()) {
+    const AnyMatrix q = format.quantized(gaussian(9, 40));
+    SCOPED_TRACE(::testing::Message() << q);
+    const Eigen::MatrixXf x = gaussian(40, 2), small = gaussian(39, 2);
+    Eigen::MatrixXf y(9, 2), wrong(8, 2), narrow(9, 1), back(40, 2);
+    RowMatrixXf w(9, 41);
+    expectThrows([&] { q.multiply(small, y); }, "multiply: the matrix is 9 x 40, so x needs 40 rows, got 39 x 2");
+    expectThrows([&] { q.multiply(x, wrong); }, "multiply: expected a result y of 9 x 2, got 8 x 2");
+    expectThrows([&] { q.multiply(x, narrow); }, "multiply: expected a result y of 9 x 2, got 9 x 1");
+    expectThrows([&] { q.multiplyRows(0, 9, small, y); }, "multiplyRows: the matrix is 9 x 40, so x needs 40 rows");
+    expectThrows([&] { q.multiplyRows(0, 9, x, wrong); }, "multiplyRows: expected a result y of 9 x 2, got 8 x 2");
+    expectThrows([&] { q.multiplyRows(5, 5, x, y); }, "multiplyRows: expected rows within 0 .. 9, got 5 from 5 on");
+    expectThrows([&] { q.multiplyRows(-1, 2, x, y); }, "multiplyRows: expected rows within 0 .. 9, got 2 from -1 on");
+    const AnyPacked& packed = q.packed();
+    expectThrows([&] { packed.addTransposed(x, back); }, "addTransposed: the matrix is 9 x 40, so x needs 9 rows");
+    expectThrows([&] { packed.addTransposed(y, wrong); }, "addTransposed: expected a result y of 40 x 2, got 8 x 2");
+    expectThrows([&] { q.decodeRows(0, 10, w); }, "decodeRows: expected rows within 0 .. 9, got 10 from 0 on");
+    expectThrows([&] { q.decodeRows(0, 9, w); }, "decodeRows: expected a matrix of 9 x 40, got 9 x 41");
+    // No activations or tokens are fine.
+    Eigen::MatrixXf none(9, 0), backNone(40, 0);
+    q.multiply(Eigen::MatrixXf(40, 0), none);
+    packed.addTransposed(none, backNone);
+    q.multiplyRows(3, 0, Eigen::MatrixXf(40, 0), none);
+  }
+}
+
+TEST(Operations, OfATypedMatrixRefuseWhatDoesNotFit) {
+  const auto q = quantize<Int4>(gaussian(9, 40));
   const Eigen::MatrixXf x = gaussian(40, 2), small = gaussian(39, 2);
-  Eigen::MatrixXf y(9, 2), wrong(8, 2), narrow(9, 1), back(40, 2);
   RowMatrixXf w(9, 41);
-  expectThrows([&] { q.multiply(small, y); }, "multiply: the matrix is 9 x 40, so x needs 40 rows, got 39 x 2");
-  expectThrows([&] { q.multiply(x, wrong); }, "multiply: expected a result y of 9 x 2, got 8 x 2");
-  expectThrows([&] { q.multiply(x, narrow); }, "multiply: expected a result y of 9 x 2, got 9 x 1");
-  expectThrows([&] { q.multiplyRows(0, 9, small, y); }, "multiplyRows: the matrix is 9 x 40, so x needs 40 rows");
-  expectThrows([&] { q.multiplyRows(0, 9, x, wrong); }, "multiplyRows: expected a result y of 9 x 2, got 8 x 2");
-  expectThrows([&] { q.multiplyRows(5, 5, x, y); }, "multiplyRows: expected rows within 0 .. 9, got 5 from 5 on");
-  expectThrows([&] { q.multiplyRows(-1, 2, x, y); }, "multiplyRows: expected rows within 0 .. 9, got 2 from -1 on");
-  expectThrows([&] { q.packed().addTransposed(x, back); }, "addTransposed: the matrix is 9 x 40, so x needs 9 rows");
-  expectThrows([&] { q.packed().addTransposed(y, wrong); }, "addTransposed: expected a result y of 40 x 2, got 8 x 2");
   expectThrows([&] { (void)q.row(9); }, "row: expected rows within 0 .. 9, got 1 from 9 on");
-  expectThrows([&] { q.packed().decodeRows(0, 9, w); }, "decodeRows: expected a matrix of 9 x 40, got 9 x 41");
   expectThrows([&] { q.dequantizeTo(w); }, "dequantizeTo: expected a matrix of 9 x 40, got 9 x 41");
   expectThrows([&] { (void)(q * small); }, "so the operand needs 40 rows, got 39 x 2");
   expectThrows([&] { (void)(q.transpose() * x); }, "it is 40 x 9, so the operand needs 9 rows, got 40 x 2");
   expectThrows([&] { (void)(x.transpose() * q); }, "the left operand needs 9 columns, got 2 x 40");
+  RowMatrixXf into(9, 40);
+  q.dequantizeTo(into);
+  EXPECT_EQ(into, q.dequantized());
 }
 
-TYPED_TEST(Operations, AnEmptyMatrixIsOne) {
-  QuantizedMatrix<TypeParam> q;
+template <class F>
+void expectEmpty() {
+  QuantizedMatrix<F> q;
   EXPECT_EQ(q.rows(), 0);
   EXPECT_EQ(q.cols(), 0);
   EXPECT_EQ(q.bitsPerWeight(), 0);
   EXPECT_EQ(q.dequantized().size(), 0);
-  EXPECT_EQ((q * Eigen::MatrixXf(0, 3)).eval().cols(), 3);
-  EXPECT_EQ(q, QuantizedMatrix<TypeParam>());
-  q = quantize<TypeParam>(gaussian(9, 40), Everything{});
-  EXPECT_EQ(q.rows(), 9);
-  const QuantizedMatrix<TypeParam> copy = q;
-  q = QuantizedMatrix<TypeParam>();
-  EXPECT_EQ(copy.rows(), 9);
+  Eigen::MatrixXf y(0, 3);
+  q.multiply(Eigen::MatrixXf(0, 3), y);
+  EXPECT_EQ(q, QuantizedMatrix<F>());
 }
 
-TYPED_TEST(Operations, NoActivationsOrTokensAreFine) {
-  const auto q = quantize<TypeParam>(gaussian(9, 40), Everything{});
-  Eigen::MatrixXf y(9, 0), back(40, 0);
-  q.multiply(Eigen::MatrixXf(40, 0), y);
-  q.packed().addTransposed(y, back);
-  q.multiplyRows(3, 0, Eigen::MatrixXf(40, 0), y);
+TEST(Operations, AnEmptyMatrixIsOne) {
+  expectEmpty<Float16>();
+  expectEmpty<E8P>();
+  expectEmpty<Int4>();
+  expectEmpty<Incoherent<ChannelScaled<Outliers<MixedColumns<Int4>, 30>>>>();
+  expectEmpty<LowRankFirst<Int4, 2, std::int8_t>>();
+  QuantizedMatrix<Int4> q = quantize<Int4>(gaussian(9, 40));
+  const QuantizedMatrix<Int4> copy = q;
+  q = QuantizedMatrix<Int4>();
+  EXPECT_EQ(copy.rows(), 9);
 }
 
 TEST(Traits, SayWhatIsFastAndWhichRowsStandAlone) {

@@ -9,7 +9,10 @@
 #include "io/temporary_folder.hpp"
 #include "testing.hpp"
 
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -102,64 +105,136 @@ struct Everything : Nearest {
   std::vector<std::uint32_t> outlierColumns(Index n) const { return {0, static_cast<std::uint32_t>(n - 1)}; }
 };
 
-template <class F>
-class ThroughFile : public ::testing::Test {};
-// Every wrapper of every wrapper.
-using Base = Grouped<Asymmetric<3>, 8>;
-template <class Inner>
-using A = Incoherent<Inner>;
-template <class Inner>
-using B = ChannelScaled<Inner>;
-template <class Inner>
-using C = Outliers<Inner, 60>;
-template <class Inner>
-using D = MixedColumns<Inner>;
-template <class Inner>
-using E = LowRank<Inner, 2>;
-template <class Inner>
-using G = LowRankFirst<Inner, 2, std::int8_t>;
-using Nested = ::testing::Types<Base, E8P, PerChannel<Trits5>, PerTensor<Symmetric<8>, float>, BFloat16, A<A<Base>>,
-                                A<B<Base>>, A<C<Base>>, A<D<Base>>, A<E<Base>>, A<G<Base>>, B<A<Base>>, B<B<Base>>,
-                                B<C<Base>>, B<D<Base>>, B<E<Base>>, B<G<Base>>, C<A<Base>>, C<B<Base>>, C<C<Base>>,
-                                C<D<Base>>, C<E<Base>>, C<G<Base>>, D<A<Base>>, D<B<Base>>, D<C<Base>>, D<D<Base>>,
-                                D<E<Base>>, D<G<Base>>, E<A<Base>>, E<B<Base>>, E<C<Base>>, E<D<Base>>, E<E<Base>>,
-                                E<G<Base>>, G<A<Base>>, G<B<Base>>, G<C<Base>>, G<D<Base>>, G<E<Base>>, G<G<Base>>>;
-TYPED_TEST_SUITE(ThroughFile, Nested);
-
-TYPED_TEST(ThroughFile, ComesBack) {
-  const TemporaryFolder folder;
-  const auto q = quantize<TypeParam>(gaussian(9, 21), Everything{});
-  SafetensorsWriter writer;
-  addQuantized(writer, "w", q);
-  writer.write(folder / "f");
-  const SafetensorsFile file(folder / "f");
-  EXPECT_EQ(readQuantized<QuantizedMatrix<TypeParam>>(file, "w"), q);
-  EXPECT_EQ(readQuantized<QuantizedMatrix<TypeParam>>(file, "w", PackedAccess::kView), q);
+/// A format behind one type, so that what tests do is compiled once.
+struct Case {
+  AnyMatrix (*quantized)(const RowMatrixXf&);
+  AnyMatrix (*read)(const SafetensorsFile&, PackedAccess);
+};
+template <class... F>
+std::vector<Case> casesOf() {
+  return {Case{[](const RowMatrixXf& w) { return AnyMatrix(quantize<F>(w, Everything{})); },
+               [](const SafetensorsFile& file, PackedAccess access) {
+                 return AnyMatrix(readQuantized<QuantizedMatrix<F>>(file, "w", access));
+               }}...};
 }
 
-TYPED_TEST(ThroughFile, AFloatThatIsNotFiniteIsRefusedInEveryArray) {
+using Base = Grouped<Asymmetric<3>, 8>;
+template <class F>
+using A = Incoherent<F>;
+template <class F>
+using B = ChannelScaled<F>;
+template <class F>
+using C = Outliers<F, 60>;
+template <class F>
+using D = MixedColumns<F>;
+template <class F>
+using E = LowRank<F, 2>;
+template <class F>
+using G = LowRankFirst<F, 2, std::int8_t>;
+
+std::vector<Case> simpleCases() {
+  return casesOf<Base, E8P, PerChannel<Trits5>, PerTensor<Symmetric<8>, float>, BFloat16, Float16, float, A<Base>,
+                 B<Base>, C<Base>, D<Base>, E<Base>, G<Base>>();
+}
+/// Every wrapper of a wrapper.
+template <template <class> class... Outer>
+struct Around {
+  template <class Inner>
+  static std::vector<Case> cases() {
+    return casesOf<Outer<Inner>...>();
+  }
+};
+
+void save(const std::filesystem::path& path, const AnyMatrix& q) {
+  SafetensorsWriter writer;
+  addQuantized(writer, "w", q);
+  writer.write(path);
+}
+
+void expectBack(const std::vector<Case>& cases) {
   const TemporaryFolder folder;
-  const auto good = quantize<TypeParam>(gaussian(9, 21), Everything{}).packed();
-  std::vector<std::string> arrays;
-  good.visitFields([&]<class T>(std::string_view name, std::span<T> values) {
-    if (StorageScalar<std::remove_const_t<T>> && !values.empty()) arrays.emplace_back(name);
-  });
-  ASSERT_FALSE(arrays.empty());
-  for (const std::string& array : arrays) {
-    for (const float wrong : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
-      auto packed = good;
-      packed.visitFields([&]<class T>(std::string_view name, std::span<T> values) {
-        if constexpr (StorageScalar<T>) {
-          if (name == array) values[values.size() / 2] = static_cast<T>(wrong);
+  for (const Case& format : cases) {
+    const AnyMatrix q = format.quantized(gaussian(9, 21));
+    save(folder / "f", q);
+    const SafetensorsFile file(folder / "f");
+    EXPECT_EQ(format.read(file, PackedAccess::kCopy), q) << q;
+    EXPECT_EQ(format.read(file, PackedAccess::kView), q) << q;
+  }
+}
+
+TEST(ThroughFile, EveryFormatComesBack) { expectBack(simpleCases()); }
+
+TEST(ThroughFile, EveryWrapperOfEveryWrapperComesBack) {
+  using All = Around<A, B, C, D, E, G>;
+  expectBack(All::cases<A<Base>>());
+  expectBack(All::cases<B<Base>>());
+  expectBack(All::cases<C<Base>>());
+  expectBack(All::cases<D<Base>>());
+  expectBack(All::cases<E<Base>>());
+  expectBack(All::cases<G<Base>>());
+}
+
+/// Overwrites a number of a tensor of 16- or 32-bit floats in a file; false where the tensor is of another type.
+bool spoil(const std::filesystem::path& path, const std::string& tensor, float wrong) {
+  std::uint64_t at = 0;
+  Dtype type{};
+  {
+    const SafetensorsFile file(path, FileAccess::kLoad);
+    type = file.info(tensor).dtype;
+    const std::span<const std::byte> first = file.data(file.names().front());
+    const std::span<const std::byte> bytes = file.data(tensor);
+    if (bytes.empty() || (type != Dtype::kF16 && type != Dtype::kBF16 && type != Dtype::kF32)) return false;
+    const std::byte* begin = first.data();
+    for (const std::string& name : file.names()) begin = std::min(begin, file.data(name).data(), std::less<>());
+    const std::uint64_t header = std::filesystem::file_size(path) - [&] {
+      std::uint64_t all = 0;
+      for (const std::string& name : file.names()) all += file.data(name).size();
+      return all;
+    }();
+    at = header + static_cast<std::uint64_t>(bytes.data() - begin);
+  }
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  file.seekp(static_cast<std::streamoff>(at));
+  const Float16 half(wrong);
+  const BFloat16 brain(wrong);
+  const auto put = [&](const auto& value) { file.write(reinterpret_cast<const char*>(&value), sizeof(value)); };
+  if (type == Dtype::kF16) put(half);
+  if (type == Dtype::kBF16) put(brain);
+  if (type == Dtype::kF32) put(wrong);
+  return file.good();
+}
+
+TEST(ThroughFile, AFloatThatIsNotFiniteIsRefusedInEveryArray) {
+  const TemporaryFolder folder;
+  for (const Case& format : simpleCases()) {
+    const AnyMatrix q = format.quantized(gaussian(9, 21));
+    save(folder / "f", q);
+    int spoiled = 0;
+    for (const std::string& tensor : SafetensorsFile(folder / "f").names()) {
+      for (const float wrong : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+        save(folder / "f", q);
+        if (!spoil(folder / "f", tensor, wrong)) continue;
+        ++spoiled;
+        const SafetensorsFile file(folder / "f");
+        for (const PackedAccess access : {PackedAccess::kCopy, PackedAccess::kView}) {
+          expectThrows<FormatError>([&] { (void)format.read(file, access); },
+                                    "packed matrix 'w': its arrays hold numbers that make no sense in");
         }
-      });
-      SafetensorsWriter writer;
-      addPacked(writer, "w", packed);
-      writer.write(folder / "f");
-      const SafetensorsFile file(folder / "f");
-      expectThrows<FormatError>([&] { (void)readPacked<Packed<TypeParam>>(file, "w"); },
-                                "packed matrix 'w': its arrays hold numbers that make no sense in");
+      }
     }
+    EXPECT_GE(spoiled, 2) << q;
+  }
+}
+
+TEST(ThroughFile, AScaleBelowZeroOrAnOddUnitIsRefused) {
+  const TemporaryFolder folder;
+  const AnyMatrix q(quantize<Base>(gaussian(9, 21)));
+  for (const auto& [tensor, wrong] : std::vector<std::pair<std::string, float>>{
+           {"w.scales", -1.f}, {"w.unit", 0.75f}, {"w.unit", -2.f}, {"w.unit", 0.f}}) {
+    save(folder / "f", q);
+    ASSERT_TRUE(spoil(folder / "f", tensor, wrong));
+    const SafetensorsFile file(folder / "f");
+    expectThrows<FormatError>([&] { (void)readAny<FormatList<Base>>(file, "w"); }, "hold numbers that make no sense");
   }
 }
 
