@@ -25,6 +25,59 @@ struct BitBudgetPlan {
   double loss;                      ///< in total
 };
 
+namespace detail {
+
+/// A sum over the first layers, one choice made for each.
+struct PartialBudget {
+  Index bytes;
+  double loss;
+  std::size_t choice;    ///< of the last of these layers
+  std::size_t previous;  ///< which partial sum of the layer before
+};
+
+/// For each layer, and past the last, the bytes that the layers from there on take at least; checks the arguments.
+inline std::vector<Index> leastBytesFrom(std::span<const std::vector<LayerChoice>> layers, Index budget) {
+  require(!layers.empty(), "planBitBudget: expected at least one layer");
+  std::vector<Index> least_from(layers.size() + 1, 0);
+  for (std::size_t l = layers.size(); l-- > 0;) {
+    require(!layers[l].empty(), "planBitBudget: layer ", l, " has no choice");
+    Index least = std::numeric_limits<Index>::max();
+    for (const LayerChoice& c : layers[l]) {
+      require(c.bytes >= 0 && std::isfinite(c.loss), "planBitBudget: layer ", l,
+              ": expected bytes >= 0 and a finite loss, got ", c.bytes, " and ", c.loss);
+      least = std::min(least, c.bytes);
+    }
+    least_from[l] = least_from[l + 1] + least;
+  }
+  require(least_from[0] <= budget, "planBitBudget: the smallest choices take ", least_from[0], " bytes, the budget is ",
+          budget);
+  return least_from;
+}
+
+/// The sums of at most `most` bytes that add one choice to one of `sums`, without those that another beats in both
+/// bytes and loss; in rising order of bytes, and so in falling order of loss.
+inline std::vector<PartialBudget> withLayer(const std::vector<PartialBudget>& sums,
+                                            const std::vector<LayerChoice>& choices, Index most) {
+  std::vector<PartialBudget> next;
+  for (std::size_t p = 0; p < sums.size(); ++p) {
+    for (std::size_t c = 0; c < choices.size(); ++c) {
+      const Index bytes = sums[p].bytes + choices[c].bytes;
+      if (bytes > most) continue;
+      next.push_back({bytes, sums[p].loss + choices[c].loss, c, p});
+    }
+  }
+  std::sort(next.begin(), next.end(), [](const PartialBudget& a, const PartialBudget& b) {
+    return a.bytes != b.bytes ? a.bytes < b.bytes : a.loss < b.loss;
+  });
+  std::vector<PartialBudget> front;
+  for (const PartialBudget& partial : next) {
+    if (front.empty() || partial.loss < front.back().loss) front.push_back(partial);
+  }
+  return front;
+}
+
+}  // namespace detail
+
 /// The assignment of one choice to each layer with the least total loss among those that take at most `budget` bytes in
 /// total. Exact: dynamic programming over the layers, keeping of all partial sums those that no other beats in both
 /// bytes and loss. Their number is at most the number of different byte totals, which stays small where layers share
@@ -32,45 +85,11 @@ struct BitBudgetPlan {
 /// Errors: std::invalid_argument where there is no layer, a layer has no choice, a number is out of range, or even the
 /// smallest choices exceed the budget.
 inline BitBudgetPlan planBitBudget(std::span<const std::vector<LayerChoice>> layers, Index budget) {
-  struct Partial {
-    Index bytes;
-    double loss;
-    std::size_t choice;    // of this layer
-    std::size_t previous;  // which partial sum of the layer before
-  };
-  detail::require(!layers.empty(), "planBitBudget: expected at least one layer");
-  std::vector<Index> least_after(layers.size() + 1, 0);  // bytes that the layers from here on take at least
-  for (std::size_t l = layers.size(); l-- > 0;) {
-    detail::require(!layers[l].empty(), "planBitBudget: layer ", l, " has no choice");
-    Index least = std::numeric_limits<Index>::max();
-    for (const LayerChoice& c : layers[l]) {
-      detail::require(c.bytes >= 0 && std::isfinite(c.loss), "planBitBudget: layer ", l,
-                      ": expected bytes >= 0 and a finite loss, got ", c.bytes, " and ", c.loss);
-      least = std::min(least, c.bytes);
-    }
-    least_after[l] = least_after[l + 1] + least;
-  }
-  detail::require(least_after[0] <= budget, "planBitBudget: the smallest choices take ", least_after[0],
-                  " bytes, the budget is ", budget);
-
-  std::vector<std::vector<Partial>> fronts;
-  std::vector<Partial> sums = {{0, 0, 0, 0}};
+  const std::vector<Index> least_from = detail::leastBytesFrom(layers, budget);
+  std::vector<std::vector<detail::PartialBudget>> fronts;
+  std::vector<detail::PartialBudget> sums = {{0, 0, 0, 0}};
   for (std::size_t l = 0; l < layers.size(); ++l) {
-    std::vector<Partial> next;
-    for (std::size_t p = 0; p < sums.size(); ++p) {
-      for (std::size_t c = 0; c < layers[l].size(); ++c) {
-        const Index bytes = sums[p].bytes + layers[l][c].bytes;
-        if (bytes > budget - least_after[l + 1]) continue;
-        next.push_back({bytes, sums[p].loss + layers[l][c].loss, c, p});
-      }
-    }
-    std::sort(next.begin(), next.end(), [](const Partial& a, const Partial& b) {
-      return a.bytes != b.bytes ? a.bytes < b.bytes : a.loss < b.loss;
-    });
-    sums.clear();
-    for (const Partial& partial : next) {
-      if (sums.empty() || partial.loss < sums.back().loss) sums.push_back(partial);
-    }
+    sums = detail::withLayer(sums, layers[l], budget - least_from[l + 1]);
     fronts.push_back(sums);
   }
 
