@@ -283,62 +283,87 @@ struct E8PSearch {
     F top, least, turnGap;
   };
 
-  static Side search(const F (&x)[8], float shift) {
-    F a[8], d[8];
+  /// What is known of y = x - shift before any pattern is tried.
+  struct Magnitudes {
+    F a[8];               ///< |y_i|
+    F low[4], high[4];    ///< the first four and the last four, in falling order
+    F sorted[8];          ///< all, in falling order
+    F sum, sumX;          ///< of the a_i and of the x_i
+    I odd;                ///< whether an odd number of y_i are negative
+    F oddLoss, evenLoss;  ///< what turning a sign costs patterns with odd and even numbers of 3/2's
+  };
+
+  [[gnu::always_inline]] static Magnitudes magnitudes(const F (&x)[8], float shift) {
+    Magnitudes m;
     I signs{};
-    F sumX{}, sum{};
+    m.sum = m.sumX = F{};
     for (int i = 0; i < 8; ++i) {
       const F y = x[i] - splat(shift);
       signs ^= reinterpret_cast<I>(y);
-      d[i] = a[i] = Lanes::abs(y);
-      sum += a[i];
-      sumX += x[i];
+      m.sorted[i] = m.a[i] = Lanes::abs(y);
+      m.sum += m.a[i];
+      m.sumX += x[i];
     }
-    const I odd = signs < 0, even = ~odd, no{};
-    Lanes::sort4(d);
-    Lanes::sort4(d + 4);
-    const F l0 = d[3], l1 = d[2], l2 = d[1], r0 = d[7], r1 = d[6], r2 = d[5], l3 = d[0];
-    Lanes::merge8(d);
+    Lanes::sort4(m.sorted);
+    Lanes::sort4(m.sorted + 4);
+    for (int i = 0; i < 4; ++i) {
+      m.low[i] = m.sorted[i];
+      m.high[i] = m.sorted[i + 4];
+    }
+    Lanes::merge8(m.sorted);
+    m.odd = signs < 0;
+    m.oddLoss = Lanes::keep(~m.odd, m.sorted[7]);
+    m.evenLoss = Lanes::keep(m.odd, m.sorted[7]);
+    return m;
+  }
 
-    Side side;
-    side.top = d[0];
-    side.least = d[7];
-    side.turnGap = d[6] - d[7];
-    const F oddLoss = Lanes::keep(even, d[7]),
-            evenLoss = Lanes::keep(odd, d[7]);  // of patterns with odd and even numbers of 3/2's
+  /// The patterns whose places follow from the order of the a_i alone: all but those of norm 12.
+  [[gnu::always_inline]] static void offerSorted(const Magnitudes& m, Best& best) {
+    const F(&d)[8] = m.sorted;
+    const I odd = m.odd, even = ~odd, no{};
     const F one = splat(1.f), infinity = splat(std::numeric_limits<float>::infinity());
     const F g1 = d[0] - one, g2 = g1 + (d[1] - one), g3 = g2 + (d[2] - one), g4 = g3 + (d[3] - one);
     const F f0 = g1 + g1 - one, f1 = f0 + (d[1] - one);
-    Best& best = side.best;
-    best.offer(-evenLoss, d[0], d[0], infinity, no, odd);
-    best.offer(g1 - oddLoss, d[1], d[1], d[0] - d[1], no, even);
-    best.offer(g2 - evenLoss, d[2], d[2], d[1] - d[2], no, odd);
-    best.offer(g3 - oddLoss, d[3], d[3], d[2] - d[3], no, even);
-    best.offer(g4 - evenLoss, d[4], d[4], d[3] - d[4], no, odd);
-    best.offer(f0 - evenLoss, d[1], d[1], d[0] - d[1], ~no, odd);
-    best.offer(f1 - oddLoss, d[2], d[2], min(d[0] - d[1], d[1] - d[2]), ~no, even);
+    best.offer(-m.evenLoss, d[0], d[0], infinity, no, odd);
+    best.offer(g1 - m.oddLoss, d[1], d[1], d[0] - d[1], no, even);
+    best.offer(g2 - m.evenLoss, d[2], d[2], d[1] - d[2], no, odd);
+    best.offer(g3 - m.oddLoss, d[3], d[3], d[2] - d[3], no, even);
+    best.offer(g4 - m.evenLoss, d[4], d[4], d[3] - d[4], no, odd);
+    best.offer(f0 - m.evenLoss, d[1], d[1], d[0] - d[1], ~no, odd);
+    best.offer(f1 - m.oddLoss, d[2], d[2], min(d[0] - d[1], d[1] - d[2]), ~no, even);
+  }
 
-    // Norm 12: the places of the three 1/2's, where the sum of a_i should be least. Two families are answered here
-    // where no sign must turn: three among the first four places; one there and two among the last four. The rest only
-    // bounds.
-    const F all = sum - splat(5.f);
+  /// Norm 12: the places of the three 1/2's, where the sum of a_i should be least. Two families are answered here where
+  /// no sign must turn: three among the first four places; one there and two among the last four. The rest only bounds.
+  [[gnu::always_inline]] static void offerNorm12(const Magnitudes& m, Best& best) {
+    const F(&a)[8] = m.a;
+    const F l0 = m.low[3], l1 = m.low[2], l2 = m.low[1], l3 = m.low[0];  // in rising order
+    const F r0 = m.high[3], r1 = m.high[2], r2 = m.high[1];
+    const I odd = m.odd, no{};
+    const F all = m.sum - splat(5.f);
     const F in3 = l0 + l1 + l2, in1 = l0 + r0 + r1;
     const F extra = min(a[0] + a[1] + a[4], a[2] + a[3] + a[7]);
     const I missing = (a[1] <= l0) & (max(a[4], a[5]) <= r1);
     const I three = in3 < in1;
     const F inside = min(in3, in1);
     const I open = odd & (three | ~missing);
-    const F none = -infinity;
-    best.rival = max(best.rival, all - extra - oddLoss);
-    best.rival = max(best.rival, all - max(in3, in1) - oddLoss);
-    best.rival = max(best.rival, open ? none : all - inside - oddLoss);
+    const F none = splat(-std::numeric_limits<float>::infinity());
+    best.rival = max(best.rival, all - extra - m.oddLoss);
+    best.rival = max(best.rival, all - max(in3, in1) - m.oddLoss);
+    best.rival = max(best.rival, open ? none : all - inside - m.oddLoss);
     best.offer(open ? all - inside : none, three ? l2 : l0, three ? splat(-1.f) : r1,
                three ? l3 - l2 : min(l1 - l0, r2 - r1), no, no);
+  }
 
-    const F base = splat(0.5f) * sum + splat(shift) * sumX;  // both products are exact
+  [[gnu::always_inline]] static Side search(const F (&x)[8], float shift) {
+    const Magnitudes m = magnitudes(x, shift);
+    Best best;
+    offerSorted(m, best);
+    offerNorm12(m, best);
+    const F base = splat(0.5f) * m.sum + splat(shift) * m.sumX;  // both products are exact
     best.value += base;
     best.rival += base;
-    return side;
+    return {best, m.sorted[0], m.sorted[7], m.sorted[6] - m.sorted[7]};
   }
 
   /// answers[b] becomes the packed answer for block b, negative where the lead is too small; atLeast[b] then bounds the
