@@ -33,28 +33,28 @@ struct E8 {
   template <std::floating_point T>
   static void nearest(const T* x, T* y) {
     std::array<T, 8> whole, error;
-    T sum = 0, halfSum = 0;
+    T sum = 0, half_sum = 0;
     double farther = 2;
     std::size_t far = 0, near = 0;
     for (std::size_t i = 0; i < 8; ++i) {
       whole[i] = std::nearbyint(x[i]);
       error[i] = x[i] - whole[i];
       sum += whole[i];
-      halfSum += error[i] >= 0 ? whole[i] : whole[i] - 1;
+      half_sum += error[i] >= 0 ? whole[i] : whole[i] - 1;
       farther -= static_cast<double>(std::abs(error[i]));
       if (std::abs(error[i]) > std::abs(error[far])) far = i;
       if (std::abs(error[i]) < std::abs(error[near])) near = i;
     }
-    const bool turnWhole = isOdd(sum), turnHalf = isOdd(halfSum);
-    if (turnHalf) farther += 2 * static_cast<double>(std::abs(error[near]));
-    if (turnWhole) farther -= 1 - 2 * static_cast<double>(std::abs(error[far]));
+    const bool turn_whole = isOdd(sum), turn_half = isOdd(half_sum);
+    if (turn_half) farther += 2 * static_cast<double>(std::abs(error[near]));
+    if (turn_whole) farther -= 1 - 2 * static_cast<double>(std::abs(error[far]));
     const bool half = farther < 0;
     for (std::size_t i = 0; i < 8; ++i) {
       const T up = error[i] >= 0 ? T(1) : T(-1);  // towards x_i
       if (half) {
-        y[i] = whole[i] + (turnHalf && i == near ? -up : up) / 2;
+        y[i] = whole[i] + (turn_half && i == near ? -up : up) / 2;
       } else {
-        y[i] = turnWhole && i == far ? whole[i] + up : whole[i];
+        y[i] = turn_whole && i == far ? whole[i] + up : whole[i];
       }
     }
   }

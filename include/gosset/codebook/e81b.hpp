@@ -19,7 +19,7 @@ namespace detail {
 struct E81BTables {
   alignas(64) std::int8_t halves[256][8] = {};  ///< 2 p_i
   alignas(64) float points[256][8] = {};
-  std::uint8_t pairOfMask[256] = {};  ///< the first code whose point is +-1 at the two places of the mask
+  std::uint8_t pair_of_mask[256] = {};  ///< the first code whose point is +-1 at the two places of the mask
 };
 
 constexpr E81BTables makeE81BTables() {
@@ -37,7 +37,7 @@ constexpr E81BTables makeE81BTables() {
   unsigned code = 128;
   for (unsigned i = 0; i < 8; ++i) {
     for (unsigned j = i + 1; j < 8; ++j, code += 4)
-      t.pairOfMask[(1u << i) | (1u << j)] = static_cast<std::uint8_t>(code);
+      t.pair_of_mask[(1u << i) | (1u << j)] = static_cast<std::uint8_t>(code);
   }
   return t;
 }
@@ -78,13 +78,13 @@ struct E81BSearch {
       rival = Lanes::splat(-std::numeric_limits<float>::infinity());
     F gap = d[6] - d[7], places = d[7];  // p_i is not zero where a_i >= places
     I kind{};
-    const auto offer = [&](F v, F gapV, F placesV, int kindV) {
+    const auto offer = [&](F v, F gap_v, F places_v, int kind_v) {
       const I better = v > value;
       rival = Lanes::max(rival, Lanes::min(value, v));
       value = Lanes::max(value, v);
-      gap = better ? gapV : gap;
-      places = better ? placesV : places;
-      kind = Lanes::pick(better, simd::splat<I>(kindV), kind);
+      gap = better ? gap_v : gap;
+      places = better ? places_v : places;
+      kind = Lanes::pick(better, simd::splat<I>(kind_v), kind);
     };
     offer(d[0] + d[1] - one, Lanes::min(d[1] - d[2], d[1]), d[1], kPair);
     offer(none, Lanes::splat(std::numeric_limits<float>::infinity()), d[0], kZero);
@@ -111,7 +111,7 @@ struct E81BSearch {
         return minus & 0x7fu;
       case kPair: {
         const unsigned second = static_cast<unsigned>(std::bit_width(set)) - 1;
-        return kE81B.pairOfMask[set] + ((minus >> first) & 1) + 2 * ((minus >> second) & 1);
+        return kE81B.pair_of_mask[set] + ((minus >> first) & 1) + 2 * ((minus >> second) & 1);
       }
       case kZero:
         return 240;
@@ -180,7 +180,7 @@ struct E81B {
   /// several. A NaN counts as 0, an infinity as the largest float.
   static Code encodeExhaustive(const float* x) {
     constexpr float kMax = std::numeric_limits<float>::max();
-    double z[8], bestScore = -std::numeric_limits<double>::infinity();
+    double z[8], best_score = -std::numeric_limits<double>::infinity();
     for (int i = 0; i < 8; ++i) z[i] = x[i] != x[i] ? 0. : static_cast<double>(std::clamp(x[i], -kMax, kMax));
     unsigned best = 0;
     for (unsigned code = 0; code < 256; ++code) {
@@ -192,8 +192,8 @@ struct E81B {
         norm += halves[i] * halves[i];
       }
       score -= 0.5 * static_cast<double>(norm);
-      if (score > bestScore) {
-        bestScore = score;
+      if (score > best_score) {
+        best_score = score;
         best = code;
       }
     }

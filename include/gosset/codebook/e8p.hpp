@@ -54,8 +54,8 @@ namespace detail {
 struct E8PTables {
   std::uint8_t threes[256] = {};                  ///< bit i: |v_i| = 3/2
   std::uint8_t fives[256] = {};                   ///< bit i: |v_i| = 5/2
-  std::uint8_t oddSign[256] = {};                 ///< 0x80 where the number of minus signs is odd, else 0
-  std::uint8_t patternOfThrees[256] = {};         ///< the pattern without 5/2 whose mask of 3/2's is the index
+  std::uint8_t odd_sign[256] = {};                ///< 0x80 where the number of minus signs is odd, else 0
+  std::uint8_t pattern_of_threes[256] = {};       ///< the pattern without 5/2 whose mask of 3/2's is the index
   alignas(64) std::int8_t quarters[256][8] = {};  ///< 4 |v_i|: 2, 6 or 10
   alignas(64) float magnitudes[256][8] = {};      ///< |v_i|
 };
@@ -75,7 +75,7 @@ constexpr E8PTables makeE8PTables() {
     for (unsigned mask = 0; mask < 256; ++mask) {
       if (std::popcount(mask) != count || (count == 5 && !e8pHasNorm12(~mask & 0xffu))) continue;
       t.threes[pattern] = static_cast<std::uint8_t>(mask);
-      t.patternOfThrees[mask] = static_cast<std::uint8_t>(pattern++);
+      t.pattern_of_threes[mask] = static_cast<std::uint8_t>(pattern++);
     }
   }
   for (unsigned i = 0; i < 8; ++i) {
@@ -85,7 +85,7 @@ constexpr E8PTables makeE8PTables() {
     }
   }
   for (unsigned p = 0; p < 256; ++p) {
-    t.oddSign[p] = std::popcount(t.threes[p]) % 2 != 0 ? 0x80 : 0;
+    t.odd_sign[p] = std::popcount(t.threes[p]) % 2 != 0 ? 0x80 : 0;
     for (unsigned i = 0; i < 8; ++i) {
       const int three = (t.threes[p] >> i) & 1, five = (t.fives[p] >> i) & 1;
       t.quarters[p][i] = static_cast<std::int8_t>(2 + 4 * three + 8 * five);
@@ -98,7 +98,7 @@ constexpr E8PTables makeE8PTables() {
 inline constexpr E8PTables kE8P = makeE8PTables();
 
 /// Mask of the minus signs of a code's v.
-constexpr unsigned e8pSigns(unsigned code) { return ((code & 0x7fu) ^ (code << 1) ^ kE8P.oddSign[code >> 8]) & 0xffu; }
+constexpr unsigned e8pSigns(unsigned code) { return ((code & 0x7fu) ^ (code << 1) ^ kE8P.odd_sign[code >> 8]) & 0xffu; }
 
 /// The code of (pattern, shift, mask of minus signs).
 constexpr unsigned e8pCode(unsigned pattern, bool plus, unsigned signs) {
@@ -166,15 +166,15 @@ struct E8PSubsets {
 /// it are scored.
 class E8PExactSearch {
  public:
-  /// atLeast: the value (as above) of some code, or a little less; it only saves time.
-  E8PExactSearch(const float* input, double atLeast) : x_(e8pInput(input)), most_(atLeast) {
+  /// at_least: the value (as above) of some code, or a little less; it only saves time.
+  E8PExactSearch(const float* input, double at_least) : x_(e8pInput(input)), most_(at_least) {
     double size = 4;
     for (const double x : x_) size += x < 0 ? -x : x;
     tolerance_ = 0x1p-44 * size;
     searchShift(false);
     searchShift(true);
   }
-  unsigned code() const { return bestCode_; }
+  unsigned code() const { return best_code_; }
 
  private:
   void searchShift(bool plus) {
@@ -190,11 +190,11 @@ class E8PExactSearch {
       base_ += 0.5 * a_[i] + shift * x_[i];
     }
     const E8PSubsets gain(gains);
-    const double lowMost = *std::max_element(gain.low, gain.low + 16);
+    const double low_most = *std::max_element(gain.low, gain.low + 16);
     for (unsigned high = 0; high < 16; ++high) {
-      if (base_ + gain.high[high] + lowMost < most_ - tolerance_) continue;
+      if (base_ + gain.high[high] + low_most < most_ - tolerance_) continue;
       for (unsigned low = 0; low < 16; ++low) {
-        const unsigned threes = (high << 4) | low, pattern = kE8P.patternOfThrees[threes];
+        const unsigned threes = (high << 4) | low, pattern = kE8P.pattern_of_threes[threes];
         if (kE8P.threes[pattern] == threes) tryPattern(pattern, plus, base_ + gain(threes));
       }
     }
@@ -214,7 +214,7 @@ class E8PExactSearch {
       costs[i] = 0.5 * kE8P.quarters[pattern][i] * a_[i];
       if (costs[i] < costs[cheapest]) cheapest = i;
     }
-    const bool odd = kE8P.oddSign[pattern] != 0, turn = odd != (std::popcount(negative_) % 2 != 0);
+    const bool odd = kE8P.odd_sign[pattern] != 0, turn = odd != (std::popcount(negative_) % 2 != 0);
     most_ = std::max(most_, turn ? ideal - costs[cheapest] : ideal);
 
     const double spare = ideal - (most_ - tolerance_);
@@ -230,9 +230,9 @@ class E8PExactSearch {
 
   void score(unsigned code) {
     const double score = e8pScore(x_, code);
-    if (score > bestScore_ || (score == bestScore_ && code < bestCode_)) {
-      bestScore_ = score;
-      bestCode_ = code;
+    if (score > best_score_ || (score == best_score_ && code < best_code_)) {
+      best_score_ = score;
+      best_code_ = code;
     }
   }
 
@@ -241,8 +241,8 @@ class E8PExactSearch {
   double base_ = 0;        ///< the value of the first pattern, if its signs were free
   unsigned negative_ = 0;  ///< mask of x_i < shift
   double most_, tolerance_ = 0;
-  double bestScore_ = -std::numeric_limits<double>::infinity();
-  unsigned bestCode_ = 0;
+  double best_score_ = -std::numeric_limits<double>::infinity();
+  unsigned best_code_ = 0;
 };
 
 /// The fast search, W blocks at a time. It works in float, keeps the runner-up's value too, and gives no answer where
@@ -262,47 +262,47 @@ struct E8PSearch {
     F value = splat(-std::numeric_limits<float>::infinity());
     F rival = value;           ///< a bound on all values but the best
     F gap = value;             ///< what the best loses at least when its large magnitudes stand elsewhere
-    F onesLow = value;         ///< |v_i| = 1/2 where a_i is not larger than this, i = 0 .. 3
-    F onesHigh = value;        ///< and the same for i = 4 .. 7
+    F ones_low = value;        ///< |v_i| = 1/2 where a_i is not larger than this, i = 0 .. 3
+    F ones_high = value;       ///< and the same for i = 4 .. 7
     I five = I{}, turn = I{};  ///< whether there is a 5/2, whether a sign must turn
 
-    void offer(F v, F onesLowV, F onesHighV, F gapV, I fiveV, I turnV) {
+    void offer(F v, F ones_low_v, F ones_high_v, F gap_v, I five_v, I turn_v) {
       const I better = v > value;
       rival = max(rival, min(value, v));
       value = max(value, v);
-      gap = better ? gapV : gap;
-      onesLow = better ? onesLowV : onesLow;
-      onesHigh = better ? onesHighV : onesHigh;
-      five = Lanes::pick(better, fiveV, five);
-      turn = Lanes::pick(better, turnV, turn);
+      gap = better ? gap_v : gap;
+      ones_low = better ? ones_low_v : ones_low;
+      ones_high = better ? ones_high_v : ones_high;
+      five = Lanes::pick(better, five_v, five);
+      turn = Lanes::pick(better, turn_v, turn);
     }
   };
 
   struct Side {
     Best best;
-    F top, least, turnGap;
+    F top, least, turn_gap;
   };
 
   /// What is known of y = x - shift before any pattern is tried.
   struct Magnitudes {
-    F a[8];               ///< |y_i|
-    F low[4], high[4];    ///< the first four and the last four, in falling order
-    F sorted[8];          ///< all, in falling order
-    F sum, sumX;          ///< of the a_i and of the x_i
-    I odd;                ///< whether an odd number of y_i are negative
-    F oddLoss, evenLoss;  ///< what turning a sign costs patterns with odd and even numbers of 3/2's
+    F a[8];                 ///< |y_i|
+    F low[4], high[4];      ///< the first four and the last four, in falling order
+    F sorted[8];            ///< all, in falling order
+    F sum, sum_x;           ///< of the a_i and of the x_i
+    I odd;                  ///< whether an odd number of y_i are negative
+    F odd_loss, even_loss;  ///< what turning a sign costs patterns with odd and even numbers of 3/2's
   };
 
   [[gnu::always_inline]] static Magnitudes magnitudes(const F (&x)[8], float shift) {
     Magnitudes m;
     I signs{};
-    m.sum = m.sumX = F{};
+    m.sum = m.sum_x = F{};
     for (int i = 0; i < 8; ++i) {
       const F y = x[i] - splat(shift);
       signs ^= reinterpret_cast<I>(y);
       m.sorted[i] = m.a[i] = Lanes::abs(y);
       m.sum += m.a[i];
-      m.sumX += x[i];
+      m.sum_x += x[i];
     }
     Lanes::sort4(m.sorted);
     Lanes::sort4(m.sorted + 4);
@@ -312,8 +312,8 @@ struct E8PSearch {
     }
     Lanes::merge8(m.sorted);
     m.odd = signs < 0;
-    m.oddLoss = Lanes::keep(~m.odd, m.sorted[7]);
-    m.evenLoss = Lanes::keep(m.odd, m.sorted[7]);
+    m.odd_loss = Lanes::keep(~m.odd, m.sorted[7]);
+    m.even_loss = Lanes::keep(m.odd, m.sorted[7]);
     return m;
   }
 
@@ -324,13 +324,13 @@ struct E8PSearch {
     const F one = splat(1.f), infinity = splat(std::numeric_limits<float>::infinity());
     const F g1 = d[0] - one, g2 = g1 + (d[1] - one), g3 = g2 + (d[2] - one), g4 = g3 + (d[3] - one);
     const F f0 = g1 + g1 - one, f1 = f0 + (d[1] - one);
-    best.offer(-m.evenLoss, d[0], d[0], infinity, no, odd);
-    best.offer(g1 - m.oddLoss, d[1], d[1], d[0] - d[1], no, even);
-    best.offer(g2 - m.evenLoss, d[2], d[2], d[1] - d[2], no, odd);
-    best.offer(g3 - m.oddLoss, d[3], d[3], d[2] - d[3], no, even);
-    best.offer(g4 - m.evenLoss, d[4], d[4], d[3] - d[4], no, odd);
-    best.offer(f0 - m.evenLoss, d[1], d[1], d[0] - d[1], ~no, odd);
-    best.offer(f1 - m.oddLoss, d[2], d[2], min(d[0] - d[1], d[1] - d[2]), ~no, even);
+    best.offer(-m.even_loss, d[0], d[0], infinity, no, odd);
+    best.offer(g1 - m.odd_loss, d[1], d[1], d[0] - d[1], no, even);
+    best.offer(g2 - m.even_loss, d[2], d[2], d[1] - d[2], no, odd);
+    best.offer(g3 - m.odd_loss, d[3], d[3], d[2] - d[3], no, even);
+    best.offer(g4 - m.even_loss, d[4], d[4], d[3] - d[4], no, odd);
+    best.offer(f0 - m.even_loss, d[1], d[1], d[0] - d[1], ~no, odd);
+    best.offer(f1 - m.odd_loss, d[2], d[2], min(d[0] - d[1], d[1] - d[2]), ~no, even);
   }
 
   /// Norm 12: the places of the three 1/2's, where the sum of a_i should be least. Two families are answered here where
@@ -348,9 +348,9 @@ struct E8PSearch {
     const F inside = min(in3, in1);
     const I open = odd & (three | ~missing);
     const F none = splat(-std::numeric_limits<float>::infinity());
-    best.rival = max(best.rival, all - extra - m.oddLoss);
-    best.rival = max(best.rival, all - max(in3, in1) - m.oddLoss);
-    best.rival = max(best.rival, open ? none : all - inside - m.oddLoss);
+    best.rival = max(best.rival, all - extra - m.odd_loss);
+    best.rival = max(best.rival, all - max(in3, in1) - m.odd_loss);
+    best.rival = max(best.rival, open ? none : all - inside - m.odd_loss);
     best.offer(open ? all - inside : none, three ? l2 : l0, three ? splat(-1.f) : r1,
                three ? l3 - l2 : min(l1 - l0, r2 - r1), no, no);
   }
@@ -360,28 +360,28 @@ struct E8PSearch {
     Best best;
     offerSorted(m, best);
     offerNorm12(m, best);
-    const F base = splat(0.5f) * m.sum + splat(shift) * m.sumX;  // both products are exact
+    const F base = splat(0.5f) * m.sum + splat(shift) * m.sum_x;  // both products are exact
     best.value += base;
     best.rival += base;
     return {best, m.sorted[0], m.sorted[7], m.sorted[6] - m.sorted[7]};
   }
 
-  /// answers[b] becomes the packed answer for block b, negative where the lead is too small; atLeast[b] then bounds the
-  /// best value from below.
-  static void encode(const float* input, std::int32_t* answers, float* atLeast) {
+  /// answers[b] becomes the packed answer for block b, negative where the lead is too small; at_least[b] then bounds
+  /// the best value from below.
+  static void encode(const float* input, std::int32_t* answers, float* at_least) {
     F x[8];
     Lanes::transpose(input, x);
     const Side minus = search(x, -0.25f), plus = search(x, 0.25f);
-    const I isPlus = plus.best.value > minus.best.value;
-    const auto pick = [&](F p, F m) { return isPlus ? p : m; };
+    const I is_plus = plus.best.value > minus.best.value;
+    const auto pick = [&](F p, F m) { return is_plus ? p : m; };
     const F value = max(plus.best.value, minus.best.value);
     const F rival = max(max(plus.best.rival, minus.best.rival), min(plus.best.value, minus.best.value));
-    const F gap = min(pick(plus.best.gap, minus.best.gap), pick(plus.turnGap, minus.turnGap));
-    const F onesLow = pick(plus.best.onesLow, minus.best.onesLow),
-            onesHigh = pick(plus.best.onesHigh, minus.best.onesHigh);
+    const F gap = min(pick(plus.best.gap, minus.best.gap), pick(plus.turn_gap, minus.turn_gap));
+    const F ones_low = pick(plus.best.ones_low, minus.best.ones_low),
+            ones_high = pick(plus.best.ones_high, minus.best.ones_high);
     const F top = pick(plus.top, minus.top), least = pick(plus.least, minus.least);
-    const I five = Lanes::pick(isPlus, plus.best.five, minus.best.five);
-    const I turn = Lanes::pick(isPlus, plus.best.turn, minus.best.turn);
+    const I five = Lanes::pick(is_plus, plus.best.five, minus.best.five);
+    const I turn = Lanes::pick(is_plus, plus.best.turn, minus.best.turn);
     const F shift = pick(splat(0.25f), splat(-0.25f));
 
     I large{}, fives{}, signs{};
@@ -390,21 +390,21 @@ struct E8PSearch {
       const F y = x[i] - shift, a = Lanes::abs(y);
       const I bit = simd::splat<I>(1 << i);
       sum += a;
-      large |= (a > (i < 4 ? onesLow : onesHigh)) & bit;
+      large |= (a > (i < 4 ? ones_low : ones_high)) & bit;
       fives |= (a >= top) & bit;
       signs |= ((y < F{}) ^ ((a <= least) & turn)) & bit;
     });
     signs ^= signs << 1;
     signs ^= signs << 2;
     signs ^= signs << 4;
-    const I packed = (signs & 0x7f) | (isPlus & 0x80) | (large << 8) | ((fives & five) << 16);
+    const I packed = (signs & 0x7f) | (is_plus & 0x80) | (large << 8) | ((fives & five) << 16);
 
     // Every value is a sum of at most 20 terms c a_i or c x_i, c <= 3.5, and constants below 16 in all; so each is
     // wrong by less than 2^-24 (32 sum_i a_i + 128).
     const F margin = splat(0x1p-18f) * (sum + splat(4.f));
     const I sure = (value - rival > margin) & (gap > margin);
     simd::store(answers, packed | ~sure);
-    simd::store(atLeast, value - splat(1.f) - margin);
+    simd::store(at_least, value - splat(1.f) - margin);
   }
 
   /// The code of a packed answer: signs, shift, large magnitudes, 5/2.
@@ -412,8 +412,8 @@ struct E8PSearch {
     const unsigned five = answer >> 16, large = (answer >> 8) & 0xffu, three = large != five ? large ^ five : large;
     const unsigned i = static_cast<unsigned>(std::countr_zero(five | 0x100u));
     const unsigned j = static_cast<unsigned>(std::countr_zero(three | 0x100u));
-    const unsigned withFive = 0u - (five != 0 ? 1u : 0u);  // a mask instead of a branch that nothing foretells
-    const unsigned pattern = (withFive & (192 + 8 * i + j)) | (~withFive & kE8P.patternOfThrees[large]);
+    const unsigned with_five = 0u - (five != 0 ? 1u : 0u);  // a mask instead of a branch that nothing foretells
+    const unsigned pattern = (with_five & (192 + 8 * i + j)) | (~with_five & kE8P.pattern_of_threes[large]);
     return (pattern << 8) | (answer & 0xffu);
   }
 };
@@ -469,12 +469,12 @@ struct E8P {
   static Code encodeExhaustive(const float* x) {
     const std::array<double, 8> z = detail::e8pInput(x);
     unsigned best = 0;
-    double bestScore = detail::e8pScore(z, 0);
+    double best_score = detail::e8pScore(z, 0);
     for (unsigned code = 1; code < 65536; ++code) {
       const double score = detail::e8pScore(z, code);
-      if (score > bestScore) {
+      if (score > best_score) {
         best = code;
-        bestScore = score;
+        best_score = score;
       }
     }
     return static_cast<Code>(best);
@@ -493,18 +493,18 @@ struct E8P {
         blocks = padded;
       }
       alignas(64) std::int32_t answers[W];
-      alignas(64) float atLeast[W];
-      Search::encode(blocks, answers, atLeast);
+      alignas(64) float at_least[W];
+      Search::encode(blocks, answers, at_least);
       for (int b = 0; b < here; ++b) {
         codes[first + b] = static_cast<Code>(answers[b] >= 0 ? Search::unpack(static_cast<unsigned>(answers[b]))
-                                                             : encodeExact(blocks + 8 * b, atLeast[b]));
+                                                             : encodeExact(blocks + 8 * b, at_least[b]));
       }
     }
   }
 
-  static unsigned encodeExact(const float* x, float atLeast) {
-    const bool finite = atLeast - atLeast == 0.f;
-    const double bound = finite ? static_cast<double>(atLeast) : -std::numeric_limits<double>::infinity();
+  static unsigned encodeExact(const float* x, float at_least) {
+    const bool finite = at_least - at_least == 0.f;
+    const double bound = finite ? static_cast<double>(at_least) : -std::numeric_limits<double>::infinity();
     return detail::E8PExactSearch(x, bound).code();
   }
 };

@@ -34,8 +34,8 @@ namespace detail {
 struct E8PTileTables {
   alignas(64) std::uint8_t even[256] = {};       ///< fields of u, columns 0, 2, 4, 6
   alignas(64) std::uint8_t odd[256] = {};        ///< columns 1, 3, 5, 7
-  alignas(64) std::uint8_t lowU[64] = {};        ///< the value of a nibble with u in the low bits; the same 4 times
-  alignas(64) std::uint8_t highU[64] = {};       ///< with u in the high bits
+  alignas(64) std::uint8_t low_u[64] = {};       ///< the value of a nibble with u in the low bits; the same 4 times
+  alignas(64) std::uint8_t high_u[64] = {};      ///< with u in the high bits
   alignas(64) std::uint8_t values[256][8] = {};  ///< 16 + 4 |v_i|, all columns of a pattern
   alignas(64) std::uint8_t turns[256][8] = {};   ///< for a mask of minus signs: what turns 16 + x into 16 - x by XOR
 };
@@ -59,8 +59,8 @@ constexpr E8PTileTables makeE8PTileTables() {
     return static_cast<std::uint8_t>(16 + ((sign & 1) != 0 ? -magnitude : magnitude) + ((sign & 2) != 0 ? 1 : -1));
   };
   for (unsigned i = 0; i < 64; ++i) {
-    t.lowU[i] = value(i & 3, (i >> 2) & 3);
-    t.highU[i] = value((i >> 2) & 3, i & 3);
+    t.low_u[i] = value(i & 3, (i >> 2) & 3);
+    t.high_u[i] = value((i >> 2) & 3, i & 3);
   }
   return t;
 }
@@ -120,23 +120,23 @@ inline std::uint64_t eightBytes(const std::uint8_t* p) {
   const auto n = (Words)(running ^ highParity<0x55>(even ^ odd));
   const auto s = (Words)((SignedBytes)code < 0);
 
-  const Words signsEven = select((Words)fill(0x55), n, s), signsOdd = select((Words)fill(0x55), n >> 1, s);
+  const Words signs_even = select((Words)fill(0x55), n, s), signs_odd = select((Words)fill(0x55), n >> 1, s);
   const Words mask = (Words)fill(0x33);
   const auto finish = [&](Words u, Words signs, Bytes & o0, Bytes & o1, Bytes & o2, Bytes & o3)
       __attribute__((always_inline)) {
     const Words first = select(mask, u, signs << 2), second = select(mask, signs >> 2, u);
-    o0 = lookup64(kE8PTile.lowU, (Bytes)first);
-    o2 = lookup64(kE8PTile.lowU, (Bytes)(first >> 4));
-    o1 = lookup64(kE8PTile.highU, (Bytes)second);
-    o3 = lookup64(kE8PTile.highU, (Bytes)(second >> 4));
+    o0 = lookup64(kE8PTile.low_u, (Bytes)first);
+    o2 = lookup64(kE8PTile.low_u, (Bytes)(first >> 4));
+    o1 = lookup64(kE8PTile.high_u, (Bytes)second);
+    o3 = lookup64(kE8PTile.high_u, (Bytes)(second >> 4));
   };
-  finish((Words)even, signsEven, out[0], out[2], out[4], out[6]);
-  finish((Words)odd, signsOdd, out[1], out[3], out[5], out[7]);
+  finish((Words)even, signs_even, out[0], out[2], out[4], out[6]);
+  finish((Words)odd, signs_odd, out[1], out[3], out[5], out[7]);
 #else
   tileFromEights(
       [&](int at) {
         const unsigned code = low[at], p = pattern[at];
-        const unsigned signs = ((code & 0x7fu) ^ (code << 1) ^ kE8P.oddSign[p]) & 0xffu;
+        const unsigned signs = ((code & 0x7fu) ^ (code << 1) ^ kE8P.odd_sign[p]) & 0xffu;
         constexpr std::uint64_t kOnes = 0x0101010101010101u;
         return (eightBytes(kE8PTile.values[p]) ^ eightBytes(kE8PTile.turns[signs])) - kOnes + kOnes * (code >> 7 << 1);
       },
