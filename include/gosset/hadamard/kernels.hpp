@@ -111,11 +111,11 @@ struct Layout {
 /// worked on.
 template <class T, bool kInLanes, bool kScaled>
 void stages(T* x, int bits, Layout layout, T scale) {
-  const bool isFar = (layout.stride << bits) * static_cast<Index>(sizeof(T)) >= kFarBlockBytes;
-  const int radixBits = isFar ? kFarRadixBits : kRadixBits;
-  if (bits <= radixBits) return radixPass<T, kInLanes, kScaled>(x, bits, layout.stride, layout.width, scale);
-  const int passes = (bits + radixBits - 1) / radixBits;
-  const int far = isFar ? kFarRadixBits : bits / passes;
+  const bool is_far = (layout.stride << bits) * static_cast<Index>(sizeof(T)) >= kFarBlockBytes;
+  const int radix_bits = is_far ? kFarRadixBits : kRadixBits;
+  if (bits <= radix_bits) return radixPass<T, kInLanes, kScaled>(x, bits, layout.stride, layout.width, scale);
+  const int passes = (bits + radix_bits - 1) / radix_bits;
+  const int far = is_far ? kFarRadixBits : bits / passes;
   const Index elements = Index{1} << (bits - far);
   const Index part = elements * layout.stride;
   for (Index i = 0; i < Index{1} << far; ++i) stages<T, kInLanes, false>(x + i * part, bits - far, layout, scale);

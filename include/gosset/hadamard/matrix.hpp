@@ -317,14 +317,14 @@ class HadamardPlanner {
 
   void offer(int twos, double cost) {
     cost += twos;
-    if (cost >= bestCost_) return;
-    bestCost_ = cost;
+    if (cost >= best_cost_) return;
+    best_cost_ = cost;
     best_.log2Sylvester = twos;
     best_.factors = factors_;
   }
 
   HadamardPlan best_;
-  double bestCost_ = std::numeric_limits<double>::infinity();
+  double best_cost_ = std::numeric_limits<double>::infinity();
   std::vector<HadamardFactor> factors_;
   std::vector<Index> divisors_;
 };

@@ -57,12 +57,12 @@ constexpr void checkWritableMatrix() {
       "or Map of one), not a constant or an expression that has yet to be computed");
 }
 
-/// `count` vectors of n numbers: number j of vector i is at data[i * vectorStride + j * stride].
+/// `count` vectors of n numbers: number j of vector i is at data[i * vector_stride + j * stride].
 template <class T>
 struct StridedVectors {
   T* data;
   Index count;
-  Index vectorStride;
+  Index vector_stride;
   Index stride;
 };
 
@@ -78,10 +78,10 @@ class HadamardTransform {
  public:
   /// n: the length, at least 1, else std::invalid_argument.
   explicit HadamardTransform(Index n) : plan_(makePlan(n)) {
-    Index hadamardOrder = n;
+    Index hadamard_order = n;
     for (const HadamardFactor& factor : plan_.factors) {
       if (factor.construction == HadamardConstruction::kHartley) {
-        hadamardOrder /= factor.order;
+        hadamard_order /= factor.order;
         hartley_ = hartleyTable(factor.order);
         for (double& entry : hartley_) entry = static_cast<double>(static_cast<Scalar>(entry));
         continue;
@@ -90,7 +90,7 @@ class HadamardTransform {
       forward_.emplace_back(h);
       if (factor.construction == HadamardConstruction::kWilliamson) transposed_.emplace_back(h.transpose());
     }
-    scale_ = static_cast<Scalar>(detail::inverseRoot(hadamardOrder));
+    scale_ = static_cast<Scalar>(detail::inverseRoot(hadamard_order));
   }
 
   Index size() const { return plan_.size; }
@@ -251,20 +251,20 @@ void HadamardTransform<Scalar>::transform(Scalar* x, detail::Layout layout, bool
   std::size_t sums = forward_.size();
   std::size_t transposed = transposed_.size();
   for (std::size_t k = factors.size(); k-- > 0;) {
-    const bool isHartley = factors[k].construction == HadamardConstruction::kHartley;
-    const bool isSymmetric = factors[k].construction != HadamardConstruction::kWilliamson;
-    if (!isHartley) --sums;
-    if (!isSymmetric) --transposed;
+    const bool is_hartley = factors[k].construction == HadamardConstruction::kHartley;
+    const bool is_symmetric = factors[k].construction != HadamardConstruction::kWilliamson;
+    if (!is_hartley) --sums;
+    if (!is_symmetric) --transposed;
     const Scalar scale = k == 0 ? scale_ : Scalar{1};
     const Index stride = row * layout.stride;
     for (Index block = 0; block < size(); block += row * factors[k].order) {
       Scalar* begin = x + block * layout.stride;
-      if (isHartley) {
+      if (is_hartley) {
         detail::forColumns<simd::kLanes<double>>(begin, row, layout, [&](Scalar* p, auto lanes, auto vectors) {
           detail::mixHartley<Scalar, lanes, vectors>(p, stride, hartley_, scale, work);
         });
       } else {
-        const auto& matrix = !isSymmetric && inverse ? transposed_[transposed] : forward_[sums];
+        const auto& matrix = !is_symmetric && inverse ? transposed_[transposed] : forward_[sums];
         detail::forColumns<simd::kLanes<Scalar>>(begin, row, layout, [&](Scalar* p, auto lanes, auto vectors) {
           detail::mixSigns<Scalar, lanes, vectors>(p, stride, matrix, scale, reinterpret_cast<Scalar*>(work));
         });
@@ -280,59 +280,59 @@ void HadamardTransform<Scalar>::applyPanel(const detail::StridedVectors<Scalar>&
                                            Workspace& workspace) const {
   const Index width = v.count == 1 ? 1 : ceilDiv(v.count, simd::kLanes<Scalar>) * simd::kLanes<Scalar>;
   Scalar* panel = workspace.panel.data();
-  const auto copy = [&](const Scalar* from, Index fromStride, Index fromStep, Scalar* to, Index toStride,
-                        Index toStep) {
-    for (Index i = 0; i < size(); ++i, from += fromStride, to += toStride) {
-      if (fromStep == 1 && toStep == 1) {
+  const auto copy = [&](const Scalar* from, Index from_stride, Index from_step, Scalar* to, Index to_stride,
+                        Index to_step) {
+    for (Index i = 0; i < size(); ++i, from += from_stride, to += to_stride) {
+      if (from_step == 1 && to_step == 1) {
         std::copy(from, from + v.count, to);
       } else {
-        for (Index j = 0; j < v.count; ++j) to[j * toStep] = from[j * fromStep];
+        for (Index j = 0; j < v.count; ++j) to[j * to_step] = from[j * from_step];
       }
     }
   };
   if (width != v.count) std::fill(panel, panel + size() * width, Scalar{0});
-  copy(v.data, v.stride, v.vectorStride, panel, width, 1);
+  copy(v.data, v.stride, v.vector_stride, panel, width, 1);
   transform(panel, {width, width}, inverse, workspace.work.data());
-  copy(panel, width, 1, v.data, v.stride, v.vectorStride);
+  copy(panel, width, 1, v.data, v.stride, v.vector_stride);
 }
 
 /// At most kChunk vectors: where they are, if they lie side by side, else panel by panel.
 template <class Scalar>
 void HadamardTransform<Scalar>::applyChunk(detail::StridedVectors<Scalar> v, bool inverse, Workspace& workspace) const {
   const Index whole = v.count - v.count % simd::kLanes<Scalar>;
-  if (v.vectorStride == 1 && whole > 0 && (whole >= kLeastInPlace || whole == v.stride)) {
+  if (v.vector_stride == 1 && whole > 0 && (whole >= kLeastInPlace || whole == v.stride)) {
     transform(v.data, {v.stride, whole}, inverse, workspace.work.data());
     v.data += whole;
     v.count -= whole;
   }
   const Index width = panelWidth();
-  for (; v.count > 0; v.data += width * v.vectorStride, v.count -= width) {
-    applyPanel({v.data, std::min(width, v.count), v.vectorStride, v.stride}, inverse, workspace);
+  for (; v.count > 0; v.data += width * v.vector_stride, v.count -= width) {
+    applyPanel({v.data, std::min(width, v.count), v.vector_stride, v.stride}, inverse, workspace);
   }
 }
 
 template <class Scalar>
 void HadamardTransform<Scalar>::apply(const detail::StridedVectors<Scalar>& v, bool inverse) const {
   if (v.count == 0) return;
-  const bool isContiguous = v.stride == 1 || size() == 1;
-  if (v.count == 1 && isContiguous && plan_.factors.empty()) return transform(v.data, {1, 1}, inverse, nullptr);
+  const bool is_contiguous = v.stride == 1 || size() == 1;
+  if (v.count == 1 && is_contiguous && plan_.factors.empty()) return transform(v.data, {1, 1}, inverse, nullptr);
 
   const Index threads = std::min<Index>(v.count, Eigen::nbThreads());
-  const Index chunk = isContiguous ? 1 : std::min(kChunk, ceilDiv(ceilDiv(v.count, threads), kLine) * kLine);
+  const Index chunk = is_contiguous ? 1 : std::min(kChunk, ceilDiv(ceilDiv(v.count, threads), kLine) * kLine);
   const Index chunks = ceilDiv(v.count, chunk);
   std::vector<Workspace> workspaces(static_cast<std::size_t>(threads));
   for (Workspace& workspace : workspaces) {
-    if (!isContiguous) workspace.panel.resize(size() * std::min(panelWidth(), ceilDiv(v.count, kLine) * kLine));
+    if (!is_contiguous) workspace.panel.resize(size() * std::min(panelWidth(), ceilDiv(v.count, kLine) * kLine));
     workspace.work.resize(workSize());
   }
   parallelFor(threads, 16 * size() * ceilDiv(v.count, threads), [&](Index thread) {
     Workspace& workspace = workspaces[static_cast<std::size_t>(thread)];
     for (Index i = chunks * thread / threads; i < chunks * (thread + 1) / threads; ++i) {
-      Scalar* data = v.data + i * chunk * v.vectorStride;
-      if (isContiguous) {
+      Scalar* data = v.data + i * chunk * v.vector_stride;
+      if (is_contiguous) {
         transform(data, {1, 1}, inverse, workspace.work.data());
       } else {
-        applyChunk({data, std::min(chunk, v.count - i * chunk), v.vectorStride, v.stride}, inverse, workspace);
+        applyChunk({data, std::min(chunk, v.count - i * chunk), v.vector_stride, v.stride}, inverse, workspace);
       }
     }
   });
@@ -369,16 +369,16 @@ T hartleySumReference(const std::vector<double>& table, Index i, const std::vect
 /// One factor of the plan, in plain loops: each element of its input is `row` numbers.
 template <class T>
 void factorReference(T* x, Index n, const HadamardFactor& factor, Index row, T scale, bool inverse) {
-  const bool isHartley = factor.construction == HadamardConstruction::kHartley;
-  const std::vector<double> table = isHartley ? hartleyTable(factor.order) : std::vector<double>{};
-  const SignMatrix matrix = isHartley ? SignMatrix() : hadamardMatrix(factor.order);
+  const bool is_hartley = factor.construction == HadamardConstruction::kHartley;
+  const std::vector<double> table = is_hartley ? hartleyTable(factor.order) : std::vector<double>{};
+  const SignMatrix matrix = is_hartley ? SignMatrix() : hadamardMatrix(factor.order);
   const SignMatrix h = inverse ? SignMatrix(matrix.transpose()) : matrix;
   for (Index start = 0; start < n;
        start += start % (row * factor.order) == row - 1 ? row * (factor.order - 1) + 1 : 1) {
     std::vector<T> in;
     for (Index j = 0; j < factor.order; ++j) in.push_back(x[start + j * row]);
     for (Index i = 0; i < factor.order; ++i) {
-      x[start + i * row] = isHartley ? hartleySumReference(table, i, in, scale) : signedSumReference(h, i, in) * scale;
+      x[start + i * row] = is_hartley ? hartleySumReference(table, i, in, scale) : signedSumReference(h, i, in) * scale;
     }
   }
 }
@@ -397,8 +397,8 @@ void hadamardReference(T* x, const HadamardPlan& plan, bool inverse = false) {
       x[i + h] = a - b;
     }
   }
-  const Index hadamardOrder = plan.kind() == HadamardKind::kOrthogonal ? plan.size / plan.factors[0].order : plan.size;
-  const auto scale = static_cast<T>(inverseRoot(hadamardOrder));
+  const Index hadamard_order = plan.kind() == HadamardKind::kOrthogonal ? plan.size / plan.factors[0].order : plan.size;
+  const auto scale = static_cast<T>(inverseRoot(hadamard_order));
   for (std::size_t k = plan.factors.size(); k-- > 0;) {
     factorReference(x, plan.size, plan.factors[k], row, k == 0 ? scale : T{1}, inverse);
     row *= plan.factors[k].order;
