@@ -76,8 +76,8 @@ class TileLayout {
   static constexpr Index kTileBundles = kTileCodes * kBits / 32;
   static constexpr Index kTileBytes = kTileBundles * kBundleBytes;
 
-  TileLayout(Index rows, Index codes) : rows_(rows), codes_(codes), rowBytes_(0) {
-    for (const Plane& plane : kPlane) rowBytes_ += planeBytes(codes, plane.bits);
+  TileLayout(Index rows, Index codes) : rows_(rows), codes_(codes), row_bytes_(0) {
+    for (const Plane& plane : kPlane) row_bytes_ += planeBytes(codes, plane.bits);
   }
 
   Index rows() const { return rows_; }
@@ -85,14 +85,14 @@ class TileLayout {
   Index blocks() const { return ceilDiv(rows_, kBlockRows); }
   Index tiles() const { return ceilDiv(codes_, kTileCodes); }
   Index wholeTiles() const { return codes_ / kTileCodes; }
-  Index rowBytes() const { return rowBytes_; }
-  Index bytes() const { return rows_ * rowBytes_; }
+  Index rowBytes() const { return row_bytes_; }
+  Index bytes() const { return rows_ * row_bytes_; }
 
   Index rowsOf(Index block) const { return std::min(kBlockRows, rows_ - block * kBlockRows); }
   Index codesOf(Index tile) const { return std::min(kTileCodes, codes_ - tile * kTileCodes); }
   /// Where a tile begins.
   Index at(Index block, Index tile) const {
-    return block * kBlockRows * rowBytes_ + rowsOf(block) * tile * (kTileBytes / kBlockRows);
+    return block * kBlockRows * row_bytes_ + rowsOf(block) * tile * (kTileBytes / kBlockRows);
   }
   /// Where the scale of a group begins, `groups` in a row: one for each row of the block.
   Index scaleAt(Index block, Index group, Index groups) const {
@@ -220,8 +220,8 @@ class TileLayout {
   }
 
   static constexpr Index planeBytes(Index codes, int bits) {
-    const Index inBundle = 32 / bits;
-    return 4 * (codes / inBundle) + std::min<Index>(4, codes % inBundle);
+    const Index in_bundle = 32 / bits;
+    return 4 * (codes / in_bundle) + std::min<Index>(4, codes % in_bundle);
   }
 
   /// Calls visit(offset among all bytes, bytes, offset in a whole tile) for each lane of a tile, or all lanes at once
@@ -231,8 +231,8 @@ class TileLayout {
     const Index rows = rowsOf(block), codes = codesOf(tile);
     Index offset = at(block, tile), bundle = 0;
     for (const Plane& plane : kPlane) {
-      const Index inBundle = 32 / plane.bits;
-      for (Index first = 0, j = 0; first < codes; first += inBundle, ++j) {
+      const Index in_bundle = 32 / plane.bits;
+      for (Index first = 0, j = 0; first < codes; first += in_bundle, ++j) {
         const Index size = std::min<Index>(4, codes - first);
         if (rows == kBlockRows && size == 4) {
           visit(offset, kBundleBytes, (bundle + j) * kBundleBytes);
@@ -247,7 +247,7 @@ class TileLayout {
     }
   }
 
-  Index rows_, codes_, rowBytes_;
+  Index rows_, codes_, row_bytes_;
 };
 
 }  // namespace gosset::detail
