@@ -59,15 +59,15 @@ class TransposedPanels {
 
 /// y = A^T X for a panel of A, of which `count` columns are wanted, and kColumns columns of X: row after row.
 template <int kColumns>
-void multiplyPanel(const float* a, Index rows, Index stride, const float* x, Index xStride, Index count, float* y,
-                   Index yStride) {
+void multiplyPanel(const float* a, Index rows, Index stride, const float* x, Index x_stride, Index count, float* y,
+                   Index y_stride) {
   using Floats = simd::Vec<float>;
   constexpr Index kLanes = simd::kLanes<float>;
   Floats sums[kColumns][2] = {};
   for (Index i = 0; i < rows; ++i) {
     const auto low = simd::load<Floats>(a + i * stride), high = simd::load<Floats>(a + i * stride + kLanes);
     simd::unroll<kColumns>([&](auto c) __attribute__((always_inline)) {
-      const auto factor = simd::splat<Floats>(x[c * xStride + i]);
+      const auto factor = simd::splat<Floats>(x[c * x_stride + i]);
       sums[c][0] += simd::unfused(low * factor);
       sums[c][1] += simd::unfused(high * factor);
     });
@@ -76,7 +76,7 @@ void multiplyPanel(const float* a, Index rows, Index stride, const float* x, Ind
     float out[kPanel];
     simd::store(out, sums[c][0]);
     simd::store(out + kLanes, sums[c][1]);
-    std::copy_n(out, count, y + c * yStride);
+    std::copy_n(out, count, y + c * y_stride);
   }
 }
 

@@ -38,32 +38,32 @@ float numberAt(const CodeView<C, T>& w, Index row, Index col) {
   return static_cast<float>(w.scales[at]) * (level - zero);
 }
 
-/// y (m x t, columns yStride apart) = W x for x: n x t, its columns xStride apart.
+/// y (m x t, columns y_stride apart) = W x for x: n x t, its columns x_stride apart.
 template <Codebook C, class T>
-void multiplyDefinition(const CodeView<C, T>& w, const float* x, Index n, Index tokens, Index xStride, float* y,
-                        Index yStride) {
+void multiplyDefinition(const CodeView<C, T>& w, const float* x, Index n, Index tokens, Index x_stride, float* y,
+                        Index y_stride) {
   for (Index row = 0; row < w.layout.rows(); ++row) {
     for (Index token = 0; token < tokens; ++token) {
       double sum = 0;
       for (Index j = 0; j < n; ++j) {
-        sum += static_cast<double>(numberAt(w, row, j)) * static_cast<double>(x[token * xStride + j]);
+        sum += static_cast<double>(numberAt(w, row, j)) * static_cast<double>(x[token * x_stride + j]);
       }
-      y[token * yStride + row] = static_cast<float>(sum);
+      y[token * y_stride + row] = static_cast<float>(sum);
     }
   }
 }
 
-/// y (n x t, columns yStride apart) += unit * W^T x for x: m x t, its columns xStride apart.
+/// y (n x t, columns y_stride apart) += unit * W^T x for x: m x t, its columns x_stride apart.
 template <Codebook C, class T>
-void addTransposedDefinition(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index xStride,
-                             float* y, Index yStride) {
+void addTransposedDefinition(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index x_stride,
+                             float* y, Index y_stride) {
   for (Index j = 0; j < n; ++j) {
     for (Index token = 0; token < tokens; ++token) {
       double sum = 0;
       for (Index row = 0; row < w.layout.rows(); ++row) {
-        sum += static_cast<double>(numberAt(w, row, j)) * static_cast<double>(x[token * xStride + row]);
+        sum += static_cast<double>(numberAt(w, row, j)) * static_cast<double>(x[token * x_stride + row]);
       }
-      y[token * yStride + j] += static_cast<float>(static_cast<double>(unit) * sum);
+      y[token * y_stride + j] += static_cast<float>(static_cast<double>(unit) * sum);
     }
   }
 }

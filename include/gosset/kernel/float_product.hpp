@@ -53,10 +53,10 @@ void multiplyFloat(const CodeView<C, T>& w, const float* x, float* y) {
   });
 }
 
-/// y (m x t, column-major, columns yStride apart) = W x for many tokens of floats, each padded with zeros to whole
+/// y (m x t, column-major, columns y_stride apart) = W x for many tokens of floats, each padded with zeros to whole
 /// tiles and `stride` apart. Tiles become floats once.
 template <TileCodebook C, class T>
-void multiplyFloatMany(const CodeView<C, T>& w, const float* x, Index tokens, Index stride, float* y, Index yStride) {
+void multiplyFloatMany(const CodeView<C, T>& w, const float* x, Index tokens, Index stride, float* y, Index y_stride) {
   constexpr Index kColumns = TileLayout<C>::kTileColumns, kTiles = std::max<Index>(1, 256 / kColumns);
   parallelFor(w.layout.blocks(), blockWork(w.layout) * tokens, [&](Index block) {
     TileReader<C> tiles(w.layout, w.codes, block);
@@ -81,7 +81,7 @@ void multiplyFloatMany(const CodeView<C, T>& w, const float* x, Index tokens, In
             std::copy_n(total, int{together}, target);
           });
     }
-    storeBlocks(totals, w.layout, block, y, yStride);
+    storeBlocks(totals, w.layout, block, y, y_stride);
   });
 }
 

@@ -20,7 +20,7 @@ namespace gosset::detail {
 /// calls visit(block, token, part, x', zero) for each register of rows; rows that do not exist are 0.
 template <int kTokens, Codebook C, class T, class Visit>
 [[gnu::always_inline]] inline void forFoldedRows(const CodeView<C, T>& w, Index first, Index count, Index group,
-                                                 const float* x, Index xStride, const Visit& visit) {
+                                                 const float* x, Index x_stride, const Visit& visit) {
   // What is read next: the cache line with the next groups of a block, else the next blocks.
   constexpr Index kAhead = 64 / (kBlockRows * static_cast<Index>(sizeof(T))) + 1;
   const Index ahead = (group + kAhead < w.groups ? kAhead : count * w.groups) * kBlockRows;
@@ -35,9 +35,9 @@ template <int kTokens, Codebook C, class T, class Visit>
       simd::prefetch(w.zeros + at);
     }
     const float* from = x + b * kBlockRows;
-    Index stride = xStride;
+    Index stride = x_stride;
     if (const Index rows = w.layout.rowsOf(first + b); rows < kBlockRows) {
-      for (int k = 0; k < kTokens; ++k) std::fill(std::copy_n(from + k * xStride, rows, last[k]), last[k + 1], 0.f);
+      for (int k = 0; k < kTokens; ++k) std::fill(std::copy_n(from + k * x_stride, rows, last[k]), last[k + 1], 0.f);
       from = last[0];
       stride = kBlockRows;
     }

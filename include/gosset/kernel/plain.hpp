@@ -71,12 +71,12 @@ inline constexpr int kPlainTogether = simd::kVectorRegisters >= 32 ? 8 : 4;
 /// `ahead` numbers further on are asked for.
 template <int kTokens, int kRegisters, class T>
 [[gnu::always_inline]] inline void addPlainColumns(const T* w, Index m, Index stride, Index ahead, const float* x,
-                                                   Index xStride, float* y, Index yStride) {
+                                                   Index x_stride, float* y, Index y_stride) {
   using simd::Floats;
   constexpr Index kLanes = simd::kWordLanes;
   Floats sums[kTokens][kRegisters];
   simd::unroll<kTokens * kRegisters>([&](auto i) __attribute__((always_inline)) {
-    sums[i / kRegisters][i % kRegisters] = simd::load<Floats>(y + i / kRegisters * yStride + i % kRegisters * kLanes);
+    sums[i / kRegisters][i % kRegisters] = simd::load<Floats>(y + i / kRegisters * y_stride + i % kRegisters * kLanes);
   });
   for (Index row = 0; row < m; ++row) {
     const T* from = w + row * stride;
@@ -86,44 +86,44 @@ template <int kTokens, int kRegisters, class T>
       numbers[r] = simd::widen(from + r * kLanes);
     });
     simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
-      const auto factor = simd::splat<Floats>(x[k * xStride + row]);
+      const auto factor = simd::splat<Floats>(x[k * x_stride + row]);
       simd::unroll<kRegisters>([&](auto r) __attribute__((always_inline)) {
         sums[k][r] = simd::multiplyAdd(numbers[r], factor, sums[k][r]);
       });
     });
   }
   simd::unroll<kTokens * kRegisters>([&](auto i) __attribute__((always_inline)) {
-    simd::store(y + i / kRegisters * yStride + i % kRegisters * kLanes, sums[i / kRegisters][i % kRegisters]);
+    simd::store(y + i / kRegisters * y_stride + i % kRegisters * kLanes, sums[i / kRegisters][i % kRegisters]);
   });
 }
 
-/// y (n x t, column-major, columns yStride apart) += W^T x; w: m x n, rows `stride` apart; x: m x t, columns xStride
+/// y (n x t, column-major, columns y_stride apart) += W^T x; w: m x n, rows `stride` apart; x: m x t, columns x_stride
 /// apart. A few rows at a time, from end to end, so that memory is read as it lies. Allocates nothing.
 template <class T>
-void addPlainTransposed(const T* w, Index m, Index n, Index stride, const float* x, Index tokens, Index xStride,
-                        float* y, Index yStride) {
+void addPlainTransposed(const T* w, Index m, Index n, Index stride, const float* x, Index tokens, Index x_stride,
+                        float* y, Index y_stride) {
   constexpr Index kLanes = simd::kWordLanes, kRows = 8, kAheadBytes = 8192;
-  const Index aheadRows = ceilDiv(kAheadBytes, kRows * stride * static_cast<Index>(sizeof(T))) * kRows;
+  const Index ahead_rows = ceilDiv(kAheadBytes, kRows * stride * static_cast<Index>(sizeof(T))) * kRows;
   const auto rows = [&](Index first, Index token, auto together) {
     constexpr int kColumns = together, kRegisters = std::min(2 * kPlainTogether / kColumns, 8);
-    const Index count = std::min(kRows, m - first), ahead = first + aheadRows < m ? aheadRows * stride : 0;
+    const Index count = std::min(kRows, m - first), ahead = first + ahead_rows < m ? ahead_rows * stride : 0;
     const T* from = w + first * stride;
-    const float* numbers = x + token * xStride + first;
-    float* target = y + token * yStride;
+    const float* numbers = x + token * x_stride + first;
+    float* target = y + token * y_stride;
     Index j = 0;
     for (; j + kRegisters * kLanes <= n; j += kRegisters * kLanes) {
-      addPlainColumns<kColumns, kRegisters>(from + j, count, stride, ahead, numbers, xStride, target + j, yStride);
+      addPlainColumns<kColumns, kRegisters>(from + j, count, stride, ahead, numbers, x_stride, target + j, y_stride);
     }
     for (; j + kLanes <= n; j += kLanes) {
-      addPlainColumns<kColumns, 1>(from + j, count, stride, ahead, numbers, xStride, target + j, yStride);
+      addPlainColumns<kColumns, 1>(from + j, count, stride, ahead, numbers, x_stride, target + j, y_stride);
     }
     for (; j < n; ++j) {
       for (Index k = 0; k < kColumns; ++k) {
-        float sum = target[k * yStride + j];
+        float sum = target[k * y_stride + j];
         for (Index row = 0; row < count; ++row) {
-          sum += static_cast<float>(from[row * stride + j]) * numbers[k * xStride + row];
+          sum += static_cast<float>(from[row * stride + j]) * numbers[k * x_stride + row];
         }
-        target[k * yStride + j] = sum;
+        target[k * y_stride + j] = sum;
       }
     }
   };

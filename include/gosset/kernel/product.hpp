@@ -17,27 +17,27 @@
 // Products from packed codes, as formats call them.
 namespace gosset::detail {
 
-/// y (m x t, columns yStride apart) = W x, x being n x t, its columns xStride apart.
+/// y (m x t, columns y_stride apart) = W x, x being n x t, its columns x_stride apart.
 template <TileCodebook C, class T>
 void multiplyCodes(const CodeView<C, T>& w, Activations activations, const float* x, Index n, Index tokens,
-                   Index xStride, float* y, Index yStride) {
+                   Index x_stride, float* y, Index y_stride) {
   if (activations != Activations::kFloat) {
     const bool per_token = activations == Activations::kRoundedPerToken;
-    const RoundedActivations rounded(x, n, tokens, xStride, typename TileCode<C>::Order{},
+    const RoundedActivations rounded(x, n, tokens, x_stride, typename TileCode<C>::Order{},
                                      per_token ? ScaleReach::kToken : ScaleReach::kSlice);
     if (tokens == 1) return multiplyRounded(w, rounded, y);
-    return multiplyRoundedMany(w, rounded, y, yStride);
+    return multiplyRoundedMany(w, rounded, y, y_stride);
   }
   const Index padded = w.layout.tiles() * TileLayout<C>::kTileColumns;
   AlignedVector<float> copy;
   if (padded != n) {
     copy.assign(static_cast<std::size_t>(padded * tokens), 0.f);
-    for (Index token = 0; token < tokens; ++token) std::copy_n(x + token * xStride, n, copy.data() + token * padded);
+    for (Index token = 0; token < tokens; ++token) std::copy_n(x + token * x_stride, n, copy.data() + token * padded);
     x = copy.data();
-    xStride = padded;
+    x_stride = padded;
   }
   if (tokens == 1) return multiplyFloat(w, x, y);
-  multiplyFloatMany(w, x, tokens, xStride, y, yStride);
+  multiplyFloatMany(w, x, tokens, x_stride, y, y_stride);
 }
 
 /// The numbers of a block, rows `stride` apart: rowsOf(block) rows of n.

@@ -192,9 +192,10 @@ void takeZeros(const CodeView<C, T>& w, Index block, const std::vector<float>& s
   }
 }
 
-/// y (m x t, column-major, columns yStride apart) = W x for many tokens of rounded activations. Tiles are decoded once.
+/// y (m x t, column-major, columns y_stride apart) = W x for many tokens of rounded activations. Tiles are
+/// decoded once.
 template <TileCodebook C, class T>
-void multiplyRoundedMany(const CodeView<C, T>& w, const RoundedActivations& x, float* y, Index yStride) {
+void multiplyRoundedMany(const CodeView<C, T>& w, const RoundedActivations& x, float* y, Index y_stride) {
   const Index tokens = x.tokens();
   const std::vector<float> sums = groupSums(w, x);
   parallelFor(w.layout.blocks(), blockWork(w.layout) * tokens, [&](Index block) {
@@ -211,7 +212,7 @@ void multiplyRoundedMany(const CodeView<C, T>& w, const RoundedActivations& x, f
     }
     takeZeros(w, block, sums, totals);
     if (!x.extras().empty()) addExtras(w, x, block, totals.data());
-    storeBlocks(totals, w.layout, block, y, yStride);
+    storeBlocks(totals, w.layout, block, y, y_stride);
   });
 }
 

@@ -14,12 +14,12 @@ namespace gosset::detail {
 
 /// y += unit * W^T x by the faster of the two. Allocates nothing.
 template <TileCodebook C, class T>
-void addTransposed(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index xStride, float* y,
-                   Index yStride) {
+void addTransposed(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index x_stride, float* y,
+                   Index y_stride) {
   if constexpr (TileCode<C>::kExact && simd::kHasDot) {
-    addTransposedInteger(w, n, unit, x, tokens, xStride, y, yStride);
+    addTransposedInteger(w, n, unit, x, tokens, x_stride, y, y_stride);
   } else {
-    addTransposedFloat(w, n, unit, x, tokens, xStride, y, yStride);
+    addTransposedFloat(w, n, unit, x, tokens, x_stride, y, y_stride);
   }
 }
 

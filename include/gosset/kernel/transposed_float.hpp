@@ -97,21 +97,21 @@ class TransposedChunk {
   static constexpr int kColumns = kSums / kTokens < 4 ? kSums / kTokens : 4;
 
  public:
-  TransposedChunk(const CodeView<C, T>& w, Index first, const float* x, Index xStride)
+  TransposedChunk(const CodeView<C, T>& w, Index first, const float* x, Index x_stride)
       : w_(w),
         first_(first),
         blocks_(std::min(kChunkBlocks, w.layout.blocks() - first)),
         rows_(x + first * kBlockRows),
-        xStride_(xStride) {}
+        x_stride_(x_stride) {}
 
   /// y += unit * W^T x for the rows of the chunk; W has n columns.
-  void add(Index n, float unit, float* y, Index yStride) {
+  void add(Index n, float unit, float* y, Index y_stride) {
     for (Index group = 0, tile = 0; group < w_.groups; ++group) {
       foldScales(group);
       for (const Index last = std::min(tile + w_.group_tiles, w_.layout.tiles()); tile < last; ++tile) {
         findTile(tile);
         simd::unroll<kSlices<C>>(
-            [&](auto slice) { addSlice<slice>(tile * Layout::kTileColumns, n, unit, y, yStride); });
+            [&](auto slice) { addSlice<slice>(tile * Layout::kTileColumns, n, unit, y, y_stride); });
       }
     }
   }
@@ -122,7 +122,7 @@ class TransposedChunk {
     BlockFloats zeros[kTokens] = {};
     forFoldedRows<kTokens>(
         w_, first_, blocks_, group, rows_,
-        xStride_, [&](Index b, auto k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
+        x_stride_, [&](Index b, auto k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
           zeros[k][p] += x * zero;
           simd::store(x_[b * kParts + p][k], x);
         });
@@ -147,9 +147,9 @@ class TransposedChunk {
 
   /// The columns of a slice of the tile that begins at column `first`.
   template <int slice>
-  void addSlice(Index first, Index n, float unit, float* y, Index yStride) const {
+  void addSlice(Index first, Index n, float unit, float* y, Index y_stride) const {
     const auto quad = [&](auto i) {
-      simd::unroll<4 / kColumns>([&](auto part) { addColumns<slice>(i, part, first, n, unit, y, yStride); });
+      simd::unroll<4 / kColumns>([&](auto part) { addColumns<slice>(i, part, first, n, unit, y, y_stride); });
     };
     if constexpr (kDecodesColumns<C>) {
       for (int i = 0; i < 8; ++i) quad(i);
@@ -159,7 +159,7 @@ class TransposedChunk {
   }
 
   template <int slice, class Register, class Part>
-  void addColumns(Register i, Part part, Index first, Index n, float unit, float* y, Index yStride) const {
+  void addColumns(Register i, Part part, Index first, Index n, float unit, float* y, Index y_stride) const {
     Index columns[kColumns];
     for (int c = 0; c < kColumns; ++c) columns[c] = first + TileCode<C>::Order::column(slice, i, part * kColumns + c);
     if (*std::min_element(columns, columns + kColumns) >= n) return;
@@ -184,7 +184,7 @@ class TransposedChunk {
     storeSums<kTokens * kColumns>(sums, out);
     for (int k = 0; k < kTokens; ++k) {
       for (int c = 0; c < kColumns; ++c) {
-        if (columns[c] < n) y[k * yStride + columns[c]] += unit * (out[k * kColumns + c] - zeros_[k]);
+        if (columns[c] < n) y[k * y_stride + columns[c]] += unit * (out[k * kColumns + c] - zeros_[k]);
       }
     }
   }
@@ -192,21 +192,22 @@ class TransposedChunk {
   const CodeView<C, T>& w_;
   Index first_, blocks_;
   const float* rows_;
-  Index xStride_;
+  Index x_stride_;
   const std::uint8_t* at_[kChunkBlocks];
   float zeros_[kTokens];
   alignas(64) float x_[kChunkBlocks * kParts][kTokens][simd::kWordLanes];
   alignas(64) std::uint8_t copies_[kChunkBlocks][Layout::kTileBytes];
 };
 
-/// y (n x t, column-major, columns yStride apart) += unit * W^T x in floats, x being m x t, its columns xStride apart.
+/// y (n x t, column-major, columns y_stride apart) += unit * W^T x in floats, x being m x t, its columns
+/// x_stride apart.
 template <TileCodebook C, class T>
-void addTransposedFloat(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index xStride,
-                        float* y, Index yStride) {
+void addTransposedFloat(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index x_stride,
+                        float* y, Index y_stride) {
   for (Index first = 0; first < w.layout.blocks(); first += kChunkBlocks) {
     forTokens<kTogether>(0, tokens, [&](Index token, auto together) {
-      TransposedChunk<C, T, together>(w, first, x + token * xStride, xStride)
-          .add(n, unit, y + token * yStride, yStride);
+      TransposedChunk<C, T, together>(w, first, x + token * x_stride, x_stride)
+          .add(n, unit, y + token * y_stride, y_stride);
     });
   }
 }

@@ -37,22 +37,22 @@ class IntegerTransposedChunk {
  public:
   static constexpr Index kChunk = kBlocks;
 
-  IntegerTransposedChunk(const CodeView<C, T>& w, Index first, const float* x, Index xStride)
+  IntegerTransposedChunk(const CodeView<C, T>& w, Index first, const float* x, Index x_stride)
       : w_(w),
         first_(first),
         blocks_(std::min(kBlocks, w.layout.blocks() - first)),
         rows_(x + first * kBlockRows),
-        xStride_(xStride) {}
+        x_stride_(x_stride) {}
 
   /// y += unit * W^T x for the rows of the chunk; W has n columns.
-  void add(Index n, float unit, float* y, Index yStride) {
+  void add(Index n, float unit, float* y, Index y_stride) {
     for (Index group = 0, tile = 0; group < w_.groups; ++group) {
       foldScales(group);
       for (const Index last = std::min(tile + w_.group_tiles, w_.layout.tiles()); tile < last; ++tile) {
         simd::unroll<kSlices<C>>([&](auto slice) {
           float sums[kTokens][kSliceColumns];
           simd::unroll<Code::kTerms>([&](auto term) { addTile<term, slice>(tile, sums); });
-          for (int k = 0; k < kTokens; ++k) addSums<slice>(tile, k, n, sums[k], unit, y + k * yStride);
+          for (int k = 0; k < kTokens; ++k) addSums<slice>(tile, k, n, sums[k], unit, y + k * y_stride);
         });
       }
     }
@@ -88,7 +88,7 @@ class IntegerTransposedChunk {
     BlockFloats zeros[kTokens] = {}, largest[kTokens] = {};
     forFoldedRows<kTokens>(
         w_, first_, blocks_, group, rows_,
-        xStride_, [&](Index b, auto k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
+        x_stride_, [&](Index b, auto k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
           largest[k][p] = larger((simd::Floats)((simd::Ints)x & 0x7fffffff), largest[k][p]);
           zeros[k][p] += x * zero;
           simd::store(folded[k] + b * kBlockRows + p * simd::kWordLanes, x);
@@ -131,8 +131,8 @@ class IntegerTransposedChunk {
     const Index block = first_ + b;
     const std::uint8_t* bytes = w_.codes + w_.layout.at(block, tile);
     // What is read next: a few tiles further in each block, else the same tiles of the next chunk.
-    const Index chunkBytes = kBlocks * kBlockRows * w_.layout.rowBytes();
-    const std::uint8_t* next = bytes + (tile + kAhead < w_.layout.tiles() ? kAhead * Layout::kTileBytes : chunkBytes);
+    const Index chunk_bytes = kBlocks * kBlockRows * w_.layout.rowBytes();
+    const std::uint8_t* next = bytes + (tile + kAhead < w_.layout.tiles() ? kAhead * Layout::kTileBytes : chunk_bytes);
     simd::unroll<Layout::kTileBundles>([&](auto i) __attribute__((always_inline)) {
       if constexpr (kManyAhead) {
         simd::prefetchToL2(next + i * kBundleBytes);
@@ -204,7 +204,7 @@ class IntegerTransposedChunk {
   const CodeView<C, T>& w_;
   Index first_, blocks_;
   const float* rows_;
-  Index xStride_;
+  Index x_stride_;
   float step_[kTokens], zeros_[kTokens];
   alignas(64) std::int32_t x_[kTokens][kBlocks * kFours][4];  ///< four rows' bytes, from the lowest up; the last unused
   alignas(64) std::uint8_t copy_[Layout::kTileBytes];
@@ -213,13 +213,13 @@ class IntegerTransposedChunk {
 
 /// The same in integers, for codebooks whose bytes are exact.
 template <TileCodebook C, class T>
-void addTransposedInteger(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index xStride,
-                          float* y, Index yStride) {
+void addTransposedInteger(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index x_stride,
+                          float* y, Index y_stride) {
   static_assert(TileCode<C>::kExact);
   forTokens<4>(0, tokens, [&](Index token, auto together) {
     using Chunk = IntegerTransposedChunk<C, T, together>;
     for (Index first = 0; first < w.layout.blocks(); first += Chunk::kChunk) {
-      Chunk(w, first, x + token * xStride, xStride).add(n, unit, y + token * yStride, yStride);
+      Chunk(w, first, x + token * x_stride, x_stride).add(n, unit, y + token * y_stride, y_stride);
     }
   });
 }

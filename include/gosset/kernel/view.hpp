@@ -123,14 +123,14 @@ template <int kCount = kTokens, class Visit>
   std::copy(all, all + rows, y);
 }
 
-/// Writes such numbers of all tokens: y (m x t, column-major, columns yStride apart).
+/// Writes such numbers of all tokens: y (m x t, column-major, columns y_stride apart).
 template <Codebook C>
 void storeBlocks(const std::vector<BlockFloats>& totals, const TileLayout<C>& layout, Index block, float* y,
-                 Index yStride) {
+                 Index y_stride) {
   float* target = y + block * kBlockRows;
   for (const BlockFloats& total : totals) {
     storeBlock(total, layout.rowsOf(block), target);
-    target += yStride;
+    target += y_stride;
   }
 }
 
