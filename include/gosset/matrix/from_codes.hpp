@@ -36,6 +36,41 @@ float largestMagnitudeOf(float scale, float zero) {
   }
 }
 
+/// The unit in which these scales (s) and zero points (z, empty where the codebook has none) are stored; checks each.
+template <ScaledFormat F>
+float unitOfScales(const RowMatrixXf& s, const RowMatrixXf& z) {
+  float largest = 0;
+  bool exact = true;  // whether all scales are stored as they are without a unit
+  for (Index i = 0; i < s.size(); ++i) {
+    const float scale = s.data()[i], zero = z.size() > 0 ? z.data()[i] : 0.f;
+    const auto at = [&] { return concat("(", i / s.cols(), ", ", i % s.cols(), ")"); };
+    require(std::isfinite(scale) && scale >= 0, "fromCodes: scales: expected finite numbers >= 0, got ", scale, " at ",
+            at());
+    require(std::isfinite(zero) && std::abs(zero) <= StorageTraits<typename F::Scale>::kMax,
+            "fromCodes: zeros: expected finite numbers that ", StorageTraits<typename F::Scale>::name(), " holds, got ",
+            zero, " at ", at());
+    largest = std::max(largest, largestMagnitudeOf<typename F::Codebook>(scale, zero));
+    exact = exact && static_cast<float>(storeNearest<typename F::Scale>(scale)) == scale;
+  }
+  require(largest <= 0x1p127f, "fromCodes: scales: they give magnitudes of ", largest, ", beyond 2^127");
+  return exact ? 1.f : storageUnit(largest);
+}
+
+/// The codes, each checked to be one of the codebook's.
+template <Codebook C, class Codes>
+CodeMatrix<C> checkedCodes(const Eigen::DenseBase<Codes>& codes) {
+  CodeMatrix<C> given(codes.rows(), codes.cols());
+  for (Index row = 0; row < codes.rows(); ++row) {
+    for (Index i = 0; i < codes.cols(); ++i) {
+      const std::uint64_t code = codes.derived().coeff(row, i);
+      require(code < codeCount<C>(), "fromCodes: codes: expected codes of ", C::name(), ", below ", codeCount<C>(),
+              ", got ", code, " at (", row, ", ", i, ")");
+      given(row, i) = static_cast<typename C::Code>(code);
+    }
+  }
+  return given;
+}
+
 }  // namespace detail
 
 /// A matrix from codes, scales and zero points that somebody else chose: another tool's checkpoint, a search of one's
@@ -78,31 +113,9 @@ template <class Format, class Codes, class Scales, class Zeros = RowMatrixXf>
                   "fromCodes: zeros: expected ", kHasZero ? rows : 0, " x ", kHasZero ? shape.groups() : 0, ", got ",
                   z.rows(), " x ", z.cols());
 
-  float largest = 0;
-  bool exact = true;  // whether all scales are stored as they are without a unit
-  for (Index i = 0; i < s.size(); ++i) {
-    const float scale = s.data()[i], zero = kHasZero ? z.data()[i] : 0.f;
-    const auto at = [&] { return detail::concat("(", i / s.cols(), ", ", i % s.cols(), ")"); };
-    detail::require(std::isfinite(scale) && scale >= 0, "fromCodes: scales: expected finite numbers >= 0, got ", scale,
-                    " at ", at());
-    detail::require(std::isfinite(zero) && std::abs(zero) <= StorageTraits<typename F::Scale>::kMax,
-                    "fromCodes: zeros: expected finite numbers that ", StorageTraits<typename F::Scale>::name(),
-                    " holds, got ", zero, " at ", at());
-    largest = std::max(largest, detail::largestMagnitudeOf<C>(scale, zero));
-    exact = exact && static_cast<float>(storeNearest<typename F::Scale>(scale)) == scale;
-  }
-  detail::require(largest <= 0x1p127f, "fromCodes: scales: they give magnitudes of ", largest, ", beyond 2^127");
-
-  CodeMatrix<C> given(m, codes.cols());
-  for (Index row = 0; row < m; ++row) {
-    for (Index i = 0; i < codes.cols(); ++i) {
-      const std::uint64_t code = codes.derived().coeff(row, i);
-      detail::require(code < detail::codeCount<C>(), "fromCodes: codes: expected codes of ", C::name(), ", below ",
-                      detail::codeCount<C>(), ", got ", code, " at (", row, ", ", i, ")");
-      given(row, i) = static_cast<typename C::Code>(code);
-    }
-  }
-  Grid<F> grid(m, n, PublishedRule{}, exact ? 1.f : detail::storageUnit(largest));
+  const float unit = detail::unitOfScales<F>(s, z);
+  const CodeMatrix<C> given = detail::checkedCodes<C>(codes);
+  Grid<F> grid(m, n, PublishedRule{}, unit);
   for (Index row = 0; row < rows; ++row) {
     for (Index group = 0; group < grid.groups(); ++group) {
       grid.setScale(row, group, s(row, group), kHasZero ? z(row, group) : 0.f);
