@@ -142,8 +142,8 @@ template <bool kSmall>
   using Shorts = Vec<std::int16_t, kByteLanes / 2>;
   using Halves = Vec<std::uint16_t, kByteLanes / 2>;
   const auto even = (Bytes)((Halves)w & std::uint16_t{0xff}), odd = (Bytes)((Halves)w >> 8);
-  const auto evenX = (Bytes)((Shorts)((Halves)x << 8) >> 8), oddX = (Bytes)((Shorts)x >> 8);
-  return acc + detail::multiplyPairs16(even, evenX) + detail::multiplyPairs16(odd, oddX);
+  const auto even_x = (Bytes)((Shorts)((Halves)x << 8) >> 8), odd_x = (Bytes)((Shorts)x >> 8);
+  return acc + detail::multiplyPairs16(even, even_x) + detail::multiplyPairs16(odd, odd_x);
 #elif defined(__ARM_FEATURE_MATMUL_INT8)
   return (Ints)vusdotq_s32((int32x4_t)acc, (uint8x16_t)w, (int8x16_t)x);
 #elif defined(__ARM_FEATURE_DOTPROD)
