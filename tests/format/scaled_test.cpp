@@ -111,5 +111,16 @@ TEST(ScaledQuality, GroupsOfAGaussian) {
   EXPECT_NEAR((measuredMse<Grouped<Asymmetric<8>, 128>>(256)), 3.4e-5, 0.05e-5 + 0.012 * 3.4e-5);
 }
 
+TEST(Scaled, SmallMatricesMeetActivationsAsTheyAre) {
+  for (const auto& [rows, cols, rounded] : {std::tuple{15, 96, false}, {16, 31, false}, {16, 32, true}}) {
+    const auto packed = quantize<PerChannel<Symmetric<8>>>(testing::gaussian(rows, cols)).packed();
+    const Eigen::MatrixXf x = testing::gaussian(cols, 1, 2);
+    Eigen::MatrixXf y(rows, 1), exact(rows, 1);
+    packed.multiply(x, y, Activations::kRounded);
+    packed.multiply(x, exact, Activations::kFloat);
+    EXPECT_EQ(y != exact, rounded) << rows << " x " << cols;
+  }
+}
+
 }  // namespace
 }  // namespace gosset

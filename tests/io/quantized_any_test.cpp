@@ -31,7 +31,7 @@ TEST(ReadAny, ShowsTheFilesMemoryAndKeepsIt) {
   const auto q = quantize<Int4>(gaussian(48, 96));
   SafetensorsWriter writer;
   addQuantized(writer, "a", AnyMatrix(q));
-  addQuantized(writer, "b", quantize<Incoherent<E8P>>(gaussian(9, 65)));
+  addQuantized(writer, "b", quantize<Incoherent<E8P>>(gaussian(9, 65)));  // of which nothing fills whole cache lines
   writer.write(folder / "f");
   for (const FileAccess access : {FileAccess::kMap, FileAccess::kLoad}) {
     std::optional<SafetensorsFile> file(std::in_place, folder / "f", access);

@@ -198,14 +198,5 @@ TEST(Product, MassiveActivationsDoNotDrownTheOthers) {
   }
 }
 
-TEST(Product, SmallMatricesAreNotRounded) {
-  const RandomCodes<Symmetric<8>, Float16> w(15, 96, 3);
-  const Eigen::VectorXf x = testing::gaussian(96, 1);
-  Eigen::VectorXf y(15), exact(15);
-  multiplyCodes(w.view, Activations::kRounded, x.data(), 96, 1, 96, y.data(), 15);
-  multiplyCodes(w.view, Activations::kFloat, x.data(), 96, 1, 96, exact.data(), 15);
-  EXPECT_EQ(y, exact);
-}
-
 }  // namespace
 }  // namespace gosset::detail

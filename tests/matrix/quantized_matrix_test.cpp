@@ -74,7 +74,7 @@ TEST(QuantizedMatrix, DequantizesOnlyIntoItsShape) {
   const auto q = quantize<Symmetric<8>>(testing::gaussian(2, 3));
   RowMatrixXf w(3, 2);
   testing::expectThrows<std::invalid_argument>([&] { q.dequantizeTo(w); },
-                                               "QuantizedMatrix::dequantizeTo: expected a matrix of 2 x 3, got 3 x 2");
+                                               "dequantizeTo: expected a matrix of 2 x 3, got 3 x 2");
 }
 
 TEST(QuantizedMatrix, EveryBitIsCounted) {

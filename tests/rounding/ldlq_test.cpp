@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gosset/codebook.hpp>
+#include <gosset/format/incoherent.hpp>
 #include <gosset/matrix.hpp>
 #include <gosset/rounding.hpp>
 #include <gosset/theory/proxy_loss.hpp>
