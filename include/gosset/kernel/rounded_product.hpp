@@ -71,8 +71,8 @@ template <TileCodebook C, class T>
 void addExtras(const CodeView<C, T>& w, const RoundedActivations& x, Index block, BlockFloats* totals) {
   using Code = TileCode<C>;
   TileReader<C> tiles(w.layout, w.codes, block);
-  DecodedSlice<C> decoded;
-  BlockFloats scale, zero = {};
+  DecodedSlice<C> decoded = {};
+  BlockFloats scale = {}, zero = {};
   Index slice = -1;
   for (const auto& extra : x.extras()) {
     if (extra.slice != slice) {
