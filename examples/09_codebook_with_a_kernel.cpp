@@ -20,10 +20,13 @@ struct Logarithmic {
   static constexpr bool kHasZero = false;
   static constexpr gosset::ScaleRule kRule = gosset::ScaleRule::kAbsMax;
 
-  /// Code q: the magnitude in the low three bits, the sign above them.
+  /// -1, -1/sqrt(2), -1/2 .. and back up to 1.
   static inline const std::array<float, 16> levels = [] {
     std::array<float, 16> all{};
-    for (int q = 0; q < 16; ++q) all[q] = (q < 8 ? 1.f : -1.f) * std::exp2(-0.5f * static_cast<float>(q % 8));
+    for (std::size_t q = 0; q < 8; ++q) {
+      all[15 - q] = std::exp2(-0.5f * static_cast<float>(q));
+      all[q] = -all[15 - q];
+    }
     return all;
   }();
   static float level(Code q) { return levels[q]; }
@@ -49,7 +52,9 @@ struct gosset::TileCode<Logarithmic> {
 
   static inline const std::array<std::uint8_t, 16> table = [] {
     std::array<std::uint8_t, 16> all{};
-    for (int q = 0; q < 16; ++q) all[q] = static_cast<std::uint8_t>(std::lround(127 + 127 * Logarithmic::levels[q]));
+    for (std::size_t q = 0; q < 16; ++q) {
+      all[q] = static_cast<std::uint8_t>(std::lround(127 + 127 * Logarithmic::levels[q]));
+    }
     return all;
   }();
   template <int, int>
