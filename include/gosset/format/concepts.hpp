@@ -70,8 +70,9 @@ class PackedBase : public VisitsFields<Self> {
   }
 
   /// The rows [first, first + count) of the same product into those rows of y, m x t, in this thread alone: for a
-  /// caller whose own threads share the rows out, best by kRowBlock. Where kRowsIndependent is false it costs as much
-  /// as the whole product. Errors: std::invalid_argument where a shape or the rows do not fit.
+  /// caller whose own threads share the rows out, best by kRowBlock: pieces that begin at multiples of it have the bits
+  /// of the whole. Where kRowsIndependent is false it costs as much as the whole product. Errors: std::invalid_argument
+  /// where a shape or the rows do not fit.
   void multiplyRows(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
                     Activations activations = Activations::kRounded) const {
     checkOperand("multiplyRows", "x", x.rows(), self().cols(), x.cols());
@@ -165,9 +166,11 @@ class PackedBase : public VisitsFields<Self> {
   void computeProductRows(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
                           Eigen::Ref<Eigen::MatrixXf> y, Activations activations) const {
     if constexpr (Self::kRowsIndependent) {
-      RowMatrixXf w(count, self().cols());
-      self().computeRows(first, count, w);
-      y.middleRows(first, count).noalias() = w * x;
+      forStretches(first, count, [&](Index start, Index rows) {
+        RowMatrixXf w(rows, self().cols());
+        self().computeRows(start, rows, w);
+        y.middleRows(start, rows).noalias() = w * x;
+      });
     } else {
       Eigen::MatrixXf whole(self().rows(), x.cols());
       self().computeProduct(x, whole, activations);
@@ -191,6 +194,18 @@ class PackedBase : public VisitsFields<Self> {
 
  protected:
   static constexpr Index kStretch = 64;  ///< rows that become floats at a time
+
+  /// visit(start, rows) for the rows [first, first + count) in pieces that end at multiples of kStretch: the order of
+  /// sums in Eigen's products depends on where rows stand in an operand, so a part of the rows is multiplied as in the
+  /// whole.
+  template <class Visit>
+  static void forStretches(Index first, Index count, const Visit& visit) {
+    for (const Index end = first + count; first < end;) {
+      const Index rows = std::min((first / kStretch + 1) * kStretch, end) - first;
+      visit(first, rows);
+      first += rows;
+    }
+  }
 
  private:
   const Self& self() const { return static_cast<const Self&>(*this); }

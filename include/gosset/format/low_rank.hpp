@@ -195,14 +195,12 @@ class Packed<LowRank<F, r, T>> : public PackedWrapper<Packed<LowRank<F, r, T>>, 
   void computeProduct(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
                       Activations activations) const {
     this->inner_.multiply(x, y, activations);
-    const Eigen::MatrixXf inside = right() * x;
-    y.noalias() += left() * inside;
+    addFactors(0, this->rows(), x, y);
   }
   void computeProductRows(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
                           Eigen::Ref<Eigen::MatrixXf> y, Activations activations) const {
     this->inner_.multiplyRows(first, count, x, y, activations);
-    const Eigen::MatrixXf inside = right() * x;
-    y.middleRows(first, count).noalias() += left().middleRows(first, count) * inside;
+    addFactors(first, count, x, y);
   }
 
   /// y += inner^T x + B^T (A^T x).
@@ -223,6 +221,16 @@ class Packed<LowRank<F, r, T>> : public PackedWrapper<Packed<LowRank<F, r, T>>, 
 
  private:
   explicit Packed(Packed<F> inner) : Base(std::move(inner)), factors_(this->rows(), this->cols()) {}
+
+  /// The rows [first, first + count) of y += A (B x).
+  void addFactors(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
+                  Eigen::Ref<Eigen::MatrixXf>& y) const {
+    const Eigen::MatrixXf inside = right() * x;
+    const RowMatrixXf all = left();
+    Base::forStretches(first, count, [&](Index start, Index rows) {
+      y.middleRows(start, rows).noalias() += all.middleRows(start, rows) * inside;
+    });
+  }
 
   Factors factors_;
 };

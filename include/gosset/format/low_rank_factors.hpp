@@ -218,7 +218,8 @@ class JacobiEigenvectors {
   Eigen::MatrixXf largest(Index count) const {
     std::vector<Index> order(static_cast<std::size_t>(n_));
     std::iota(order.begin(), order.end(), Index{0});
-    std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return rows_(a, a) > rows_(b, b); });
+    std::sort(order.begin(), order.end(),
+              [&](Index a, Index b) { return rows_(a, a) != rows_(b, b) ? rows_(a, a) > rows_(b, b) : a < b; });
     Eigen::MatrixXf columns(n_, count);
     for (Index i = 0; i < count; ++i) {
       columns.col(i) = vectors_.row(order[static_cast<std::size_t>(i)]).head(n_).transpose().cast<float>();

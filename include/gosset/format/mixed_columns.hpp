@@ -96,14 +96,14 @@ class Packed<MixedColumns<F, T>> : public PackedWrapper<Packed<MixedColumns<F, T
     if (columns_.empty()) return this->inner_.multiply(x, y, activations);
     const auto [rest, gathered] = split(x);
     this->inner_.multiply(rest, y, activations);
-    y.noalias() += values(0, this->rows()) * gathered;
+    addColumns(0, this->rows(), gathered, y);
   }
   void computeProductRows(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
                           Eigen::Ref<Eigen::MatrixXf> y, Activations activations) const {
     if (columns_.empty()) return this->inner_.multiplyRows(first, count, x, y, activations);
     const auto [rest, gathered] = split(x);
     this->inner_.multiplyRows(first, count, rest, y, activations);
-    y.middleRows(first, count).noalias() += values(first, count) * gathered;
+    addColumns(first, count, gathered, y);
   }
 
   void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
@@ -161,6 +161,13 @@ class Packed<MixedColumns<F, T>> : public PackedWrapper<Packed<MixedColumns<F, T
     const auto width = static_cast<Index>(columns_.size());
     const Eigen::Map<const Matrix> stored(values_.data() + first * width, count, width);
     return stored.template cast<float>() * unit_;
+  }
+
+  /// The rows [first, first + count) of y += columns * gathered.
+  void addColumns(Index first, Index count, const Eigen::MatrixXf& gathered, Eigen::Ref<Eigen::MatrixXf>& y) const {
+    Base::forStretches(first, count, [&](Index start, Index rows) {
+      y.middleRows(start, rows).noalias() += values(start, rows) * gathered;
+    });
   }
 
   /// x without the rows that meet outlier columns, for not every codebook has a level for 0; and these rows.

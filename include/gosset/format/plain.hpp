@@ -63,23 +63,27 @@ class Packed<T> : public PackedBase<Packed<T>> {
                                y.outerStride());
   }
 
-  /// A vector by a kernel of its own; a matrix a block of rows at a time, widened for Eigen's product.
+  /// A vector by a kernel of its own; a matrix a stretch of rows at a time, widened for Eigen's product.
   void computeProduct(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y, Activations) const {
     if (x.cols() == 1) return detail::multiplyPlain(values_.data(), rows_, cols_, x.data(), y.data());
-    constexpr Index kRows = 128;
-    parallelFor(ceilDiv(rows_, kRows), kRows * cols_ * (x.cols() + 1), [&](Index block) {
-      const Index first = block * kRows;
-      multiplyWidened(first, std::min(kRows, rows_ - first), x, y);
+    parallelFor(ceilDiv(rows_, kWidened), kWidened * cols_ * (x.cols() + 1), [&](Index stretch) {
+      const Index first = stretch * kWidened;
+      multiplyWidened(first, std::min(kWidened, rows_ - first), x, y);
     });
   }
   void computeProductRows(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
                           Eigen::Ref<Eigen::MatrixXf> y, Activations) const {
-    if (x.cols() > 1) return multiplyWidened(first, count, x, y);
-    detail::multiplyPlain(values_.data() + first * cols_, count, cols_, x.data(), y.data() + first);
+    for (const Index end = first + count; x.cols() > 1 && first < end;) {  // as computeProduct() has them
+      const Index rows = std::min((first / kWidened + 1) * kWidened, end) - first;
+      multiplyWidened(first, rows, x, y);
+      first += rows;
+    }
+    if (x.cols() == 1) detail::multiplyPlain(values_.data() + first * cols_, count, cols_, x.data(), y.data() + first);
   }
 
  private:
   using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  static constexpr Index kWidened = 128;  ///< rows that are widened at a time
 
   Packed(Index rows, Index cols) : rows_(rows), cols_(cols), values_(static_cast<std::size_t>(rows * cols)) {}
 

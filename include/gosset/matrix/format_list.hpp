@@ -33,7 +33,9 @@ struct FormatList {
     return text;
   }
 
-  static bool contains([[maybe_unused]] std::string_view name) { return (sameFormat(name, Packed<Formats>::formatName()) || ...); }
+  static bool contains([[maybe_unused]] std::string_view name) {
+    return (sameFormat(name, Packed<Formats>::formatName()) || ...);
+  }
 
   /// visit(std::type_identity<F>{}) for the format F of that name; nothing where the list has none. Visit returns the
   /// same type for all.

@@ -117,6 +117,7 @@ class LeastSquaresSearch {
 
   /// By encoding and decoding. Its error is infinite where it is found to be no less than the best one's.
   Outcome outcomeOf(const Affine& a) const {
+    if (!std::isfinite(a.scale) || !std::isfinite(a.zero)) return {};
     constexpr Index kBlocks = C::kDim == 1 ? 256 : 64;
     typename C::Code codes[kBlocks];
     float levels[kBlocks * C::kDim];
