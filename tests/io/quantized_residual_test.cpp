@@ -114,7 +114,8 @@ class LyingColumns : public ::testing::Test {
 TEST_F(LyingColumns, TheTruthIsRead) { expectRefused(""); }
 
 TEST_F(LyingColumns, ThatDoNotRiseOrLieBeyondTheMatrix) {
-  const std::string text = "packed matrix 'w': its arrays hold numbers that make no sense in 'MixedColumns<PerChannel<Symmetric<8>>>'";
+  const std::string text =
+      "packed matrix 'w': its arrays hold numbers that make no sense in 'MixedColumns<PerChannel<Symmetric<8>>>'";
   for (const auto& columns : std::vector<std::vector<std::uint32_t>>{{7, 2}, {7, 7}, {2, 12}, {2, 0xffffffffu}}) {
     columns_ = columns;
     expectRefused(text);

@@ -169,8 +169,7 @@ void readPackedField(const SafetensorsFile& file, const std::string& tensor, Ind
   const std::vector<Index> shape = {static_cast<Index>(fieldSize(field))};
   if (info.dtype != dtypeOf<T>() || info.shape != shape) {
     file.fail(tensor, "expected ", dtypeName(dtypeOf<T>()), " of shape ", listText(std::span(shape)), " in a ", rows,
-              " x ", cols, " matrix, the file holds ", typeText(info), " of shape ",
-              listText(std::span(info.shape)));
+              " x ", cols, " matrix, the file holds ", typeText(info), " of shape ", listText(std::span(info.shape)));
   }
   const std::span<const std::byte> bytes = file.data(tensor);
   if (bytes.empty()) return;
