@@ -50,16 +50,6 @@ TEST(Scaled, ValuesAreThoseOfCodesAndScales) {
   }
 }
 
-TEST(Scaled, TheUnitIsAPowerOfTwo) {
-  EXPECT_EQ(detail::storageUnit(0), 1);
-  EXPECT_EQ(detail::storageUnit(2048), 1);
-  EXPECT_EQ(detail::storageUnit(4095.9f), 1);
-  EXPECT_EQ(detail::storageUnit(4096), 2);
-  EXPECT_EQ(detail::storageUnit(1), 0x1p-11f);
-  EXPECT_EQ(detail::storageUnit(0x1p-149f), 0x1p-149f);
-  EXPECT_EQ(detail::storageUnit(std::numeric_limits<float>::max()), 0x1p116f);
-}
-
 TEST(Scaled, NamesAreTheFormats) {
   EXPECT_EQ((Packed<Grouped<NormalFloat4, 64>>::formatName()), "Grouped<NormalFloat4, 64>");
   EXPECT_EQ(Packed<NormalFloat4>::formatName(), "NormalFloat4");

@@ -164,6 +164,26 @@ void expectEmpty() {
   EXPECT_EQ(q, QuantizedMatrix<F>());
 }
 
+/// What a file may say: no columns, or no rows.
+template <class F>
+void expectShapedWithoutNumbers() {
+  for (const auto& [rows, cols] : {std::pair{3, 0}, {0, 3}, {0, 0}}) {
+    const auto packed = Packed<F>::shaped(rows, cols);
+    EXPECT_EQ(packed.rows(), rows);
+    EXPECT_EQ(packed.cols(), cols);
+    EXPECT_EQ(packed.dequantized().size(), 0);
+    EXPECT_TRUE(packed.isValid()) << rows << " x " << cols;
+  }
+}
+
+TEST(Operations, ShapesWithoutNumbersAreFine) {
+  expectShapedWithoutNumbers<Float16>();
+  expectShapedWithoutNumbers<E8P>();
+  expectShapedWithoutNumbers<Int4>();
+  expectShapedWithoutNumbers<Incoherent<ChannelScaled<Outliers<MixedColumns<Int4>, 30>>>>();
+  expectShapedWithoutNumbers<LowRankFirst<Int4, 2, std::int8_t>>();
+}
+
 TEST(Operations, AnEmptyMatrixIsOne) {
   expectEmpty<Float16>();
   expectEmpty<E8P>();

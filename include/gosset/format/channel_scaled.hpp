@@ -70,8 +70,9 @@ class Packed<ChannelScaled<F, T>> : public PackedWrapper<Packed<ChannelScaled<F,
   Packed() : Packed(Packed<F>(), {}, 1) {}
   /// An all-zero matrix; its scales are 1.
   static Packed shaped(Index rows, Index cols, const FieldLengths& lengths = {}) {
-    return Packed(Base::innerShaped(rows, cols, lengths), detail::storedChannelScales<T>(Eigen::VectorXf::Ones(cols)),
-                  1);
+    StoredArray<T> ones(static_cast<std::size_t>(cols));
+    std::fill_n(ones.writable().begin(), cols, T(1.f));
+    return Packed(Base::innerShaped(rows, cols, lengths), std::move(ones), 1);
   }
 
   /// Errors: std::invalid_argument where the scales that come are not n positive finite numbers; where a magnitude of W
