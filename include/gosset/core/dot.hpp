@@ -83,8 +83,28 @@ template <class V>
 
 [[gnu::always_inline]] inline Floats toFloats(Ints v) { return __builtin_convertvector(v, Floats); }
 
-/// a * b + c, rounded once or twice as the machine does it faster.
-[[gnu::always_inline]] inline Floats multiplyAdd(Floats a, Floats b, Floats c) { return a * b + c; }
+/// a * b + c, rounded twice, on machines too that could do with once.
+[[gnu::always_inline]] inline Floats multiplyAdd(Floats a, Floats b, Floats c) { return unfused(a * b) + c; }
+
+/// a * b + c, rounded once where kHasFma, whatever the compiler thinks, else twice: for loops that two instructions in
+/// place of one would slow down.
+[[gnu::always_inline]] inline Floats fusedMultiplyAdd(Floats a, Floats b, Floats c) {
+#if defined(__FMA__) && defined(__AVX512BW__)
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__) && defined(__AVX2__)
+  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__FMA__)
+  return (Floats)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
+#elif defined(__aarch64__)
+  return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  return multiplyAdd(a, b, c);
+#endif
+}
+[[gnu::always_inline]] inline float fusedMultiplyAdd(float a, float b, float c) {
+  if constexpr (kHasFma) return __builtin_fmaf(a, b, c);
+  return unfused(a * b) + c;
+}
 
 namespace detail {
 
@@ -175,6 +195,23 @@ template <class V, class F, int kBit = 1>
   } else {
     using Number = std::remove_cvref_t<decltype(v[0])>;
     return overLanes(f(v, exchange<kBit, Number, kWordLanes>(v)), f, std::integral_constant<int, 2 * kBit>{});
+  }
+}
+
+/// The sum over all lanes of kCount registers, both powers of two, in an order that does not depend on how many numbers
+/// a register holds: the second half is added to the first, and so on until one is left.
+template <int kCount>
+[[gnu::always_inline]] inline float sumInHalves(const Floats* v) {
+  if constexpr (kCount > 1) {
+    Floats sums[kCount / 2];
+    unroll<kCount / 2>([&](auto i) __attribute__((always_inline)) { sums[i] = v[i] + v[i + kCount / 2]; });
+    return sumInHalves<kCount / 2>(sums);
+  } else {
+    Floats sum = v[0];
+    unroll<std::countr_zero(static_cast<unsigned>(kWordLanes))>([&](auto i) __attribute__((always_inline)) {
+      sum += exchange<(kWordLanes >> (i + 1)), float, kWordLanes>(sum);
+    });
+    return sum[0];
   }
 }
 

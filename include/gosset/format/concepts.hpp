@@ -6,6 +6,7 @@
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/format/fields.hpp>
+#include <gosset/kernel/plain.hpp>
 #include <gosset/rounding/concepts.hpp>
 #include <gosset/scale/options.hpp>
 
@@ -158,8 +159,7 @@ class PackedBase : public VisitsFields<Self> {
         self().computeProductRows(first, std::min(kStretch, rows - first), x, y, activations);
       });
     } else {
-      const RowMatrixXf w = dequantized();
-      y.noalias() = w * x;
+      detail::multiplyWidened(dequantized(), x, y);
     }
   }
 
@@ -169,7 +169,7 @@ class PackedBase : public VisitsFields<Self> {
       forStretches(first, count, [&](Index start, Index rows) {
         RowMatrixXf w(rows, self().cols());
         self().computeRows(start, rows, w);
-        y.middleRows(start, rows).noalias() = w * x;
+        detail::multiplyWidened(w, x, y.middleRows(start, rows));
       });
     } else {
       Eigen::MatrixXf whole(self().rows(), x.cols());
@@ -184,20 +184,17 @@ class PackedBase : public VisitsFields<Self> {
       for (Index first = 0; first < self().rows(); first += kStretch) {
         const Index count = std::min(kStretch, self().rows() - first);
         self().computeRows(first, count, w.topRows(count));
-        y.noalias() += w.topRows(count).transpose() * x.middleRows(first, count);
+        detail::addProductInOrder(w.topRows(count).transpose(), x.middleRows(first, count), y);
       }
     } else {
-      const RowMatrixXf w = dequantized();
-      y.noalias() += w.transpose() * x;
+      detail::addProductInOrder(dequantized().transpose(), x, y);
     }
   }
 
  protected:
   static constexpr Index kStretch = 64;  ///< rows that become floats at a time
 
-  /// visit(start, rows) for the rows [first, first + count) in pieces that end at multiples of kStretch: the order of
-  /// sums in Eigen's products depends on where rows stand in an operand, so a part of the rows is multiplied as in the
-  /// whole.
+  /// visit(start, rows) for the rows [first, first + count) in pieces that end at multiples of kStretch.
   template <class Visit>
   static void forStretches(Index first, Index count, const Visit& visit) {
     for (const Index end = first + count; first < end;) {

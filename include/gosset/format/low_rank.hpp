@@ -3,6 +3,7 @@
 
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
+#include <gosset/core/ordered_product.hpp>
 #include <gosset/format/concepts.hpp>
 #include <gosset/format/low_rank_factors.hpp>
 #include <gosset/kernel/plain.hpp>
@@ -98,18 +99,18 @@ class StoredFactors {
 
   /// y += (A B)^T x; x: m x t, y: n x t. Allocates nothing where t is small.
   void addTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
-    if (x.cols() > kFewColumns) {
-      const Eigen::MatrixXf inside = left().transpose() * x;
-      y.noalias() += right().transpose() * inside;
-      return;
-    }
-    float inside[r * kFewColumns];
-    for (Index token = 0; token < x.cols(); ++token) {
-      float* target = inside + token * rank();
-      multiplyPlain(left_.data(), rank(), rows_, x.col(token).data(), target);
-      for (Index k = 0; k < rank(); ++k) target[k] *= scales_[static_cast<std::size_t>(k)];
-    }
-    addPlainTransposed(right_.data(), rank(), cols_, cols_, inside, x.cols(), rank(), y.data(), y.outerStride());
+    addBetween(left_, rows_, right_, cols_, 0, cols_, x, y);
+  }
+
+  /// The rows [first, first + count) of y += A (B x); x: n x t, y: m x t.
+  void addProduct(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
+                  Eigen::Ref<Eigen::MatrixXf> y) const {
+    addBetween(right_, cols_, left_, rows_, first, count, x, y);
+  }
+
+  /// w += the rows [first, first + w.rows()) of A B.
+  void addRows(Index first, Eigen::Ref<RowMatrixXf> w) const {
+    addProductInOrder(left().middleRows(first, w.rows()), right(), w);
   }
 
   template <class Self, class Visit>
@@ -139,6 +140,26 @@ class StoredFactors {
         target[i] = storeNearest<T>(numbers(i) / step);
       }
     }
+  }
+
+  /// The rows [first, first + count) of y += to^T diag(scales) from x.
+  void addBetween(const StoredArray<T>& from, Index inputs, const StoredArray<T>& to, Index outputs, Index first,
+                  Index count, const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    if (x.cols() > kFewColumns) {
+      RowMatrixXf inside = RowMatrixXf::Zero(rank(), x.cols());
+      addProductInOrder(map(from, inputs), x, inside);
+      inside.array().colwise() *= Eigen::Map<const Eigen::ArrayXf>(scales_.data(), rank());
+      addProductInOrder(map(to, outputs).middleCols(first, count).transpose(), inside, y.middleRows(first, count));
+      return;
+    }
+    float inside[r * kFewColumns];
+    for (Index token = 0; token < x.cols(); ++token) {
+      float* target = inside + token * rank();
+      multiplyPlain(from.data(), rank(), inputs, x.col(token).data(), target);
+      for (Index k = 0; k < rank(); ++k) target[k] *= scales_[static_cast<std::size_t>(k)];
+    }
+    addPlainTransposed(to.data() + first, rank(), count, outputs, inside, x.cols(), rank(), y.data() + first,
+                       y.outerStride());
   }
 
   RowMatrixXf map(const StoredArray<T>& stored, Index width) const {
@@ -188,19 +209,19 @@ class Packed<LowRank<F, r, T>> : public PackedWrapper<Packed<LowRank<F, r, T>>, 
 
   void computeRows(Index first, Index count, Eigen::Ref<RowMatrixXf> w) const {
     this->inner_.decodeRows(first, count, w);
-    w.noalias() += left().middleRows(first, count) * right();
+    factors_.addRows(first, w);
   }
 
   /// y = inner x + A (B x).
   void computeProduct(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
                       Activations activations) const {
     this->inner_.multiply(x, y, activations);
-    addFactors(0, this->rows(), x, y);
+    factors_.addProduct(0, this->rows(), x, y);
   }
   void computeProductRows(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
                           Eigen::Ref<Eigen::MatrixXf> y, Activations activations) const {
     this->inner_.multiplyRows(first, count, x, y, activations);
-    addFactors(first, count, x, y);
+    factors_.addProduct(first, count, x, y);
   }
 
   /// y += inner^T x + B^T (A^T x).
@@ -222,16 +243,6 @@ class Packed<LowRank<F, r, T>> : public PackedWrapper<Packed<LowRank<F, r, T>>, 
  private:
   explicit Packed(Packed<F> inner) : Base(std::move(inner)), factors_(this->rows(), this->cols()) {}
 
-  /// The rows [first, first + count) of y += A (B x).
-  void addFactors(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
-                  Eigen::Ref<Eigen::MatrixXf>& y) const {
-    const Eigen::MatrixXf inside = right() * x;
-    const RowMatrixXf all = left();
-    Base::forStretches(first, count, [&](Index start, Index rows) {
-      y.middleRows(start, rows).noalias() += all.middleRows(start, rows) * inside;
-    });
-  }
-
   Factors factors_;
 };
 
@@ -251,7 +262,8 @@ class Packed<LowRankFirst<F, r, T>> : public Packed<LowRank<F, r, T>> {
     detail::requireIterations(options.low_rank_iterations);
     typename Base::Factors factors(w.rows(), w.cols());
     factors.fit(w, options);
-    w.noalias() -= factors.left() * factors.right();
+    const RowMatrixXf negative = -factors.left();
+    detail::addProductInOrder(negative, factors.right(), w);
     return Packed(Packed<F>::quantize(std::move(w), rounding, options), std::move(factors));
   }
 

@@ -4,6 +4,7 @@
 #include <gosset/codebook/symmetric.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
+#include <gosset/core/ordered_product.hpp>
 #include <gosset/format/concepts.hpp>
 #include <gosset/format/per_channel.hpp>
 #include <gosset/rounding/outlier_columns.hpp>
@@ -110,7 +111,7 @@ class Packed<MixedColumns<F, T>> : public PackedWrapper<Packed<MixedColumns<F, T
     Eigen::MatrixXf kept(static_cast<Index>(columns_.size()), x.cols());
     for (Index k = 0; k < kept.rows(); ++k) kept.row(k) = y.row(column(k));
     this->inner_.addTransposed(x, y);
-    kept.noalias() += values(0, this->rows()).transpose() * x;
+    detail::addProductInOrder(values(0, this->rows()).transpose(), x, kept);
     for (Index k = 0; k < kept.rows(); ++k) y.row(column(k)) = kept.row(k);
   }
 
@@ -166,7 +167,7 @@ class Packed<MixedColumns<F, T>> : public PackedWrapper<Packed<MixedColumns<F, T
   /// The rows [first, first + count) of y += columns * gathered.
   void addColumns(Index first, Index count, const Eigen::MatrixXf& gathered, Eigen::Ref<Eigen::MatrixXf>& y) const {
     Base::forStretches(first, count, [&](Index start, Index rows) {
-      y.middleRows(start, rows).noalias() += values(start, rows) * gathered;
+      detail::addProductInOrder(values(start, rows), gathered, y.middleRows(start, rows));
     });
   }
 

@@ -214,7 +214,9 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
                   Eigen::Ref<Eigen::MatrixXf>& y) const {
     parallelFor(count, keptInRow(cols()) * x.cols(), [&](Index i) {
       const Index row = first + i;
-      forEachInRow(row, [&](Index col, float value) { y.row(row) += value * x.row(col); });
+      forEachInRow(row, [&](Index col, float value) {
+        for (Index token = 0; token < x.cols(); ++token) y(row, token) += simd::unfused(value * x(col, token));
+      });
     });
   }
 
@@ -247,7 +249,7 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
         for (Index at = next[i]; at < ends[kStretch - 1]; ++at) {
           Index column = indices[at];
           for (Index b = 0; b + 1 < kStretch; ++b) column += at >= ends[b] ? kBlock : 0;
-          sums[column] += factors[i] * simd::widened(values[at]);
+          sums[column] += simd::unfused(factors[i] * simd::widened(values[at]));
         }
         next[i] = ends[kStretch - 1];
       }

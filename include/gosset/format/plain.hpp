@@ -56,26 +56,26 @@ class Packed<T> : public PackedBase<Packed<T>> {
 
   void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     if (x.cols() > detail::kFewColumns) {
-      y.noalias() += this->dequantized().transpose() * x;
+      detail::addProductInOrder(this->dequantized().transpose(), x, y);
       return;
     }
-    detail::addPlainTransposed(values_.data(), rows_, cols_, cols_, x.data(), x.cols(), x.outerStride(), y.data(),
-                               y.outerStride());
+    detail::addPlainTransposed<true>(values_.data(), rows_, cols_, cols_, x.data(), x.cols(), x.outerStride(), y.data(),
+                                     y.outerStride());
   }
 
-  /// A vector by a kernel of its own; a matrix a stretch of rows at a time, widened for Eigen's product.
+  /// A vector by a kernel of its own; a matrix a stretch of rows at a time, widened.
   void computeProduct(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y, Activations) const {
     if (x.cols() == 1) return detail::multiplyPlain(values_.data(), rows_, cols_, x.data(), y.data());
     parallelFor(ceilDiv(rows_, kWidened), kWidened * cols_ * (x.cols() + 1), [&](Index stretch) {
       const Index first = stretch * kWidened;
-      multiplyWidened(first, std::min(kWidened, rows_ - first), x, y);
+      multiplyStretch(first, std::min(kWidened, rows_ - first), x, y);
     });
   }
   void computeProductRows(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
                           Eigen::Ref<Eigen::MatrixXf> y, Activations) const {
     for (const Index end = first + count; x.cols() > 1 && first < end;) {  // as computeProduct() has them
       const Index rows = std::min((first / kWidened + 1) * kWidened, end) - first;
-      multiplyWidened(first, rows, x, y);
+      multiplyStretch(first, rows, x, y);
       first += rows;
     }
     if (x.cols() == 1) detail::multiplyPlain(values_.data() + first * cols_, count, cols_, x.data(), y.data() + first);
@@ -89,10 +89,10 @@ class Packed<T> : public PackedBase<Packed<T>> {
 
   Eigen::Map<const Matrix> map() const { return {values_.data(), rows_, cols_}; }
 
-  void multiplyWidened(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
+  void multiplyStretch(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
                        Eigen::Ref<Eigen::MatrixXf> y) const {
     const RowMatrixXf widened = map().middleRows(first, count).template cast<float>();
-    y.middleRows(first, count).noalias() = widened * x;
+    detail::multiplyWidened(widened, x, y.middleRows(first, count));
   }
 
   Index rows_, cols_;

@@ -3,10 +3,12 @@
 
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
+#include <gosset/core/ordered_product.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/format/concepts.hpp>
 #include <gosset/kernel/e8p_tile.hpp>
 #include <gosset/kernel/layout.hpp>
+#include <gosset/kernel/plain.hpp>
 #include <gosset/kernel/product.hpp>
 #include <gosset/kernel/transposed.hpp>
 #include <gosset/kernel/trits5_tile.hpp>
@@ -153,7 +155,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
   }
 
   /// Activations are rounded only where a kernel for bytes exists: for codebooks that have a TileCode, in groups of a
-  /// multiple of 32 or whole rows. Others decode a block of rows at a time, then use Eigen's product;
+  /// multiple of 32 or whole rows. Others decode a block of rows at a time;
   /// Activations::kRoundedPerToken rounds for these too.
   void computeProduct(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
                       Activations activations) const {
@@ -181,7 +183,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
         return;
       }
     }
-    y.noalias() += this->dequantized().transpose() * x;
+    detail::addProductInOrder(this->dequantized().transpose(), x, y);
   }
 
   template <class Self, class Visit>
@@ -228,7 +230,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
         RowMatrixXf values(layout().rowsOf(first_block + i), cols_);
         decodeBlock(first_block + i, values.data(), cols_);
         auto target = result.middleRows(i * detail::kBlockRows, values.rows());
-        target.noalias() = values * operand;
+        detail::multiplyWidened(values, operand, target);
         target *= unit_;
       });
     };

@@ -12,7 +12,8 @@
 #include <cstdint>
 #include <vector>
 
-// y = W x from packed codes and floats as they are.
+// y = W x from packed codes and floats as they are: sums in one order, products rounded before they are added, so that
+// results are the same on every machine.
 namespace gosset::detail {
 
 /// y (m) = W x for one token of floats: n numbers, padded with zeros to whole tiles.
@@ -38,16 +39,17 @@ void multiplyFloat(const CodeView<C, T>& w, const float* x, float* y) {
         simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
           Code::levels(
               bytes + p * simd::kByteLanes, [&](auto column, simd::Floats level) __attribute__((always_inline)) {
-                sum[column % 4][p] += level * numbers[column];
+                sum[column % 4][p] =
+                    simd::fusedMultiplyAdd(level, simd::splat<simd::Floats>(numbers[column]), sum[column % 4][p]);
               });
         });
       }
       simd::unroll<kParts>([&](auto p) { sum[0][p] = (sum[0][p] + sum[1][p]) + (sum[2][p] + sum[3][p]); });
       if (w.zeros != nullptr) {
         loadGroup(w, w.zeros, block, g, zero);
-        simd::unroll<kParts>([&](auto p) { sum[0][p] -= zero[p] * sums[static_cast<std::size_t>(g)]; });
+        simd::unroll<kParts>([&](auto p) { sum[0][p] -= simd::unfused(zero[p] * sums[static_cast<std::size_t>(g)]); });
       }
-      simd::unroll<kParts>([&](auto p) { total[p] += sum[0][p] * scale[p]; });
+      simd::unroll<kParts>([&](auto p) { total[p] += simd::unfused(sum[0][p] * scale[p]); });
     }
     storeBlock(total, w.layout.rowsOf(block), y + block * kBlockRows);
   });
@@ -74,7 +76,7 @@ void multiplyFloatMany(const CodeView<C, T>& w, const float* x, Index tokens, In
             for (Index j = 0; j < count * kColumns; ++j) {
               simd::unroll<together>([&](auto k) __attribute__((always_inline)) {
                 simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
-                  total[k][p] += columns[j][p] * numbers[k * stride + j];
+                  total[k][p] += simd::unfused(columns[j][p] * numbers[k * stride + j]);
                 });
               });
             }

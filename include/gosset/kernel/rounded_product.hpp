@@ -19,7 +19,8 @@
 //   sum_j w_j x_j  =  scale unit (sum_j byte_j x_j  -  zero sum_j x_j),
 //
 // and only the sums over bytes read the codes. With activations rounded to 8 bits they are sums of integers, exact; the
-// scale of 32 activations and that of the weights come in once a slice.
+// scale of 32 activations and that of the weights come in once a slice. Those sums of floats have one order and are not
+// fused with products, so results are the same on every machine.
 namespace gosset::detail {
 
 /// The dot products of a slice's bytes with 32 rounded activations, for the rows of a register.
@@ -59,7 +60,7 @@ std::vector<float> groupSums(const CodeView<C, T>& w, const RoundedActivations& 
     for (Index group = 0, slice = 0; group < w.groups; ++group) {
       float& sum = sums[static_cast<std::size_t>(group * x.tokens() + token)];
       for (const Index last = std::min(slice + w.group_tiles * kSlices<C>, x.slices()); slice < last; ++slice) {
-        sum += x.scale(token, slice) * static_cast<float>(x.sum(token, slice));
+        sum += simd::unfused(x.scale(token, slice) * static_cast<float>(x.sum(token, slice)));
       }
     }
   });
@@ -86,13 +87,13 @@ void addExtras(const CodeView<C, T>& w, const RoundedActivations& x, Index block
       if (w.zeros != nullptr) loadGroup(w, w.zeros, block, tile / w.group_tiles, zero);
     }
     simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
-      simd::Floats sum = zero[p] * -static_cast<float>(extra.sum);
+      simd::Floats sum = simd::unfused(zero[p] * -static_cast<float>(extra.sum));
       simd::unroll<Code::kTerms>([&](auto t) __attribute__((always_inline)) {
         constexpr TileTerm kTerm = Code::kTerm[t];
         const auto dots = tileDot<kTerm.small>(decoded[t][p], extra.numbers, -kTerm.zero * extra.sum);
-        sum += simd::toFloats(dots) * kTerm.unit;
+        sum += simd::unfused(simd::toFloats(dots) * kTerm.unit);
       });
-      totals[extra.token][p] += sum * (scale[p] * extra.scale);
+      totals[extra.token][p] += simd::unfused(sum * (scale[p] * extra.scale));
     });
   }
 }
@@ -119,15 +120,15 @@ void multiplyRounded(const CodeView<C, T>& w, const RoundedActivations& x, float
           const Index slice = tile * kSlices<C> + kSlice;
           const auto dots = tileDot<Code::kTerm[kTerm].small>(decoded, token.numbers + slice * kSliceColumns,
                                                               -Code::kTerm[kTerm].zero * token.sums[slice]);
-          sum[kPart] +=
-              simd::toFloats(dots) * (simd::splat<simd::Floats>(token.scales[slice]) * Code::kTerm[kTerm].unit);
+          const simd::Floats unit = simd::splat<simd::Floats>(token.scales[slice]) * Code::kTerm[kTerm].unit;
+          sum[kPart] = simd::multiplyAdd(simd::toFloats(dots), unit, sum[kPart]);
         });
       }
       if (w.zeros != nullptr) {
         loadGroup(w, w.zeros, block, g, zero);
-        simd::unroll<kParts>([&](auto p) { sum[p] -= zero[p] * sums[static_cast<std::size_t>(g)]; });
+        simd::unroll<kParts>([&](auto p) { sum[p] -= simd::unfused(zero[p] * sums[static_cast<std::size_t>(g)]); });
       }
-      simd::unroll<kParts>([&](auto p) { total[p] += sum[p] * scale[p]; });
+      simd::unroll<kParts>([&](auto p) { total[p] += simd::unfused(sum[p] * scale[p]); });
     }
     BlockFloats all = total;  // which may be in memory, where the sums of the loop need not be
     if (!x.extras().empty()) addExtras(w, x, block, &all);
@@ -169,7 +170,7 @@ struct DecodedTiles {
           const Index slice = first + i;
           const auto dots = tileDot<Code::kTerm[kTerm].small>(bytes, x.numbers(token + k, slice),
                                                               -Code::kTerm[kTerm].zero * x.sum(token + k, slice));
-          total[k][kPart] += simd::toFloats(dots) * (scale * x.scale(token + k, slice));
+          total[k][kPart] += simd::unfused(simd::toFloats(dots) * (scale * x.scale(token + k, slice)));
         });
       });
     }
@@ -187,7 +188,7 @@ void takeZeros(const CodeView<C, T>& w, Index block, const std::vector<float>& s
     const float* of_group = sums.data() + g * static_cast<Index>(totals.size());
     for (BlockFloats& total : totals) {
       const float sum = *of_group++;
-      simd::unroll<kParts>([&](auto p) { total[p] -= scale[p] * zero[p] * sum; });
+      simd::unroll<kParts>([&](auto p) { total[p] -= simd::unfused(scale[p] * zero[p] * sum); });
     }
   }
 }

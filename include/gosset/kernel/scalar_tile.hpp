@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <type_traits>
 
@@ -166,7 +167,10 @@ struct TileCode<C> {
     if constexpr (kLookUp) {
       return simd::lookup16(kLevels.data(), simd::kByteLanes == 64 ? shifted : shifted & 0xffu);
     } else {
-      return simd::toFloats((simd::Ints)(clean ? shifted : shifted & 0xffu)) - static_cast<float>(L::kZero);
+      // With these bits above it the byte is 2^23 + byte, a float: faster than a conversion, and as exact.
+      constexpr float kShift = 0x1p23f;
+      const simd::Words byte = clean ? shifted : shifted & 0xffu;
+      return (simd::Floats)(byte | std::bit_cast<std::uint32_t>(kShift)) - (kShift + static_cast<float>(L::kZero));
     }
   }
 

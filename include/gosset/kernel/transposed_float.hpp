@@ -8,11 +8,13 @@
 #include <gosset/kernel/view.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
 // y += W^T x in floats. The 16 rows of a block stand in the lanes of a register. A few columns of W at a time are
-// decoded, down all rows, and meet all columns of x; what the lanes have summed up is added together once, at the end.
+// decoded, down all rows, and meet all columns of x; what the lanes have summed up is added together once, at the end,
+// in one order whatever a register holds. Products are fused with sums where the machine can (kHasFma).
 namespace gosset::detail {
 
 /// Columns of x that share the decoding, and sums kept in registers.
@@ -123,12 +125,11 @@ class TransposedChunk {
     forFoldedRows<kTokens>(
         w_, first_, blocks_, group, rows_,
         x_stride_, [&](Index b, auto k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
-          zeros[k][p] += x * zero;
+          zeros[k][p] = simd::multiplyAdd(x, zero, zeros[k][p]);
           simd::store(x_[b * kParts + p][k], x);
         });
     for (int k = 0; k < kTokens; ++k) {
-      simd::unroll<kParts - 1>([&](auto p) { zeros[k][0] += zeros[k][p + 1]; });
-      storeSums<1>(&zeros[k][0], &zeros_[k]);
+      zeros_[k] = simd::sumInHalves<kParts>(zeros[k].part);
     }
   }
 
@@ -163,9 +164,10 @@ class TransposedChunk {
     Index columns[kColumns];
     for (int c = 0; c < kColumns; ++c) columns[c] = first + TileCode<C>::Order::column(slice, i, part * kColumns + c);
     if (*std::min_element(columns, columns + kColumns) >= n) return;
-    simd::Floats sums[kTokens * kColumns] = {};
-    for (Index b = 0; b < blocks_; ++b) {
-      simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+    float parts[kParts][kTokens * kColumns];
+    simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+      simd::Floats sums[kTokens * kColumns] = {};
+      for (Index b = 0; b < blocks_; ++b) {
         simd::Floats x[kTokens];
         simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
           x[k] = simd::load<simd::Floats>(x_[b * kParts + p][k]);
@@ -175,18 +177,26 @@ class TransposedChunk {
               if (column / kColumns != part) return;
               simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
                 simd::Floats& sum = sums[k * kColumns + column % kColumns];
-                sum = simd::multiplyAdd(level, x[k], sum);
+                sum = simd::fusedMultiplyAdd(level, x[k], sum);
               });
             });
-      });
-    }
-    float out[kTokens * kColumns];
-    storeSums<kTokens * kColumns>(sums, out);
+      }
+      storeSums<kTokens * kColumns>(sums, parts[p]);
+    });
     for (int k = 0; k < kTokens; ++k) {
       for (int c = 0; c < kColumns; ++c) {
-        if (columns[c] < n) y[k * y_stride + columns[c]] += unit * (out[k * kColumns + c] - zeros_[k]);
+        const float sum = sumOfParts(parts, k * kColumns + c) - zeros_[k];
+        if (columns[c] < n) y[k * y_stride + columns[c]] += simd::unfused(unit * sum);
       }
     }
+  }
+
+  /// As the lanes of a register that holds all 16 rows would be summed up.
+  template <std::size_t kWidth>
+  static float sumOfParts(const float (&parts)[kParts][kWidth], int i) {
+    if constexpr (kParts == 1) return parts[0][i];
+    if constexpr (kParts == 2) return parts[0][i] + parts[1][i];
+    if constexpr (kParts == 4) return (parts[0][i] + parts[1][i]) + (parts[2][i] + parts[3][i]);
   }
 
   const CodeView<C, T>& w_;

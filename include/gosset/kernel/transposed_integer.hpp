@@ -11,7 +11,7 @@
 #include <bit>
 #include <cstdint>
 
-// y += W^T x in integers.
+// y += W^T x in integers. What is left of floats has one order and is not fused: the same bits on every machine.
 namespace gosset::detail {
 
 /// The same in integers: x' as fixed point, in units of about 2^-22 of the largest x' of the group and chunk, so as
@@ -74,10 +74,15 @@ class IntegerTransposedChunk {
       }
       const float* ordered = kMoves<typename Code::Order> ? moved : sums;
       const Index count = std::min(left, kColumns);
-      for (Index j = 0; j < count; ++j) target[j] += step * (ordered[j] - zero);
+      Index j = 0;
+      for (; j + simd::kWordLanes <= count; j += simd::kWordLanes) {
+        const auto sum = simd::load<simd::Floats>(ordered + j) - zero, before = simd::load<simd::Floats>(target + j);
+        simd::store(target + j, simd::multiplyAdd(sum, simd::splat<simd::Floats>(step), before));
+      }
+      for (; j < count; ++j) target[j] += simd::unfused(step * (ordered[j] - zero));
     } else {
       for (int j = 0; j < kSliceColumns; ++j) {
-        if (columnOf(j) < left) target[columnOf(j)] += step * (sums[j] - zero);
+        if (columnOf(j) < left) target[columnOf(j)] += simd::unfused(step * (sums[j] - zero));
       }
     }
   }
@@ -90,17 +95,13 @@ class IntegerTransposedChunk {
         w_, first_, blocks_, group, rows_,
         x_stride_, [&](Index b, auto k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
           largest[k][p] = larger((simd::Floats)((simd::Ints)x & 0x7fffffff), largest[k][p]);
-          zeros[k][p] += x * zero;
+          zeros[k][p] = simd::multiplyAdd(x, zero, zeros[k][p]);
           simd::store(folded[k] + b * kBlockRows + p * simd::kWordLanes, x);
         });
     simd::unroll<kTokens>([&](auto k) {
-      simd::Floats most = largest[k][0], zero = zeros[k][0];
-      simd::unroll<kParts - 1>([&](auto p) {
-        most = larger(most, largest[k][p + 1]);
-        zero += zeros[k][p + 1];
-      });
-      fixPoint(k, folded[k], simd::overLanes(most, larger),
-               simd::overLanes(zero, [](auto a, auto b) { return a + b; }));
+      simd::Floats most = largest[k][0];
+      simd::unroll<kParts - 1>([&](auto p) { most = larger(most, largest[k][p + 1]); });
+      fixPoint(k, folded[k], simd::overLanes(most, larger), simd::sumInHalves<kParts>(zeros[k].part));
     });
   }
 
@@ -112,7 +113,7 @@ class IntegerTransposedChunk {
     const float inverse = most == 0 ? 0.f : kLargest / (most * lift);
     simd::Ints total{};
     for (Index i = 0; i < blocks_ * kParts; ++i) {
-      const simd::Floats x = simd::load<simd::Floats>(folded + i * simd::kWordLanes) * lift * inverse;
+      const auto x = simd::unfused(simd::load<simd::Floats>(folded + i * simd::kWordLanes) * lift * inverse);
       const auto q = (simd::Ints)(x + kToInteger) - std::bit_cast<std::int32_t>(kToInteger);
       total += q;
       simd::store(&x_[k][i * simd::kWordLanes / 4][0], simd::transpose4((simd::Bytes)((q + kTop) ^ kTop)));
@@ -120,8 +121,9 @@ class IntegerTransposedChunk {
     const auto sum = static_cast<double>(simd::overLanes(total, [](auto a, auto b) { return a + b; }));
     step_[k] = most / kLargest;
     zeros_[k] = most == 0 ? 0.f : zero * lift * inverse;
-    simd::unroll<Code::kTerms>(
-        [&](auto t) { zeros_[k] += Code::kTerm[t].unit * static_cast<float>(Code::kTerm[t].zero * sum); });
+    simd::unroll<Code::kTerms>([&](auto t) {
+      zeros_[k] += simd::unfused(Code::kTerm[t].unit * static_cast<float>(Code::kTerm[t].zero * sum));
+    });
   }
 
   static simd::Floats larger(simd::Floats a, simd::Floats b) { return a > b ? a : b; }
@@ -197,7 +199,8 @@ class IntegerTransposedChunk {
       const auto whole =
           (simd::toFloats(digits[2]) * 256 + simd::toFloats(digits[1])) * 256 + simd::toFloats(digits[0]);
       float* target = sums[kToken] + (i + kRegister) * simd::kWordLanes;
-      simd::store(target, term == 0 ? whole * kUnit : simd::load<simd::Floats>(target) + whole * kUnit);
+      const auto sum = simd::unfused(whole * kUnit);
+      simd::store(target, term == 0 ? sum : simd::load<simd::Floats>(target) + sum);
     });
   }
 

@@ -14,23 +14,19 @@
 namespace gosset::detail {
 
 /// exp(x) for x <= 0, lane by lane, within 3 units in the last place; 0 below -87, where results would be subnormal.
-/// x = n ln 2 + r with |r| <= ln 2 / 2, and e^r by its Taylor polynomial, whose remainder is below 2^-27.
+/// x = n ln 2 + r with |r| <= ln 2 / 2, and e^r by its Taylor polynomial, whose remainder is below 2^-27. Nothing is
+/// fused: the same bits on every machine.
 [[gnu::always_inline]] inline simd::Floats expOfNegative(simd::Floats x) {
   using namespace simd;
   constexpr float kToInteger = 0x1.8p23f;
   constexpr float kLn2High = 0x1.62e4p-1f, kLn2Low = 0x1.7f7d1cp-20f;  // the first has few bits: n times it is exact
   const Floats least = splat<Floats>(-87.f);
   const Floats clamped = x < least ? least : x;  // NaN stays
-  const Floats shifted = clamped * 0x1.715476p0f + kToInteger;
+  const Floats shifted = unfused(clamped * 0x1.715476p0f) + kToInteger;
   const Floats n = shifted - kToInteger;
-  const Floats r = (clamped - n * kLn2High) - n * kLn2Low;
-  Floats p = r * (1 / 5040.f) + 1 / 720.f;
-  p = p * r + 1 / 120.f;
-  p = p * r + 1 / 24.f;
-  p = p * r + 1 / 6.f;
-  p = p * r + 0.5f;
-  p = p * r + 1.f;
-  p = p * r + 1.f;
+  const Floats r = (clamped - n * kLn2High) - unfused(n * kLn2Low);
+  Floats p = unfused(r * (1 / 5040.f)) + 1 / 720.f;
+  for (const float coefficient : {1 / 120.f, 1 / 24.f, 1 / 6.f, 0.5f, 1.f, 1.f}) p = unfused(p * r) + coefficient;
   const auto power = (Floats)(((Ints)shifted - std::bit_cast<std::int32_t>(kToInteger) + 127) << 23);
   return x < least ? Floats{} : p * power;
 }
@@ -59,8 +55,8 @@ class OnlineSoftmax {
       return;
     }
     if (largest > largest_[query]) {
-      const float shrink = largest_[query] == kNone ? 0.f : std::exp(largest_[query] - largest);
-      sum_[query] *= shrink;
+      const float shrink = expOfNegative(simd::splat<simd::Floats>(largest_[query] - largest))[0];
+      sum_[query] = simd::unfused(sum_[query] * shrink);
       output_.col(query) *= shrink;
       largest_[query] = largest;
     }
@@ -96,25 +92,26 @@ class OnlineSoftmax {
     return largest;
   }
 
-  /// score <- exp(score - largest); their sum.
+  /// score <- exp(score - largest); their sum, in 16 lanes.
   static float exponentials(float* scores, Index count, float largest) {
-    simd::Floats sums{};
-    for (Index i = 0; i < count; i += kLanes) {
-      const Index left = std::min(kLanes, count - i);
-      float part[kLanes];
-      float* at = left == kLanes ? scores + i : part;
-      if (left < kLanes) {
-        std::fill_n(part, kLanes, kNone);
-        std::copy_n(scores + i, left, part);
-      }
-      const simd::Floats weights = expOfNegative(simd::load<simd::Floats>(at) - largest);
-      simd::store(at, weights);
-      if (left < kLanes) std::copy_n(part, left, scores + i);
-      sums += weights;
+    constexpr Index kTogether = 16;
+    simd::Floats sums[kTogether / kLanes] = {};
+    const auto add = [&](float* sixteen) {
+      simd::unroll<kTogether / kLanes>([&](auto i) __attribute__((always_inline)) {
+        const simd::Floats weights = expOfNegative(simd::load<simd::Floats>(sixteen + i * kLanes) - largest);
+        simd::store(sixteen + i * kLanes, weights);
+        sums[i] += weights;
+      });
+    };
+    Index i = 0;
+    for (; i + kTogether <= count; i += kTogether) add(scores + i);
+    if (i < count) {
+      float part[kTogether];
+      std::fill(std::copy(scores + i, scores + count, part), part + kTogether, kNone);
+      add(part);
+      std::copy_n(part, count - i, scores + i);
     }
-    float sum = 0;
-    for (int lane = 0; lane < kLanes; ++lane) sum += sums[lane];
-    return sum;
+    return simd::sumInHalves<kTogether / kLanes>(sums);
   }
 
   Eigen::VectorXf largest_, sum_;

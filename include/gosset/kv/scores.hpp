@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
+#include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>
 
 #include <cmath>
@@ -44,7 +45,7 @@ struct PlainScores {
   float operator()(float s, Index, Index, Index) const { return s; }
 };
 
-/// cap * tanh(s / cap), as Gemma 2 has it.
+/// cap * tanh(s / cap), as Gemma 2 has it. The last bits are those of the C library's tanh.
 struct SoftCap {
   float cap = 50;
   float operator()(float s, Index, Index, Index) const { return cap * std::tanh(s / cap); }
@@ -79,7 +80,7 @@ struct Alibi {
   float operator()(float s, Index head, Index query, Index key) const {
     const auto at = static_cast<std::size_t>(head);
     if (at >= slopes_.size()) return std::numeric_limits<float>::quiet_NaN();
-    return s - slopes_[at] * static_cast<float>(query - key);
+    return s - simd::unfused(slopes_[at] * static_cast<float>(query - key));
   }
 
  private:

@@ -4,6 +4,7 @@
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/late.hpp>
+#include <gosset/core/ordered_product.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/format/concepts.hpp>
 #include <gosset/format/plain.hpp>
@@ -122,9 +123,9 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
     if (x.cols() > kFewColumns) {
       const RowMatrixXf w = windowMap().middleCols(head * dim, dim).template cast<float>();
       if constexpr (kSide == KvSide::kKeys) {
-        y.noalias() = w * x;
+        multiplyWidened(w, x, y);
       } else {
-        y.noalias() += w.transpose() * x;
+        addProductInOrder(w.transpose(), x, y);
       }
     } else if constexpr (kSide == KvSide::kKeys) {
       for (Index i = 0; i < x.cols(); ++i) {
