@@ -114,11 +114,35 @@ class OrderedTile {
       for (Index k = 0; k < m.rows; ++k) {
         for (Index j = 0; j < m.cols; ++j) to[k * wide + j] = static_cast<T>(m.data[k * m.down + j]);
       }
-    } else {
-      for (Index j = 0; j < m.cols; ++j) {
-        for (Index k = 0; k < m.rows; ++k) to[k * wide + j] = static_cast<T>(m.data[k * m.down + j * m.right]);
+      return;
+    }
+    Index col = 0;
+    if constexpr (std::is_same_v<T, From>) {
+      if (m.down == 1) packSquares<static_cast<int>(kLanes)>(m, col, wide, to);
+    }
+    for (; col < m.cols; ++col) {
+      for (Index k = 0; k < m.rows; ++k) to[k * wide + col] = static_cast<T>(m.data[k * m.down + col * m.right]);
+    }
+  }
+
+  /// The columns of m from `col` on, each of which stands in a row in memory, as many as fill squares.
+  template <int kSide>
+  static void packSquares(const Strided<T>& m, Index& col, Index wide, T* to) {
+    using Vector = simd::Vec<T, kSide>;
+    for (; col + kSide <= m.cols; col += kSide) {
+      const T* from = m.data + col * m.right;
+      Index k = 0;
+      for (; k + kSide <= m.rows; k += kSide) {
+        Vector square[kSide];
+        for (Index j = 0; j < kSide; ++j) square[j] = simd::load<Vector>(from + j * m.right + k);
+        simd::transpose(square);
+        for (Index i = 0; i < kSide; ++i) simd::store(to + (k + i) * wide + col, square[i]);
+      }
+      for (; k < m.rows; ++k) {
+        for (Index j = 0; j < kSide; ++j) to[k * wide + col + j] = from[j * m.right + k];
       }
     }
+    if constexpr (kSide > 4) packSquares<kSide / 2>(m, col, wide, to);
   }
 
   /// The columns from `first` on, kCount registers at a time while there are as many, then one.

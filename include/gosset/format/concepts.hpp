@@ -192,7 +192,7 @@ class PackedBase : public VisitsFields<Self> {
   }
 
  protected:
-  static constexpr Index kStretch = 64;  ///< rows that become floats at a time
+  static constexpr Index kStretch = 128;  ///< rows that become floats at a time
 
   /// visit(start, rows) for the rows [first, first + count) in pieces that end at multiples of kStretch.
   template <class Visit>

@@ -225,11 +225,13 @@ class Packed<F> : public PackedBase<Packed<F>> {
       }
     }
     const auto multiplyDecoded = [&](const Eigen::Ref<const Eigen::MatrixXf>& operand) {
-      const Index first_block = first / detail::kBlockRows;
-      parallelFor(ceilDiv(count, detail::kBlockRows), detail::kBlockRows * cols_ * (x.cols() + 2), [&](Index i) {
-        RowMatrixXf values(layout().rowsOf(first_block + i), cols_);
-        decodeBlock(first_block + i, values.data(), cols_);
-        auto target = result.middleRows(i * detail::kBlockRows, values.rows());
+      const Index together = (x.cols() == 1 ? 1 : 8) * detail::kBlockRows;  // rows
+      parallelFor(ceilDiv(count, together), together * cols_ * (x.cols() + 2), [&](Index i) {
+        RowMatrixXf values(std::min(together, count - i * together), cols_);
+        for (Index row = 0; row < values.rows(); row += detail::kBlockRows) {
+          decodeBlock((first + i * together + row) / detail::kBlockRows, values.row(row).data(), cols_);
+        }
+        auto target = result.middleRows(i * together, values.rows());
         detail::multiplyWidened(values, operand, target);
         target *= unit_;
       });
