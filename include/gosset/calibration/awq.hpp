@@ -14,9 +14,11 @@
 #include <gosset/scale/grid.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -82,7 +84,7 @@ class Awq {
     double least = std::numeric_limits<double>::infinity();
     for (int step = 0; step <= options_.steps; ++step) {
       Eigen::VectorXf s = scalesAt(static_cast<double>(step) / options_.steps);
-      const double loss = losses(sample - trial(sample, s), h).sum();
+      const double loss = total(losses(sample - trial(sample, s), h));
       if (step > 0 && !(loss < least)) continue;
       least = loss;
       best = std::move(s);
@@ -138,7 +140,7 @@ class Awq {
 
   /// With a mean diagonal of 1, so that activations of any magnitude give losses that float holds.
   static Eigen::MatrixXf normalised(const Eigen::MatrixXd& h) {
-    const double mean = h.diagonal().mean();
+    const double mean = total(h.diagonal()) / static_cast<double>(h.rows());
     if (!(mean > 0)) return Eigen::MatrixXf::Identity(h.rows(), h.cols());
     return (h / mean).cast<float>();
   }
@@ -149,8 +151,17 @@ class Awq {
                                 const Eigen::Ref<const Eigen::MatrixXf>& h) {
     RowMatrixXf product = RowMatrixXf::Zero(error.rows(), error.cols());
     detail::addProduct<>(error, h, product);
-    return product.cwiseProduct(error).rowwise().sum().cast<double>();
+    Eigen::VectorXd sums(error.rows());
+    for (Index row = 0; row < sums.size(); ++row) {
+      sums[row] = sumOfProducts(error.cols(), [&](Index j) {
+        return std::array<float, 2>{product(row, j), error(row, j)};
+      });
+    }
+    return sums;
   }
+
+  /// One number after the other, in the same order everywhere.
+  static double total(const Eigen::VectorXd& numbers) { return std::accumulate(numbers.begin(), numbers.end(), 0.0); }
 
   void checkInputs(Index inputs) const {
     detail::require(inputs == hessian_.size(), "Awq: expected a matrix of ", hessian_.size(),
@@ -175,7 +186,7 @@ class Awq {
       const RowMatrixXf candidate = clamped<F>(numbers, 1 - static_cast<float>(step) / 20);
       grid.fitGroup(group, candidate);
       Eigen::VectorXd loss = losses(numbers - decoded(grid, group, numbers), h);
-      if constexpr (!F::kOneRowOnly) loss.setConstant(loss.sum());
+      if constexpr (!F::kOneRowOnly) loss.setConstant(total(loss));
       if (step == 0) least = loss;
       for (Index row = 0; row < numbers.rows(); ++row) {
         if (!(loss[row] < least[row])) continue;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
+#include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/scale/fit.hpp>
 
@@ -246,7 +247,7 @@ class HistogramObserver {
     for (std::size_t i = 0; i < counts_.size(); ++i) {
       if (counts_[i] == 0) continue;
       const double error = middleOf(i) - static_cast<double>(detail::decoded<C>(static_cast<float>(middleOf(i)), a));
-      sum += static_cast<double>(counts_[i]) * (error * error);
+      sum += simd::unfused(static_cast<double>(counts_[i]) * (error * error));
     }
     return sum;
   }
@@ -282,7 +283,7 @@ class HistogramObserver {
       if (p == 0) continue;
       const double floor = 0.5 / all;  // for an end bin that only clipped numbers fill
       const double q = counts_[i] == 0 ? floor : std::max(floor, mass[code_of[i]] / occupied[code_of[i]] / inside);
-      sum += p * std::log(p / q);
+      sum += simd::unfused(p * std::log(p / q));
     }
     return sum;
   }

@@ -94,24 +94,24 @@ class OnlineSoftmax {
 
   /// score <- exp(score - largest); their sum, in 16 lanes.
   static float exponentials(float* scores, Index count, float largest) {
-    constexpr Index kTogether = 16;
-    simd::Floats sums[kTogether / kLanes] = {};
+    constexpr Index kSixteen = 16;
+    simd::Floats sums[kSixteen / kLanes] = {};
     const auto add = [&](float* sixteen) {
-      simd::unroll<kTogether / kLanes>([&](auto i) __attribute__((always_inline)) {
+      simd::unroll<kSixteen / kLanes>([&](auto i) __attribute__((always_inline)) {
         const simd::Floats weights = expOfNegative(simd::load<simd::Floats>(sixteen + i * kLanes) - largest);
         simd::store(sixteen + i * kLanes, weights);
         sums[i] += weights;
       });
     };
     Index i = 0;
-    for (; i + kTogether <= count; i += kTogether) add(scores + i);
+    for (; i + kSixteen <= count; i += kSixteen) add(scores + i);
     if (i < count) {
-      float part[kTogether];
-      std::fill(std::copy(scores + i, scores + count, part), part + kTogether, kNone);
+      float part[kSixteen];
+      std::fill(std::copy(scores + i, scores + count, part), part + kSixteen, kNone);
       add(part);
       std::copy_n(part, count - i, scores + i);
     }
-    return simd::sumInHalves<kTogether / kLanes>(sums);
+    return simd::sumInHalves<kSixteen / kLanes>(sums);
   }
 
   Eigen::VectorXf largest_, sum_;

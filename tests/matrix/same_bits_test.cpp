@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/calibration/awq.hpp>
+#include <gosset/codebook.hpp>
+#include <gosset/format.hpp>
+#include <gosset/matrix/any_matrix.hpp>
+#include <gosset/matrix/quantize.hpp>
+#include <gosset/rounding/hessian.hpp>
+#include <gosset/rounding/outlier_columns.hpp>
+#include <gosset/rounding/stochastic.hpp>
+
+#include "same_bits.hpp"
+
+#include <string_view>
+#include <variant>
+
+namespace gosset {
+namespace {
+
+using testing::hashOf;
+using testing::SameBits;
+using testing::SameOn;
+
+std::uint64_t storedHash(const AnyPacked& packed) {
+  std::string bytes;
+  packed.visitFields([&](std::string_view, const AnyField& field) {
+    std::visit([&](auto values) { bytes.append(reinterpret_cast<const char*>(values.data()), values.size_bytes()); },
+               field);
+  });
+  return testing::hashBytes(bytes.data(), bytes.size());
+}
+
+std::uint64_t productHash(const AnyPacked& packed, Index tokens, Activations activations) {
+  const Eigen::MatrixXf x = testing::sameNumbers(packed.cols(), tokens, 2);
+  Eigen::MatrixXf y(packed.rows(), tokens);
+  packed.multiply(x, y, activations);
+  return hashOf(y);
+}
+
+std::uint64_t transposedHash(const AnyPacked& packed, Index tokens) {
+  const Eigen::MatrixXf x = testing::sameNumbers(packed.rows(), tokens, 3);
+  Eigen::MatrixXf y = Eigen::MatrixXf::Ones(packed.cols(), tokens);
+  packed.addTransposed(x, y);
+  return hashOf(y);
+}
+
+/// What is stored, what it stands for, and products, of which two kinds are the same on fewer machines.
+void checkMatrix(SameBits& bits, const std::string& name, const AnyMatrix& q, SameOn one_float, SameOn transposed) {
+  const AnyPacked& packed = q.packed();
+  bits.check(name + " stored", storedHash(packed));
+  bits.check(name + " decoded", hashOf(q.dequantized()));
+  bits.check(name + " x 1", productHash(packed, 1, Activations::kRounded));
+  bits.check(name + " x 19", productHash(packed, 19, Activations::kRounded));
+  bits.check(name + " x 19 by token", productHash(packed, 19, Activations::kRoundedPerToken));
+  bits.check(name + " x 1 float", productHash(packed, 1, Activations::kFloat), one_float);
+  bits.check(name + " x 19 float", productHash(packed, 19, Activations::kFloat));
+  bits.check(name + " transposed x 3", transposedHash(packed, 3), transposed);
+  bits.check(name + " transposed x 19", transposedHash(packed, 19));
+}
+
+/// W in a format and a rounding.
+template <class Format, class Rounding = Nearest>
+AnyMatrix packed(const Rounding& rounding = {}) {
+  return AnyMatrix(quantize<Format>(testing::sameNumbers(150, 200, 1), rounding));
+}
+
+TEST(SameBits, OfCodesWithKernels) {
+  SameBits bits({
+      {"asymmetric stored", 0x3196deed4a131d95u},
+      {"asymmetric decoded", 0x801966bd4fde604bu},
+      {"asymmetric x 1", 0xfa7969c8576b95f0u},
+      {"asymmetric x 19", 0x8091d19aadc68ce0u},
+      {"asymmetric x 19 by token", 0x97296e4567cf22b2u},
+      {"asymmetric x 1 float", 0xb50a4b707fe08358u},
+      {"asymmetric x 19 float", 0x365f5379e782f010u},
+      {"asymmetric transposed x 3", 0xa4c745c365f03d69u},
+      {"asymmetric transposed x 19", 0x4086c33beb1b8a0au},
+      {"symmetric stored", 0x6f682f9f7558496bu},
+      {"symmetric decoded", 0xb978971fbe191c84u},
+      {"symmetric x 1", 0x9f3a3a184a76b0bau},
+      {"symmetric x 19", 0xa365f244f2152a56u},
+      {"symmetric x 19 by token", 0xd2d6a2567ebf7a6fu},
+      {"symmetric x 1 float", 0x4568c5a33e8ea8a8u},
+      {"symmetric x 19 float", 0xbd25a18b58238d05u},
+      {"symmetric transposed x 3", 0x070ab7182b8020d2u},
+      {"symmetric transposed x 19", 0xba9085de205970e4u},
+      {"nf4 stored", 0x95b5f05b9469a2deu},
+      {"nf4 decoded", 0xe1da659f582e564cu},
+      {"nf4 x 1", 0x38b5ef6fa422e2c1u},
+      {"nf4 x 19", 0xf6fd2369a4258730u},
+      {"nf4 x 19 by token", 0xb090b62e50f5c34du},
+      {"nf4 x 1 float", 0x0643ad427f93caf6u},
+      {"nf4 x 19 float", 0x47b28dfd62204a93u},
+      {"nf4 transposed x 3", 0x337148ceb862deaeu},
+      {"nf4 transposed x 19", 0x3e86b46d71f5e3abu},
+      {"e8p stored", 0xad592afdff06a865u},
+      {"e8p decoded", 0x34e8b3fbeed0a934u},
+      {"e8p x 1", 0x71c9b819bf0fcf4eu},
+      {"e8p x 19", 0xfde1bdf4dbbadda2u},
+      {"e8p x 19 by token", 0x1ad662f66234dc05u},
+      {"e8p x 1 float", 0x3e95e132fd8540c0u},
+      {"e8p x 19 float", 0x9634412fc5481fbcu},
+      {"e8p transposed x 3", 0x4b0a4ea60b076b4eu},
+      {"e8p transposed x 19", 0x1cb2db7ed8fc72d9u},
+  });
+  checkMatrix(bits, "asymmetric", packed<Grouped<Asymmetric<4>, 32>>(), SameOn::kFma, SameOn::kDot);
+  checkMatrix(bits, "symmetric", packed<PerChannel<Symmetric<8>>>(Stochastic{.seed = 3}), SameOn::kFma, SameOn::kDot);
+  checkMatrix(bits, "nf4", packed<Grouped<NormalFloat4, 64>>(), SameOn::kFma, SameOn::kFma);
+  checkMatrix(bits, "e8p", packed<PerChannel<E8P>>(), SameOn::kFma, SameOn::kDot);
+  bits.finish();
+}
+
+TEST(SameBits, OfOtherFormats) {
+  SameBits bits({
+      {"no kernel stored", 0x40e53935c8659bdcu},
+      {"no kernel decoded", 0x7daf6ebbcc66e8a1u},
+      {"no kernel x 1", 0x2707a7c460872d61u},
+      {"no kernel x 19", 0x83b1ec28f5e7d647u},
+      {"no kernel x 19 by token", 0x59472f28863fecaau},
+      {"no kernel x 1 float", 0x2707a7c460872d61u},
+      {"no kernel x 19 float", 0x83b1ec28f5e7d647u},
+      {"no kernel transposed x 3", 0xe0708848cabf87c8u},
+      {"no kernel transposed x 19", 0x7669b36fc834c79bu},
+      {"half stored", 0xafec97ff31e1c135u},
+      {"half decoded", 0x5f1e3404940cb13bu},
+      {"half x 1", 0xc284a4ab7b148291u},
+      {"half x 19", 0x2234463a0480e648u},
+      {"half x 19 by token", 0x2234463a0480e648u},
+      {"half x 1 float", 0xc284a4ab7b148291u},
+      {"half x 19 float", 0x2234463a0480e648u},
+      {"half transposed x 3", 0xe6d25a5d08bc970du},
+      {"half transposed x 19", 0x1f6de0db9c8f915eu},
+      {"rotated stored", 0x6aecf6e5807a92b3u},
+      {"rotated decoded", 0xf69fbe615c660b4cu},
+      {"rotated x 1", 0xebbbc9c7c72d8191u},
+      {"rotated x 19", 0x42ef74cdf8681e70u},
+      {"rotated x 19 by token", 0x7372c588daca58c4u},
+      {"rotated x 1 float", 0xcf2342b5579da2a3u},
+      {"rotated x 19 float", 0x4cc065f38e7453afu},
+      {"rotated transposed x 3", 0xa0e74b27acea5937u},
+      {"rotated transposed x 19", 0x67c58f071c683da2u},
+      {"outliers stored", 0xf300e7364489bab5u},
+      {"outliers decoded", 0x90d720ff7553b274u},
+      {"outliers x 1", 0x878e4f70f017a9cfu},
+      {"outliers x 19", 0x8a53ecf2663f355au},
+      {"outliers x 19 by token", 0x902faa72ca88d209u},
+      {"outliers x 1 float", 0x3b203fe7e39e6a54u},
+      {"outliers x 19 float", 0x12d83c5ced40038cu},
+      {"outliers transposed x 3", 0x5158542c6cc58558u},
+      {"outliers transposed x 19", 0x6af39b68440254a5u},
+      {"low rank stored", 0x06dd11e3e3874f2du},
+      {"low rank decoded", 0x742f5df5e9e6f038u},
+      {"low rank x 1", 0xb12460c3464a7a19u},
+      {"low rank x 19", 0x08201985e72774afu},
+      {"low rank x 19 by token", 0xaa1a69b5d257ab41u},
+      {"low rank x 1 float", 0x30b2fbe377a1015bu},
+      {"low rank x 19 float", 0x3080337a612c9f86u},
+      {"low rank transposed x 3", 0xdb62429b989edcc2u},
+      {"low rank transposed x 19", 0x37626724f7f54767u},
+      {"low rank first stored", 0x31cde63840ec3adbu},
+      {"low rank first decoded", 0x291264e37c0f03bfu},
+      {"low rank first x 1", 0x8d50d577bf831eecu},
+      {"low rank first x 19", 0x891632bdd506b36cu},
+      {"low rank first x 19 by token", 0x8b9224fe151fc719u},
+      {"low rank first x 1 float", 0xa4b4370889af4d3du},
+      {"low rank first x 19 float", 0x13f725f2a7126ebfu},
+      {"low rank first transposed x 3", 0x056d393cebf67aceu},
+      {"low rank first transposed x 19", 0xfaa62b3be7732662u},
+      {"columns stored", 0xa1018caef4a7e7d5u},
+      {"columns decoded", 0xd814affcbb6b1d25u},
+      {"columns x 1", 0x4cb23285afde5d12u},
+      {"columns x 19", 0x09bf68df9ae4b8b5u},
+      {"columns x 19 by token", 0xec2518fb344cf0a3u},
+      {"columns x 1 float", 0x063a9c5457bdbf3du},
+      {"columns x 19 float", 0x105a3dd74264e1f9u},
+      {"columns transposed x 3", 0x8c1dd3309d55de4cu},
+      {"columns transposed x 19", 0x6462d66e2fa684b7u},
+  });
+  const OutlierColumns columns(testing::sameActivations(64, 200, 4));
+  checkMatrix(bits, "no kernel", packed<Grouped<Asymmetric<3>, 24>>(), SameOn::kAll, SameOn::kAll);
+  checkMatrix(bits, "half", packed<Float16>(), SameOn::kAll, SameOn::kFma);
+  checkMatrix(bits, "rotated", packed<Incoherent<PerChannel<Symmetric<8>>>>(), SameOn::kFma, SameOn::kDot);
+  checkMatrix(bits, "outliers", packed<Outliers<PerChannel<Symmetric<8>>, 20>>(), SameOn::kFma, SameOn::kDot);
+  checkMatrix(bits, "low rank", packed<LowRank<Grouped<Asymmetric<4>, 32>, 4>>(), SameOn::kFma, SameOn::kDot);
+  checkMatrix(bits, "low rank first", packed<LowRankFirst<PerChannel<E8P>, 4, std::int8_t>>(), SameOn::kFma,
+              SameOn::kDot);
+  checkMatrix(bits, "columns", packed<LlmInt8>(columns), SameOn::kFma, SameOn::kDot);
+  bits.finish();
+}
+
+TEST(SameBits, OfWhatIsLearned) {
+  SameBits bits({
+      {"hessian", 0x6d815365212ce9ceu},
+      {"hessian of doubles", 0x44f99ff2a4e3698eu},
+      {"awq", 0xa5df7b5d02263d94u},
+  });
+  const RowMatrixXf x = testing::sameActivations(170, 200, 6);
+  Hessian h(200), of_doubles(200);
+  h.accumulate(x.topRows(100));
+  h.accumulate(x.bottomRows(70));
+  bits.check("hessian", hashOf(h.matrix()));
+  of_doubles.accumulate(x.cast<double>() / 3);
+  of_doubles.merge(h);
+  bits.check("hessian of doubles", hashOf(of_doubles.matrix()));
+  const auto q = packed<ChannelScaled<Grouped<Asymmetric<4>, 32>>>(Awq(x));
+  bits.check("awq", storedHash(q.packed()));
+  bits.finish();
+}
+
+}  // namespace
+}  // namespace gosset
