@@ -7,7 +7,9 @@
 #include <gosset/core/activations.hpp>
 #include <gosset/core/aligned.hpp>
 #include <gosset/core/bits.hpp>
+#include <gosset/core/dense_product.hpp>
 #include <gosset/core/dot.hpp>
+#include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/exact_sum.hpp>
 #include <gosset/core/finite.hpp>

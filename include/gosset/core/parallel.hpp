@@ -3,6 +3,15 @@
 
 #include <gosset/core/types.hpp>
 
+#ifdef _OPENMP
+#include <omp.h>
+
+#include <atomic>
+#include <exception>
+#include <limits>
+#include <mutex>
+#endif
+
 namespace gosset {
 
 namespace detail {
@@ -25,21 +34,57 @@ class SerialRegion {
   }
 };
 
+#ifdef _OPENMP
+/// Of the exceptions that calls in several threads throw, that of the lowest index: the one that a loop in one thread
+/// would meet.
+class FirstException {
+ public:
+  /// False once a call of a lower index has thrown.
+  bool isWanted(Index i) const { return i < index_.load(std::memory_order_relaxed); }
+
+  /// Keeps the exception that is being handled.
+  void keep(Index i) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (!isWanted(i)) return;
+    index_.store(i, std::memory_order_relaxed);
+    exception_ = std::current_exception();
+  }
+
+  void rethrow() const {
+    if (exception_) std::rethrow_exception(exception_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::atomic<Index> index_{std::numeric_limits<Index>::max()};
+  std::exception_ptr exception_;
+};
+#endif
+
 }  // namespace detail
 
 /// Calls body(i) for i in 0 .. count - 1, on as many threads as Eigen uses: OpenMP's where the program is compiled with
 /// it, else one. `work` is about how many multiply-adds a call takes; where all calls together are too few to be worth
-/// waking threads, the caller makes them itself. The calls must be independent of each other and must not throw. Even a
-/// single large call runs inside the parallel region: Eigen's products see that and start no threads of their own, with
-/// whose number the order of their sums would change. Small ones stay below what Eigen would share out.
+/// waking threads, or this is called within a parallel region, the caller makes them itself. The calls must be
+/// independent of each other. Where some throw, the exception of the lowest i comes out of parallelFor(), whatever the
+/// number of threads; calls of higher i may have been made or not. (OpenMP itself ends the process where it finds no
+/// memory for its threads.)
 template <class Body>
 void parallelFor(Index count, Index work, const Body& body) {
 #ifdef _OPENMP
   constexpr Index kWorthThreads = Index{1} << 16;
-  if (count > 0 && work > kWorthThreads / count && !detail::SerialRegion::isActive()) {
+  if (count > 0 && work > kWorthThreads / count && !detail::SerialRegion::isActive() && omp_in_parallel() == 0) {
+    detail::FirstException first;
 #pragma omp parallel for schedule(static) num_threads(Eigen::nbThreads())
-    for (Index i = 0; i < count; ++i) body(i);
-    return;
+    for (Index i = 0; i < count; ++i) {
+      if (!first.isWanted(i)) continue;
+      try {
+        body(i);
+      } catch (...) {
+        first.keep(i);
+      }
+    }
+    return first.rethrow();
   }
 #endif
   (void)work;
