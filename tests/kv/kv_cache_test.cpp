@@ -436,8 +436,10 @@ TEST(KvCacheErrors, ScoresThatHaveNoSoftmax) {
     const auto beside = [&](float, Index, Index, Index k) { return k == 149 ? bad : -kInfinity; };
     testing::expectThrows([&] { (void)cache.attend(q.row(0), {}, beside); }, "for head 0 and the query of token 149");
   }
-  testing::expectThrows([&] { (void)cache.attend(RowMatrixXf::Constant(1, 32, 3e38f), {.scale = 100.f}); },
-                        "got NaN or +infinity for head 0");
+  testing::expectThrows(
+      [&] { (void)cache.attend(RowMatrixXf::Constant(1, 32, 3e38f), {.scale = 100.f}); },
+      "gosset: KvCache::attend: expected scores within the range of float, got one beyond it for head "
+      "0 and the query of token 149");
   EXPECT_TRUE(cache.attend(q).allFinite()) << "and then goes on";
 }
 

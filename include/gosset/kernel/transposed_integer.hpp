@@ -9,7 +9,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 // y += W^T x in integers. What is left of floats has one order and is not fused: the same bits on every machine.
 namespace gosset::detail {
@@ -90,23 +92,32 @@ class IntegerTransposedChunk {
   /// x' in fixed point, what one of its units is, and what zero points take away in such units.
   void foldScales(Index group) {
     alignas(64) float folded[kTokens][kBlocks * kBlockRows];
-    BlockFloats zeros[kTokens] = {}, largest[kTokens] = {};
+    BlockFloats zeros[kTokens] = {};
+    simd::Ints largest[kTokens][kParts] = {};  // magnitudes as bits, which put infinity and NaN above all others
     forFoldedRows<kTokens>(
         w_, first_, blocks_, group, rows_,
         x_stride_, [&](Index b, auto k, auto p, simd::Floats x, simd::Floats zero) __attribute__((always_inline)) {
-          largest[k][p] = larger((simd::Floats)((simd::Ints)x & 0x7fffffff), largest[k][p]);
+          largest[k][p] = larger((simd::Ints)x & 0x7fffffff, largest[k][p]);
           zeros[k][p] = simd::multiplyAdd(x, zero, zeros[k][p]);
           simd::store(folded[k] + b * kBlockRows + p * simd::kWordLanes, x);
         });
     simd::unroll<kTokens>([&](auto k) {
-      simd::Floats most = largest[k][0];
+      simd::Ints most = largest[k][0];
       simd::unroll<kParts - 1>([&](auto p) { most = larger(most, largest[k][p + 1]); });
-      fixPoint(k, folded[k], simd::overLanes(most, larger), simd::sumInHalves<kParts>(zeros[k].part));
+      fixPoint(k, folded[k], std::bit_cast<float>(simd::overLanes(most, larger)),
+               simd::sumInHalves<kParts>(zeros[k].part));
     });
   }
 
-  /// The three bytes of x' / unit, for the unit that goes with the largest of them.
+  /// The three bytes of x' / unit, for the unit that goes with the largest of them; NaN is the unit where that is not
+  /// finite.
   void fixPoint(int k, const float* folded, float most, float zero) {
+    if (!std::isfinite(most)) {
+      std::fill_n(&x_[k][0][0], blocks_ * kFours * 4, 0);
+      step_[k] = std::numeric_limits<float>::quiet_NaN();
+      zeros_[k] = 0;
+      return;
+    }
     constexpr float kToInteger = 0x1.8p23f;              // adding it rounds to an integer, in the lowest bits
     constexpr std::int32_t kTop = 0x00808080;            // q + kTop has the digits, each more by 128
     const float lift = most < 0x1p-80f ? 0x1p80f : 1.f;  // so that the inverse is finite
@@ -126,7 +137,7 @@ class IntegerTransposedChunk {
     });
   }
 
-  static simd::Floats larger(simd::Floats a, simd::Floats b) { return a > b ? a : b; }
+  static simd::Ints larger(simd::Ints a, simd::Ints b) { return a > b ? a : b; }
 
   /// Where a tile of a block stands; one at the edge of the matrix is copied and filled up.
   const std::uint8_t* findTile(Index b, Index tile) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/types.hpp>
@@ -37,7 +38,8 @@ namespace gosset {
 /// of tokens that come one by one, too.
 /// Sources: Liu et al., "KIVI", ICML 2024, section 3; Kang et al., "GEAR" (2024), section 3.
 ///
-/// A copy is independent. const functions may be called from several threads.
+/// A copy is independent; what was moved from is an empty cache of the same shape and options. const functions may be
+/// called from several threads.
 template <class KeyFormat, class ValueFormat = KeyFormat>
 class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
   static_assert(Format<KeyFormat> && Format<ValueFormat>,
@@ -56,6 +58,12 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
         keys_(shape, options.quantize),
         values_(shape, options.quantize) {}
 
+  KvCache(const KvCache&) = default;
+  KvCache(KvCache&&) noexcept = default;
+  KvCache& operator=(const KvCache& other) { return *this = KvCache(other); }  // all or nothing
+  KvCache& operator=(KvCache&&) noexcept = default;
+  ~KvCache() = default;
+
   const KvShape& shape() const { return shape_; }
   const KvOptions& options() const { return options_; }
 
@@ -65,7 +73,7 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
   /// Adds tokens: keys and values t x (kv_heads * head_dim), a token a row, any dense expressions; one token may come
   /// as a column, and none at all change nothing. Numbers are rounded to the window's floats on entry, whether the
   /// window or a block receives them. Errors: std::invalid_argument where shapes do not fit or a number is not finite
-  /// or beyond the window's floats; the cache is then as it was.
+  /// or beyond the window's floats; std::bad_alloc. The cache is then as it was.
   template <class Keys, class Values>
   void append(const Eigen::DenseBase<Keys>& keys, const Eigen::DenseBase<Values>& values) {
     static_assert(DenseExpression<Keys> && DenseExpression<Values>,
@@ -80,18 +88,23 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     if (keys.rows() == 0) return;
     const RowMatrixXf k = keys_.prepared("KvCache::append, keys", keys);
     const RowMatrixXf v = values_.prepared("KvCache::append, values", values);
+    inBoth([&](auto& stream) { stream.reserveWindow(k.rows()); });
+    const Index before = keys_.windowTokens();
     keys_.append(k);
     values_.append(v);
-    if (options_.merge) {
-      mergeWholeWindows();
-    } else {
-      packWholeWindows();
+    if (before + k.rows() < options_.window) return;
+    try {
+      packWindows(options_.merge ? mergingPlan() : packingPlan());
+    } catch (...) {
+      inBoth([&](auto& stream) { stream.truncateWindow(before); });
+      throw;
     }
   }
 
   /// softmax(score(scale * K q)) V for the query of the newest token; q: heads * head_dim, a row or a column. Returns
   /// heads * head_dim numbers. Errors: std::invalid_argument where the cache is empty, q has another size or is not
-  /// finite, an option is out of its range, the score function is for other heads, or a score is NaN or +infinity.
+  /// finite, an option is out of its range, the score function is for other heads, a score is NaN, +infinity or beyond
+  /// the range of float, or sums of values are; what the score function throws. The cache never changes.
   template <class Query, ScoreFunction Score = PlainScores>
   requires(Query::IsVectorAtCompileTime != 0) Eigen::VectorXf
       attend(const Eigen::DenseBase<Query>& q, const AttendOptions& options = {}, const Score& score = {})
@@ -220,46 +233,45 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
   Index end(Index block) const { return ends_[static_cast<std::size_t>(block)]; }
   Index packedTokens() const { return ends_.empty() ? 0 : ends_.back(); }
 
-  /// Packs what fills whole windows, in as few blocks as longest_block allows, of nearly equal length.
-  void packWholeWindows() {
+  /// What fills whole windows, in as few blocks as longest_block allows, of nearly equal length.
+  detail::KvPlan packingPlan() const {
     const Index windows = keys_.windowTokens() / options_.window;
-    if (windows == 0) return;
     const Index count = ceilDiv(windows, detail::tokensInLongestBlock(options_) / options_.window);
+    detail::KvPlan plan{.room = options_.window};
     for (Index i = 0; i < count; ++i) {
-      const Index first = windows * i / count * options_.window;
-      const Index last = windows * (i + 1) / count * options_.window;
-      inBoth([&](auto& stream) { stream.pack(first, last - first); });
-      ends_.push_back(packedTokens() + last - first);
+      plan.packed.push_back((windows * (i + 1) / count - windows * i / count) * options_.window);
     }
-    inBoth([&](auto& stream) { stream.dropOldest(windows * options_.window, options_.window); });
+    return plan;
   }
 
-  /// Packs the longest blocks that what is staged and the window can fill, and stages what fills whole windows then.
-  void mergeWholeWindows() {
+  /// The longest blocks that what is staged and the window can fill; what fills whole windows then is staged.
+  detail::KvPlan mergingPlan() const {
     const Index tokens = keys_.windowTokens(), longest = detail::tokensInLongestBlock(options_);
-    if (tokens < options_.window) return;
-    std::vector<Index> staged;
+    detail::KvPlan plan{.room = options_.window};
+    const Index missing = longest - (packedTokens() - begin(blocks() - keys_.stagedBlocks()));
+    plan.merges = missing <= tokens;
+    if (plan.merges) plan.filling = missing;
+    plan.packed.assign(static_cast<std::size_t>((tokens - plan.filling) / longest), longest);
+    plan.staged = (tokens - plan.tokens()) / options_.window * options_.window;
+    return plan;
+  }
+
+  /// All that can fail comes first.
+  void packWindows(const detail::KvPlan& plan) {
+    std::vector<Index> ends(ends_.begin(), ends_.end() - (plan.merges ? keys_.stagedBlocks() : 0)), staged;
     for (Index block = blocks() - keys_.stagedBlocks(); block < blocks(); ++block) {
       staged.push_back(end(block) - begin(block));
     }
-    Index next = 0;  // of the window
-    const Index missing = longest - std::accumulate(staged.begin(), staged.end(), Index{0});
-    if (missing <= tokens) {
-      inBoth([&](auto& stream) { stream.merge(staged, missing); });
-      ends_.resize(ends_.size() - staged.size());
-      ends_.push_back(packedTokens() + longest);
-      next = missing;
-    }
-    for (; tokens - next >= longest; next += longest) {
-      inBoth([&](auto& stream) { stream.pack(next, longest); });
-      ends_.push_back(packedTokens() + longest);
-    }
-    const Index rest = (tokens - next) / options_.window * options_.window;
-    if (rest > 0) {
-      inBoth([&](auto& stream) { stream.stage(next, rest); });
-      ends_.push_back(packedTokens() + rest);
-    }
-    inBoth([&](auto& stream) { stream.dropOldest(next + rest, options_.window); });
+    Index last = packedTokens();
+    const auto add = [&](Index tokens) { ends.push_back(last += tokens); };
+    if (plan.merges) add(plan.filling);
+    for (const Index tokens : plan.packed) add(tokens);
+    if (plan.staged > 0) add(plan.staged);
+    auto keys = keys_.prepare(plan, staged);
+    auto values = values_.prepare(plan, staged);
+    keys_.commit(std::move(keys));
+    values_.commit(std::move(values));
+    ends_.swap(ends);
   }
 
   template <class Change>
@@ -292,8 +304,7 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     AttendWorkspace& workspace = options.workspace != nullptr ? *options.workspace : own;
     RowMatrixXf& q = workspace.queries_;
     detail::toFiniteFloats("KvCache::attend", queries, q);
-    keys_.rotate(q);
-    q *= options.scale ? *options.scale : 1 / std::sqrt(static_cast<float>(shape_.head_dim));
+    const int exponent = scaleQueries(options, q);
 
     const Index chunks = ceilDiv(q.rows(), kQueries), tasks = shape_.kv_heads * chunks;
     const Index parts = std::min<Index>(tasks, Eigen::nbThreads());
@@ -303,18 +314,34 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
       Part& part = workspace.parts_[static_cast<std::size_t>(i)];
       part.bad.reset();
       for (Index task = tasks * i / parts; task < tasks * (i + 1) / parts; ++task) {
-        attendHead(task / chunks, task % chunks * kQueries, options, score, q, part, output);
+        attendHead(task / chunks, task % chunks * kQueries, options, score, q, exponent, part, output);
       }
     });
     for (Index i = 0; i < parts; ++i) {
       const auto& bad = workspace.parts_[static_cast<std::size_t>(i)].bad;
       if (bad) {
-        detail::invalidArgument(
-            "KvCache::attend: expected scores that are numbers or -infinity, got NaN or +infinity for head ", bad->head,
-            " and the query of token ", bad->query);
+        detail::invalidArgument("KvCache::attend: expected ", bad->expected, " for head ", bad->head,
+                                " and the query of token ", bad->query);
       }
     }
     values_.rotateBack(output);
+  }
+
+  /// Queries in the basis of the keys, scaled such that their products with these are scores / 2^exponent: 0, unless
+  /// sums on the way to a score could leave the range of float. Returns the exponent.
+  int scaleQueries(const AttendOptions& options, Eigen::Ref<RowMatrixXf> q) const {
+    constexpr double kLargest = 0x1p40;
+    const float scale = options.scale ? *options.scale : 1 / std::sqrt(static_cast<float>(shape_.head_dim));
+    const double most = static_cast<double>(q.cwiseAbs().maxCoeff()) * std::max(1., std::abs(double{scale}));
+    if (most <= kLargest) {
+      keys_.rotate(q);
+      q *= scale;
+      return 0;
+    }
+    const int exponent = std::ilogb(most / kLargest);
+    q = (q.cast<double>() * std::ldexp(double{scale}, -exponent)).cast<float>();
+    keys_.rotate(q);
+    return exponent;
   }
 
   using Part = AttendWorkspace::Part;
@@ -327,10 +354,20 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     Index stored;  ///< as many as scores have to be made for, cut ones included
   };
 
+  /// Scores of a query from their products with it; false where one is beyond float. Only plain floats of 32 bits, or
+  /// of a wider range than 16-bit ones have it, can be so large that scores of queries of ordinary size are.
+  static bool toScores(int exponent, float* scores, Index count) {
+    constexpr bool kWide = !std::is_same_v<typename decltype(keys_)::WindowScalar, Float16>;
+    for (Index i = 0; exponent != 0 && i < count; ++i) {
+      scores[i] = static_cast<float>(std::ldexp(double{scores[i]}, exponent));
+    }
+    return (exponent == 0 && !kWide) || detail::allFinite(scores, count);
+  }
+
   /// kQueries queries from `first` on, those of all heads that share a KV head.
   template <class Score>
   void attendHead(Index kv_head, Index first, const AttendOptions& options, const Score& score, const RowMatrixXf& q,
-                  Part& part, Eigen::Ref<RowMatrixXf> output) const {
+                  int exponent, Part& part, Eigen::Ref<RowMatrixXf> output) const {
     const Index group = shape_.headsInGroup(), dim = shape_.head_dim, count = std::min(kQueries, q.rows() - first);
     const Index position = size() - q.rows() + first;  // of the first query
     Eigen::MatrixXf& x = part.x;
@@ -344,8 +381,10 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     };
     const auto weigh = [&](const Stretch& stretch, Eigen::Map<Eigen::MatrixXf> scores) {
       for (Index i = 0; i < x.cols(); ++i) {
-        weighStretch(stretch, position + i / group, kv_head * group + i % group, i, options, score,
-                     scores.col(i).data(), softmax);
+        const Index head = kv_head * group + i % group, query = position + i / group;
+        if (!weighStretch(stretch, query, head, i, options, score, exponent, scores.col(i).data(), softmax)) {
+          part.report("scores within the range of float, got one beyond it", head, query);
+        }
       }
     };
     for (Index block = 0; block < blocks(); ++block) {
@@ -365,18 +404,26 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
       values_.addWindowProduct(kv_head, scores, softmax.output());
     }
     for (Index i = 0; i < x.cols(); ++i) {
-      if (!softmax.exists(i) && !part.bad) part.bad = {kv_head * group + i % group, position + i / group};
-      output.row(first + i / group).segment(place(i), dim) = softmax.result(i).transpose();
+      const Index head = kv_head * group + i % group, query = position + i / group;
+      auto result = output.row(first + i / group).segment(place(i), dim);
+      result = softmax.result(i).transpose();
+      if (!softmax.exists(i)) {
+        part.report("scores that are numbers or -infinity, got NaN or +infinity", head, query);
+      } else if (!detail::allFinite(result.data(), dim)) {
+        part.report("values whose sums are within the range of float, got some beyond it", head, query);
+      }
     }
   }
 
-  /// Scores of one query and head become weights; those it does not see become 0.
+  /// Scores of one query and head, / 2^exponent, become weights; those it does not see become 0. False where one is
+  /// beyond float.
   template <class Score>
-  static void weighStretch(const Stretch& stretch, Index query, Index head, Index column, const AttendOptions& options,
-                           const Score& score, float* scores, detail::OnlineSoftmax& softmax) {
+  static bool weighStretch(const Stretch& stretch, Index query, Index head, Index column, const AttendOptions& options,
+                           const Score& score, int exponent, float* scores, detail::OnlineSoftmax& softmax) {
     const Index oldest = options.sliding_window > query ? 0 : query + 1 - options.sliding_window;
     const Index from = std::clamp<Index>(oldest - stretch.begin, 0, stretch.tokens);
     const Index to = std::clamp<Index>(query + 1 - stretch.begin, from, stretch.tokens);
+    const bool in_range = toScores(exponent, scores + from, to - from);
     if constexpr (!std::is_same_v<Score, PlainScores>) {
       for (Index i = from; i < to; ++i)
         scores[i] = static_cast<float>(score(scores[i], head, query, stretch.begin + i));
@@ -384,13 +431,14 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     std::fill(scores, scores + from, 0.f);
     softmax.weigh(column, scores + from, to - from);
     std::fill(scores + to, scores + stretch.stored, 0.f);
+    return in_range;
   }
 
   KvShape shape_;
   KvOptions options_;
   detail::KvStream<KeyFormat, detail::KvSide::kKeys> keys_;
   detail::KvStream<ValueFormat, detail::KvSide::kValues> values_;
-  std::vector<Index> ends_;  ///< position after the last token of each block
+  detail::EmptyAfterMove<std::vector<Index>> ends_;  ///< position after the last token of each block
 };
 
 }  // namespace gosset

@@ -32,9 +32,9 @@ inline void validate(const AttendOptions& options) {
 
 /// What attention does to a score, scale included, before the softmax: score(s, head, query, key), where query and key
 /// are positions of tokens in the cache, gives the new score; -infinity hides the key, NaN and +infinity are errors of
-/// attend(). Called from several threads; it must not throw. What it expects of the heads it may check before, by a
-/// member checkHeads(heads), which attend() calls with the number of query heads and which throws
-/// std::invalid_argument.
+/// attend(). Called from several threads; an exception of it comes out of attend(). What it expects of the heads and of
+/// its own numbers it may check before, by a member checkHeads(heads), which attend() calls with the number of query
+/// heads and which throws std::invalid_argument.
 template <class S>
 concept ScoreFunction = requires(const S& score, float s, Index n) {
   { score(s, n, n, n) } -> std::convertible_to<float>;
@@ -48,6 +48,12 @@ struct PlainScores {
 /// cap * tanh(s / cap), as Gemma 2 has it. The last bits are those of the C library's tanh.
 struct SoftCap {
   float cap = 50;
+
+  /// Errors: std::invalid_argument where the cap is not positive and finite.
+  void checkHeads(Index) const {
+    detail::require(cap > 0 && std::isfinite(cap), "SoftCap: expected a positive finite cap, got ", cap);
+  }
+
   float operator()(float s, Index, Index, Index) const { return cap * std::tanh(s / cap); }
 };
 

@@ -7,6 +7,7 @@
 #include <gosset/scale/options.hpp>
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 namespace gosset {
@@ -69,6 +70,18 @@ struct KvContents {
 };
 
 namespace detail {
+
+/// What leaves the window, from its oldest token on.
+struct KvPlan {
+  bool merges = false;             ///< whether all that is staged becomes one block, with
+  Index filling = 0;               ///< so many tokens of the window
+  std::vector<Index> packed = {};  ///< tokens of each block
+  Index staged = 0;                ///< tokens of a block that waits
+  Index room = 0;                  ///< tokens that the window keeps room for
+
+  /// All of them.
+  Index tokens() const { return std::accumulate(packed.begin(), packed.end(), filling + staged); }
+};
 
 /// Tokens of the longest block: whole windows, one at least.
 inline Index tokensInLongestBlock(const KvOptions& options) {

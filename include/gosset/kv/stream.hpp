@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/late.hpp>
@@ -18,6 +19,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -57,40 +60,47 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
     return w;
   }
 
-  /// Adds prepared tokens to the window.
-  void append(const RowMatrixXf& w) {
+  /// Room for so many more tokens in the window.
+  void reserveWindow(Index tokens) { makeRoom(window_, static_cast<std::size_t>(tokens * shape_.kvWidth())); }
+
+  /// Adds prepared tokens to the window, which has room for them.
+  void append(const RowMatrixXf& w) noexcept {
     for (Index i = 0; i < w.size(); ++i) window_.push_back(static_cast<WindowScalar>(w.data()[i]));
   }
 
   Index windowTokens() const { return static_cast<Index>(window_.size()) / shape_.kvWidth(); }
 
-  /// Copies the window's tokens [first, first + tokens) into a block.
-  void pack(Index first, Index tokens) { blocks_.push_back(packed<PackedBlock>(windowRows(first, tokens), options_)); }
+  /// What a plan makes of the window, and room for it.
+  struct Update {
+    std::vector<std::vector<PackedBlock>> blocks;
+    std::vector<std::vector<StagedBlock>> staged;
+    std::vector<WindowScalar> window;
+    bool merges;
+  };
 
-  /// Copies them into a staged block.
-  void stage(Index first, Index tokens) { staged_.push_back(packed<StagedBlock>(windowRows(first, tokens), {})); }
-
-  /// Packs all that is staged, of which so many tokens count in each block, and the window's oldest into one block.
-  void merge(const std::vector<Index>& counts, Index oldest) {
-    Index tokens = oldest;
-    for (const Index count : counts) tokens += count;
-    RowMatrixXf w(tokens, shape_.kvWidth());
-    Index first = 0;
-    for (std::size_t i = 0; i < counts.size(); ++i) {
-      dequantizeHeads(staged_[i], w.middleRows(first, counts[i]));
-      first += counts[i];
+  /// All that can fail of it; the stream stays as it is. Of each staged block so many tokens count.
+  Update prepare(const KvPlan& plan, const std::vector<Index>& staged_counts) {
+    Update update{.blocks = {}, .staged = {}, .window = {}, .merges = plan.merges};
+    if (plan.merges) update.blocks.push_back(merged(staged_counts, plan.filling));
+    Index next = plan.filling;
+    for (const Index tokens : plan.packed) {
+      update.blocks.push_back(packed<PackedBlock>(windowRows(next, tokens), options_));
+      next += tokens;
     }
-    w.bottomRows(oldest) = windowRows(0, oldest);
-    staged_.clear();
-    blocks_.push_back(packed<PackedBlock>(w, options_));
+    if (plan.staged > 0) update.staged.push_back(packed<StagedBlock>(windowRows(next, plan.staged), {}));
+    const Index dropped = plan.tokens(), kept = windowTokens() - dropped;
+    update.window.reserve(static_cast<std::size_t>(std::max(plan.room, kept) * shape_.kvWidth()));
+    update.window.assign(window_.begin() + dropped * shape_.kvWidth(), window_.end());
+    makeRoom(blocks_, update.blocks.size());
+    makeRoom(staged_, update.staged.size());
+    return update;
   }
 
-  /// Forgets the `tokens` oldest of the window; keeps room for `room` tokens.
-  void dropOldest(Index tokens, Index room) {
-    std::vector<WindowScalar> rest;
-    rest.reserve(static_cast<std::size_t>(std::max(room, windowTokens() - tokens) * shape_.kvWidth()));
-    rest.assign(window_.begin() + tokens * shape_.kvWidth(), window_.end());
-    window_ = std::move(rest);
+  void commit(Update&& update) noexcept {
+    if (update.merges) staged_.clear();
+    std::move(update.blocks.begin(), update.blocks.end(), std::back_inserter(blocks_));
+    std::move(update.staged.begin(), update.staged.end(), std::back_inserter(staged_));
+    window_.swap(update.window);
   }
 
   void truncateWindow(Index tokens) { window_.resize(static_cast<std::size_t>(tokens * shape_.kvWidth())); }
@@ -113,7 +123,7 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   /// weights x (tokens x t).
   void addProduct(Index index, Index head, const Eigen::Ref<const Eigen::MatrixXf>& x,
                   Eigen::Ref<Eigen::MatrixXf> y) const {
-    inBlock(index, [&](const auto& heads) { heads[static_cast<std::size_t>(head)].addTransposed(x, y); });
+    inBlock(index, [&](const auto& heads) { heads[static_cast<std::size_t>(head)].computeTransposed(x, y); });
   }
 
   /// The same for the window: y = (its keys) x, and y += (its values)^T x.
@@ -256,6 +266,25 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
     return windowMap().middleRows(first, tokens).template cast<float>();
   }
 
+  /// For so many more; seldom asks for memory where few come each time.
+  template <class T>
+  static void makeRoom(std::vector<T>& values, std::size_t more) {
+    const std::size_t needed = values.size() + more;
+    if (needed > values.capacity()) values.reserve(std::max(needed, 2 * values.size()));
+  }
+
+  /// All that is staged, of which so many tokens count in each block, and the window's oldest as one block.
+  std::vector<PackedBlock> merged(const std::vector<Index>& counts, Index oldest) const {
+    RowMatrixXf w(std::accumulate(counts.begin(), counts.end(), oldest), shape_.kvWidth());
+    Index first = 0;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      dequantizeHeads(staged_[i], w.middleRows(first, counts[i]));
+      first += counts[i];
+    }
+    w.bottomRows(oldest) = windowRows(0, oldest);
+    return packed<PackedBlock>(w, options_);
+  }
+
   /// Tokens as a block keeps them, a matrix a head.
   template <class Block>
   std::vector<Block> packed(const RowMatrixXf& tokens, const QuantizeOptions& options) const {
@@ -285,10 +314,10 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   KvShape shape_;
   QuantizeOptions options_;
   std::uint64_t seed_;
-  std::optional<HeadRotation<Late<Format>>> rotation_;
-  std::vector<std::vector<PackedBlock>> blocks_;  ///< by block, then by head
-  std::vector<std::vector<StagedBlock>> staged_;  ///< likewise, newer than all of these
-  std::vector<WindowScalar> window_;              ///< tokens x kvWidth, row after row
+  EmptyAfterMove<std::optional<HeadRotation<Late<Format>>>> rotation_;
+  EmptyAfterMove<std::vector<std::vector<PackedBlock>>> blocks_;  ///< by block, then by head
+  EmptyAfterMove<std::vector<std::vector<StagedBlock>>> staged_;  ///< likewise, newer than all of these
+  EmptyAfterMove<std::vector<WindowScalar>> window_;              ///< tokens x kvWidth, row after row
 };
 
 }  // namespace gosset::detail

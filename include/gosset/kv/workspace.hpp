@@ -24,8 +24,9 @@ class AttendWorkspace {
   template <class KeyFormat, class ValueFormat>
   friend class KvCache;
 
-  /// A query, as seen by one of its heads, that has no softmax.
-  struct BadScores {
+  /// A query, as seen by one of its heads, that attention cannot answer.
+  struct BadQuery {
+    const char* expected;  ///< and what came
     Index head, query;
   };
 
@@ -34,7 +35,11 @@ class AttendWorkspace {
     Eigen::MatrixXf x;  ///< queries: column i * group + g is head g of query i
     detail::OnlineSoftmax softmax;
     std::vector<float> scores;
-    std::optional<BadScores> bad;  ///< the first
+    std::optional<BadQuery> bad;  ///< the first
+
+    void report(const char* expected, Index head, Index query) {
+      if (!bad) bad = {expected, head, query};
+    }
 
     /// Room for the scores of so many tokens, a column for each of x.
     Eigen::Map<Eigen::MatrixXf> scoresOf(Index tokens) {
