@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/format/concepts.hpp>
@@ -131,13 +132,13 @@ class Packed<ChannelScaled<F, T>> : public PackedWrapper<Packed<ChannelScaled<F,
   void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     Eigen::MatrixXf result = Eigen::MatrixXf::Zero(this->cols(), x.cols());
     this->inner_.addTransposed(x, result);
-    y += divided(result) * unit_;
+    y += divided(result) * unit_.get();
   }
 
   template <class Self, class Visit>
   static void fields(Self& self, const Visit& visit) {
     visit("channel_scales", self.scales_);
-    visit("unit", self.unit_);
+    visit("unit", self.unit_.get());
     visitWithin("inner.", self.inner_, visit);
   }
 
@@ -161,7 +162,7 @@ class Packed<ChannelScaled<F, T>> : public PackedWrapper<Packed<ChannelScaled<F,
   }
 
   StoredArray<T> scales_;
-  float unit_;
+  detail::EmptyAfterMove<float, 1> unit_;
 };
 
 }  // namespace gosset

@@ -6,6 +6,7 @@
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/format/fields.hpp>
+#include <gosset/format/operand.hpp>
 #include <gosset/kernel/plain.hpp>
 #include <gosset/rounding/concepts.hpp>
 #include <gosset/scale/options.hpp>
@@ -48,7 +49,9 @@ namespace gosset {
 ///   kUses kNeeds                    hooks of a rounding that it uses, and cannot do without (rounding/concepts.hpp)
 ///   rounds<Rounding>()              how the rounding can choose the codes inside
 ///
-/// Shapes are checked before these are called.
+/// Shapes are checked before these are called. Members are StoredArrays and EmptyAfterMove numbers, so that what was
+/// moved from is an empty matrix. A copy assignment that finds no memory leaves a matrix that may only be assigned to
+/// or destroyed (QuantizedMatrix's leaves it as it was).
 template <class Format>
 class Packed;
 
@@ -60,14 +63,17 @@ class PackedBase : public VisitsFields<Self> {
   static constexpr bool kFastProduct = false;
   static constexpr unsigned kUses = 0, kNeeds = 0;
 
-  /// y = matrix * x; x: n x t, y: m x t, which must not overlap. Wrappers hand activations on to what is inside.
+  /// y = matrix * x; x: n x t, y: m x t, which must not overlap. Wrappers hand activations on to what is inside. x may
+  /// have any magnitude; where a number of y is beyond float it is infinite, NaN only where x holds NaN or infinity.
   /// Errors: std::invalid_argument where a shape does not fit.
   void multiply(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
                 Activations activations = Activations::kRounded) const {
     checkOperand("multiply", "x", x.rows(), self().cols(), x.cols());
     checkResult("multiply", y, self().rows(), x.cols());
     if (x.size() == 0 || y.size() == 0) return static_cast<void>(y.setZero());
-    self().computeProduct(x, y, activations);
+    detail::multiplyInRange(x, y, [&](const Eigen::Ref<const Eigen::MatrixXf>& operand) {
+      self().computeProduct(operand, y, activations);
+    });
   }
 
   /// The rows [first, first + count) of the same product into those rows of y, m x t, in this thread alone: for a
@@ -82,15 +88,24 @@ class PackedBase : public VisitsFields<Self> {
     if (count == 0) return;
     if (x.size() == 0) return static_cast<void>(y.middleRows(first, count).setZero());
     const detail::SerialRegion serial;
-    self().computeProductRows(first, count, x, y, activations);
+    detail::multiplyInRange(x, y.middleRows(first, count), [&](const Eigen::Ref<const Eigen::MatrixXf>& operand) {
+      self().computeProductRows(first, count, operand, y, activations);
+    });
   }
 
-  /// y += matrix^T * x; x: m x t, y: n x t, which must not overlap. Activations are taken as they are.
+  /// y += matrix^T * x; x: m x t, y: n x t, which must not overlap. Activations are taken as they are, and may have any
+  /// magnitude.
   /// Errors: std::invalid_argument where a shape does not fit.
   void addTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     checkOperand("addTransposed", "x", x.rows(), self().rows(), x.cols());
     checkResult("addTransposed", y, self().cols(), x.cols());
-    if (x.size() > 0 && y.size() > 0) self().computeTransposed(x, y);
+    if (x.size() == 0 || y.size() == 0) return;
+    if (detail::isOrdinary(x)) return self().computeTransposed(x, y);
+    const detail::OperandInUnits operand(x, -detail::kOrdinaryExponent, detail::kOrdinaryExponent);
+    Eigen::MatrixXf product = Eigen::MatrixXf::Zero(y.rows(), y.cols());
+    self().computeTransposed(operand.numbers(), product);
+    operand.scaleBack(product);
+    y += product;
   }
 
   /// The rows [first, first + count) in floats into memory that is there already, count x n.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/random.hpp>
 #include <gosset/format/concepts.hpp>
 #include <gosset/hadamard/random_signs.hpp>
@@ -104,7 +105,7 @@ class Packed<Incoherent<F>> : public PackedWrapper<Packed<Incoherent<F>>, F> {
 
   template <class Self, class Visit>
   static void fields(Self& self, const Visit& visit) {
-    visit("seed", self.seed_);
+    visit("seed", self.seed_.get());
     visitWithin("inner.", self.inner_, visit);
   }
 
@@ -126,8 +127,9 @@ class Packed<Incoherent<F>> : public PackedWrapper<Packed<Incoherent<F>>, F> {
     hadamardCols(w);
   }
 
-  std::uint64_t seed_;
-  HadamardTransform<float> inputs_, outputs_;  ///< follow from the shape; kept because building them takes time
+  detail::EmptyAfterMove<std::uint64_t> seed_;
+  detail::EmptyAfterMove<HadamardTransform<float>> inputs_,
+      outputs_;  ///< follow from the shape; kept because building them takes time
 };
 
 }  // namespace gosset

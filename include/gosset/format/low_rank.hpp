@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/ordered_product.hpp>
@@ -91,7 +92,7 @@ class StoredFactors {
     }
   }
 
-  Index rank() const { return std::min({static_cast<Index>(r), rows_, cols_}); }
+  Index rank() const { return std::min({static_cast<Index>(r), rows_.get(), cols_.get()}); }
   RowMatrixXf left() const { return map(left_, rows_).transpose(); }
   RowMatrixXf right() const {
     return Eigen::Map<const Eigen::VectorXf>(scales_.data(), rank()).asDiagonal() * map(right_, cols_);
@@ -168,7 +169,7 @@ class StoredFactors {
         .template cast<float>();
   }
 
-  Index rows_, cols_;
+  EmptyAfterMove<Index> rows_, cols_;
   StoredArray<T> left_, right_;
   StoredArray<float> scales_;
 };
@@ -226,7 +227,7 @@ class Packed<LowRank<F, r, T>> : public PackedWrapper<Packed<LowRank<F, r, T>>, 
 
   /// y += inner^T x + B^T (A^T x).
   void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
-    this->inner_.addTransposed(x, y);
+    this->inner_.computeTransposed(x, y);
     factors_.addTransposed(x, y);
   }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/codebook/symmetric.hpp>
+#include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/ordered_product.hpp>
@@ -119,7 +120,7 @@ class Packed<MixedColumns<F, T>> : public PackedWrapper<Packed<MixedColumns<F, T
   static void fields(Self& self, const Visit& visit) {
     visit("columns", self.columns_);
     visit("values", self.values_);
-    visit("unit", self.unit_);
+    visit("unit", self.unit_.get());
     visitWithin("inner.", self.inner_, visit);
   }
 
@@ -161,7 +162,7 @@ class Packed<MixedColumns<F, T>> : public PackedWrapper<Packed<MixedColumns<F, T
     using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
     const auto width = static_cast<Index>(columns_.size());
     const Eigen::Map<const Matrix> stored(values_.data() + first * width, count, width);
-    return stored.template cast<float>() * unit_;
+    return stored.template cast<float>() * unit_.get();
   }
 
   /// The rows [first, first + count) of y += columns * gathered.
@@ -184,7 +185,7 @@ class Packed<MixedColumns<F, T>> : public PackedWrapper<Packed<MixedColumns<F, T
 
   StoredArray<std::uint32_t> columns_;
   StoredArray<T> values_;
-  float unit_ = 1;
+  detail::EmptyAfterMove<float, 1> unit_;
 };
 
 }  // namespace gosset

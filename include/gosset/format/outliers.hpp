@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/core/dot.hpp>
+#include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/exact_sum.hpp>
 #include <gosset/core/float_storage.hpp>
@@ -112,7 +113,7 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
 
   /// y += inner^T x + S^T x. Allocates nothing where t is small.
   void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
-    this->inner_.addTransposed(x, y);
+    this->inner_.computeTransposed(x, y);
     for (Index token = 0; token < x.cols(); token += kTokens) {
       const Index count = std::min(kTokens, x.cols() - token);
       for (Index first = 0; first < rows(); first += kRows) addTransposedEntries(first, token, count, x, y);
@@ -125,7 +126,7 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
     visit("values", self.values_);
     visit("indices", self.indices_);
     visit("counts", self.counts_);
-    visit("unit", self.unit_);
+    visit("unit", self.unit_.get());
   }
 
  private:
@@ -263,7 +264,7 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
   StoredArray<Float16> values_;
   StoredArray<std::uint8_t> indices_;
   StoredArray<std::uint16_t> counts_;
-  float unit_ = 1;
+  detail::EmptyAfterMove<float, 1> unit_;
 };
 
 }  // namespace gosset

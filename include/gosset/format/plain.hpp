@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/parallel.hpp>
@@ -95,7 +96,7 @@ class Packed<T> : public PackedBase<Packed<T>> {
     detail::multiplyWidened(widened, x, y.middleRows(first, count));
   }
 
-  Index rows_, cols_;
+  detail::EmptyAfterMove<Index> rows_, cols_;
   StoredArray<T> values_;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/ordered_product.hpp>
@@ -113,7 +114,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
 
   /// The codes, unpacked.
   CodeMatrix<Codebook> codes() const {
-    CodeMatrix<Codebook> result(rows_, codesInRow());
+    CodeMatrix<Codebook> result(rows(), codesInRow());
     parallelFor(layout().blocks(), detail::kBlockRows * cols_, [&](Index block) {
       layout().unpackBlock(codes_.data(), block, result.row(block * detail::kBlockRows).data(), codesInRow());
     });
@@ -130,7 +131,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
   /// False also where a scale is negative or the unit is no power of two.
   bool isValid() const {
     int exponent;
-    return PackedBase<Packed>::isValid() && unit_ > 0 && std::frexp(unit_, &exponent) == 0.5f &&
+    return PackedBase<Packed>::isValid() && unit_ > 0 && std::frexp(unit_.get(), &exponent) == 0.5f &&
            std::none_of(scales_.begin(), scales_.end(), [](Scale scale) { return static_cast<float>(scale) < 0; });
   }
 
@@ -147,10 +148,10 @@ class Packed<F> : public PackedBase<Packed<F>> {
         if (unit_ != 1) target *= unit_;
         return;
       }
-      RowMatrixXf whole(rows, cols_);
+      RowMatrixXf whole(rows, cols());
       decodeBlock(block, whole.data(), cols_);
       const Index from = std::max(first, start), to = std::min(end, start + rows);
-      w.middleRows(from - first, to - from) = whole.middleRows(from - start, to - from) * unit_;
+      w.middleRows(from - first, to - from) = whole.middleRows(from - start, to - from) * unit_.get();
     });
   }
 
@@ -165,7 +166,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
   void computeProductRows(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
                           Eigen::Ref<Eigen::MatrixXf> y, Activations activations) const {
     const Index start = first / detail::kBlockRows * detail::kBlockRows;
-    const Index end = std::min(ceilDiv(first + count, detail::kBlockRows) * detail::kBlockRows, rows_);
+    const Index end = std::min(ceilDiv(first + count, detail::kBlockRows) * detail::kBlockRows, rows());
     if (start == first && end == first + count) {
       return multiplyBlocks(first, count, x, y.data() + first, y.outerStride(), activations);
     }
@@ -191,7 +192,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
     visit("codes", self.codes_);
     visit("scales", self.scales_);
     if constexpr (hasZero()) visit("zeros", self.zeros_);
-    visit("unit", self.unit_);
+    visit("unit", self.unit_.get());
   }
 
  private:
@@ -227,7 +228,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
     const auto multiplyDecoded = [&](const Eigen::Ref<const Eigen::MatrixXf>& operand) {
       const Index together = (x.cols() == 1 ? 1 : 8) * detail::kBlockRows;  // rows
       parallelFor(ceilDiv(count, together), together * cols_ * (x.cols() + 2), [&](Index i) {
-        RowMatrixXf values(std::min(together, count - i * together), cols_);
+        RowMatrixXf values(std::min(together, count - i * together), cols());
         for (Index row = 0; row < values.rows(); row += detail::kBlockRows) {
           decodeBlock((first + i * together + row) / detail::kBlockRows, values.row(row).data(), cols_);
         }
@@ -328,14 +329,14 @@ class Packed<F> : public PackedBase<Packed<F>> {
                             storedAffine(block * detail::kBlockRows + row, group),
                             whole.data() + first * Codebook::kDim);
       }
-      std::copy_n(whole.data(), cols_, values + row * stride);
+      std::copy_n(whole.data(), cols(), values + row * stride);
     }
   }
 
-  Index rows_, cols_;
+  detail::EmptyAfterMove<Index> rows_, cols_;
   StoredArray<std::uint8_t> codes_;
   StoredArray<Scale> scales_, zeros_;
-  float unit_ = 1;
+  detail::EmptyAfterMove<float, 1> unit_;
 };
 
 }  // namespace gosset

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/core/aligned.hpp>
+#include <gosset/core/empty_after_move.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -62,10 +63,13 @@ class StoredArray {
 
   /// The numbers, to be written; a view becomes a copy of its own first.
   std::span<T> writable() {
-    if (deferred_ > 0) own_.resize(std::exchange(deferred_, 0));
+    if (deferred_ > 0) {
+      own_.resize(deferred_);
+      deferred_ = 0;
+    }
     if (!owns()) {
       own_.assign(view_.begin(), view_.end());
-      view_ = {};
+      view_ = std::span<const T>();
       keeper_.reset();
     }
     return {own_.data(), own_.size()};
@@ -73,16 +77,16 @@ class StoredArray {
 
   /// From now on it shows `values`, which `keeper` keeps alive, and has no memory of its own.
   void show(std::span<const T> values, std::shared_ptr<const void> keeper) {
-    own_ = {};
+    own_ = detail::AlignedVector<T>();
     deferred_ = 0;
     view_ = values;
     keeper_ = std::move(keeper);
   }
 
  private:
-  detail::AlignedVector<T> own_;
-  std::size_t deferred_ = 0;  ///< numbers that wait for memory
-  std::span<const T> view_;   ///< null where the memory is its own
+  detail::EmptyAfterMove<detail::AlignedVector<T>> own_;
+  detail::EmptyAfterMove<std::size_t> deferred_;     ///< numbers that wait for memory
+  detail::EmptyAfterMove<std::span<const T>> view_;  ///< null where the memory is its own
   std::shared_ptr<const void> keeper_;
 };
 

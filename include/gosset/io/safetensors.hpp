@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/io/atomic_file.hpp>
@@ -257,7 +258,7 @@ class SafetensorsFile {
 
   std::filesystem::path path_;
   MappedFile file_;
-  detail::SafetensorsHeader header_;
+  detail::EmptyAfterMove<detail::SafetensorsHeader> header_;
 };
 
 /// Collects tensors and writes them as one safetensors file, laid out as the reference implementation does it: wider
@@ -419,8 +420,8 @@ class SafetensorsWriter {
                     " bytes, its source gave ", put);
   }
 
-  std::map<std::string, Tensor, std::less<>> tensors_;
-  MetadataMap metadata_;
+  detail::EmptyAfterMove<std::map<std::string, Tensor, std::less<>>> tensors_;
+  detail::EmptyAfterMove<MetadataMap> metadata_;
 };
 
 }  // namespace gosset

@@ -18,6 +18,8 @@ namespace gosset {
 /// activations: to 8 bits in groups of 32 unless setActivations() asks for floats, which changes a product by less than
 /// 1% of its norm.
 ///
+/// What was moved from is an empty matrix.
+///
 /// As with any Eigen product, `auto y = q * x` is an expression that refers to q and x; on a temporary q the product is
 /// computed at once.
 template <class Format_>
@@ -46,6 +48,12 @@ class QuantizedMatrix : public Eigen::EigenBase<QuantizedMatrix<Format_>> {
 
   /// Takes over what quantize() or a file made.
   explicit QuantizedMatrix(Packed<Format> packed) : packed_(std::move(packed)) {}
+
+  QuantizedMatrix(const QuantizedMatrix&) = default;
+  QuantizedMatrix(QuantizedMatrix&&) noexcept = default;
+  QuantizedMatrix& operator=(const QuantizedMatrix& other) { return *this = QuantizedMatrix(other); }  // all or nothing
+  QuantizedMatrix& operator=(QuantizedMatrix&&) noexcept = default;
+  ~QuantizedMatrix() = default;
 
   Index rows() const { return packed_.rows(); }
   Index cols() const { return packed_.cols(); }
