@@ -74,6 +74,13 @@ class OrderedTile {
  public:
   static constexpr Index kRows = 96, kCols = 192;  ///< at most
 
+  /// Takes the memory for operands of at most so many rows, columns and steps of the sum: add() then needs no more.
+  void reserve(Index rows, Index cols, Index steps) {
+    const Index depth = std::min(kDepth, steps);
+    rows_.reserve(static_cast<std::size_t>(rows * depth));
+    columns_.reserve(static_cast<std::size_t>(ceilDiv(cols, kLanes) * kLanes * depth));
+  }
+
   /// c: a.rows x b.cols, rows `stride` apart.
   template <class From>
   void add(const Strided<From>& a, const Strided<From>& b, T* c, Index stride) {

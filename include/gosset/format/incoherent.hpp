@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/core/empty_after_move.hpp>
+#include <gosset/core/error.hpp>
 #include <gosset/core/random.hpp>
 #include <gosset/format/concepts.hpp>
 #include <gosset/hadamard/random_signs.hpp>
@@ -10,6 +11,7 @@
 #include <gosset/scale/options.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -39,8 +41,14 @@ class Packed<Incoherent<F>> : public PackedWrapper<Packed<Incoherent<F>>, F> {
     return Packed(Base::innerShaped(rows, cols, lengths), 0);
   }
 
+  /// Errors: std::invalid_argument where the matrix is so large that sums on the way to its basis and back could leave
+  /// the range of float.
   template <class Rounding>
   static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+    const double norm = w.template cast<double>().norm();
+    const double most = 0x1p126 / std::sqrt(static_cast<double>(std::max(w.rows(), w.cols())));
+    detail::require(norm <= most, "quantize: the matrix, ", w.rows(), " x ", w.cols(), ", has a norm of ", norm,
+                    ", beyond the ", most, " up to which Incoherent turns it into its basis and back within float");
     const std::uint64_t seed = options.seed;
     toBasis(w, seed);
     const BasisChange change{.hessian =

@@ -11,6 +11,7 @@
 #include <gosset/scale/options.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <span>
 #include <string>
 
@@ -30,12 +31,17 @@ class Packed<T> : public PackedBase<Packed<T>> {
   Packed() : Packed(0, 0) {}
   static Packed shaped(Index rows, Index cols, const FieldLengths& = {}) { return Packed(rows, cols); }
 
-  /// Errors: std::invalid_argument where a number is beyond the range of T.
+  /// Errors: std::invalid_argument where a number is beyond the range of T, or all are so small that T loses digits
+  /// even of the largest.
   template <class Rounding>
   static Packed quantize(const RowMatrixXf& w, const Rounding&, const QuantizeOptions&) {
     const float largest = w.cwiseAbs().maxCoeff();
     detail::require(largest <= StorageTraits<T>::kMax, "quantize: the matrix holds a magnitude of ", largest,
                     ", beyond the ", StorageTraits<T>::kMax, " that ", formatName(), " can hold");
+    const float stored = static_cast<float>(static_cast<T>(largest));
+    detail::require(std::abs(stored - largest) <= std::ldexp(largest, -StorageTraits<T>::kDigits),
+                    "quantize: the largest magnitude of the matrix is ", largest, ", of which ", formatName(),
+                    " holds ", stored, ": it has not all its digits for numbers so small");
     Packed packed(w.rows(), w.cols());
     std::transform(w.data(), w.data() + w.size(), packed.values_.writable().begin(),
                    [](float x) { return static_cast<T>(x); });

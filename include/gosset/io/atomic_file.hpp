@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 #include <system_error>
+#include <utility>
 
 namespace gosset {
 
@@ -59,9 +60,11 @@ class AtomicFile {
     // The order matters: a rename that reached the disk before the bytes would leave an empty file after a crash.
     if (::fsync(file_.get()) != 0) fail(errno);
     if (!file_.close()) fail(errno);
+    const detail::FileDescriptor directory(::open(folder().c_str(), O_RDONLY | O_CLOEXEC));
     if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail(errno);
     temporary_.clear();
-    syncFolder();
+    // Makes the rename itself last. Some file systems cannot; the rename is whole there too, only perhaps later.
+    if (directory.isOpen()) (void)::fsync(directory.get());
   }
 
  private:
@@ -78,21 +81,15 @@ class AtomicFile {
     // O_EXCL makes the name ours even where another thread or process tries the same one.
     for (int attempt = 0; attempt < 10000; ++attempt) {
       const std::string name = detail::concat(".gosset-", ::getpid(), "-", attempt, ".tmp");
-      const std::filesystem::path candidate = folder() / name;
+      std::filesystem::path candidate = folder() / name;
       file_ = detail::FileDescriptor(::open(candidate.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
       if (file_.isOpen()) {
-        temporary_ = candidate;
+        temporary_ = std::move(candidate);
         return;
       }
       if (errno != EEXIST) fail(errno);
     }
     fail(EEXIST);
-  }
-
-  /// Makes the rename itself last. Some file systems cannot; the rename is whole there too, only perhaps later.
-  void syncFolder() const {
-    const detail::FileDescriptor directory(::open(folder().c_str(), O_RDONLY | O_CLOEXEC));
-    if (directory.isOpen()) (void)::fsync(directory.get());
   }
 
   [[noreturn]] void fail(int error) const {

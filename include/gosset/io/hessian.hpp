@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 
 // Hessians in safetensors files: the matrix as the F64 tensor `name.hessian` (n x n) and the number of tokens that it
 // is the mean over as `name.tokens` (F64, one number). The round trip is exact to the bit.
@@ -22,8 +23,10 @@ inline void addHessian(SafetensorsWriter& writer, std::string_view name, const H
     const std::string tensor = detail::concat(name, part);
     detail::require(!writer.contains(tensor), "name: tensor ", detail::printable(tensor), " was added before");
   }
-  writer.add(detail::concat(name, ".hessian"), hessian.matrix());
-  writer.add(detail::concat(name, ".tokens"), Eigen::Matrix<double, 1, 1>(hessian.tokens()));
+  SafetensorsWriter added;
+  added.add(detail::concat(name, ".hessian"), hessian.matrix());
+  added.add(detail::concat(name, ".tokens"), Eigen::Matrix<double, 1, 1>(hessian.tokens()));
+  writer.add(std::move(added));
 }
 
 /// Reads what addHessian wrote. Errors: FormatError where a tensor is missing, of another type or shape, or holds

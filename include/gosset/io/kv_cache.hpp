@@ -191,6 +191,7 @@ void addKvCache(SafetensorsWriter& writer, std::string_view name, const KvCache<
   using detail::concat;
   detail::require(!writer.contains(concat(name, ".options")), "name: tensor ",
                   detail::printable(concat(name, ".options")), " was added before");
+  SafetensorsWriter added;
   // The arrays of a tensor, gathered; bytes, for their types differ.
   std::map<std::string, std::vector<std::byte>> bytes;
   std::map<std::string, Dtype> types;
@@ -204,23 +205,24 @@ void addKvCache(SafetensorsWriter& writer, std::string_view name, const KvCache<
     const Dtype type = types.at(tensor);
     const auto count = static_cast<Index>(all.size() / dtypeSize(type));
     const auto kept = std::make_shared<std::vector<std::byte>>(std::move(all));
-    writer.addSource(tensor, type, {count}, [kept](const SafetensorsWriter::Put& put) { put(*kept); });
+    added.addSource(tensor, type, {count}, [kept](const SafetensorsWriter::Put& put) { put(*kept); });
   }
   const KvContents contents = cache.contents();
   const KvShape& shape = cache.shape();
   const KvOptions& options = cache.options();
   const auto number = [](Index n) { return static_cast<std::uint64_t>(n); };
-  detail::addKvTensor(writer, concat(name, ".ends"),
+  detail::addKvTensor(added, concat(name, ".ends"),
                       std::vector<std::int64_t>(contents.ends.begin(), contents.ends.end()));
-  detail::addKvTensor(writer, concat(name, ".stored"),
+  detail::addKvTensor(added, concat(name, ".stored"),
                       std::vector<std::int64_t>(contents.stored.begin(), contents.stored.end()));
-  detail::addKvTensor(writer, concat(name, ".options"),
+  detail::addKvTensor(added, concat(name, ".options"),
                       std::vector<std::uint64_t>{number(shape.heads), number(shape.kv_heads), number(shape.head_dim),
                                                  number(options.window), number(options.longest_block),
                                                  number(options.quantize.low_rank_iterations), options.merge ? 1u : 0u,
                                                  number(contents.staged), options.quantize.seed});
-  writer.setMetadata(detail::packedKey(name, "format"), cache.formatName());
-  writer.setMetadata(detail::packedKey(name, "version"), std::to_string(kKvCacheVersion));
+  added.setMetadata(detail::packedKey(name, "format"), cache.formatName());
+  added.setMetadata(detail::packedKey(name, "version"), std::to_string(kKvCacheVersion));
+  writer.add(std::move(added));
 }
 
 /// Reads the cache `name`, such as readKvCache<KvCache<Kivi<4, 64>>>(file, "layers.0"); `fit` is that of blocks to

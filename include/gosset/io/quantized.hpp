@@ -52,7 +52,8 @@ inline std::string packedKey(std::string_view name, std::string_view what) {
   return concat("gosset.", name, ".", what);
 }
 
-/// visitFields(visit) calls visit(name, span) for each array; addField(name, shape, span) adds one.
+/// visitFields(visit) calls visit(name, span) for each array; addField(writer, name, shape, span) adds one. All or
+/// nothing.
 template <class VisitFields, class AddField>
 void addPackedFields(SafetensorsWriter& writer, std::string_view name, const std::string& format, Index rows,
                      Index cols, const VisitFields& visitFields, const AddField& addField) {
@@ -61,24 +62,25 @@ void addPackedFields(SafetensorsWriter& writer, std::string_view name, const std
     require(!writer.contains(concat(name, ".", field)), "name: tensor ", printable(concat(name, ".", field)),
             " was added before");
   });
+  SafetensorsWriter added;
   visitFields([&]<class T>(std::string_view field, std::span<T> values) {
     static_assert(FieldScalar<std::remove_const_t<T>>,
                   "a packed matrix stores unsigned integers and 16- or 32-bit floats");
-    addField(concat(name, ".", field), std::vector<Index>{static_cast<Index>(values.size())},
+    addField(added, concat(name, ".", field), std::vector<Index>{static_cast<Index>(values.size())},
              std::span<const T>(values));
   });
-  writer.setMetadata(packedKey(name, "format"), format);
-  writer.setMetadata(packedKey(name, "version"), std::to_string(kPackedVersion));
-  writer.setMetadata(packedKey(name, "rows"), std::to_string(rows));
-  writer.setMetadata(packedKey(name, "cols"), std::to_string(cols));
+  added.setMetadata(packedKey(name, "format"), format);
+  added.setMetadata(packedKey(name, "version"), std::to_string(kPackedVersion));
+  added.setMetadata(packedKey(name, "rows"), std::to_string(rows));
+  added.setMetadata(packedKey(name, "cols"), std::to_string(cols));
+  writer.add(std::move(added));
 }
 
-/// Adds copies of the arrays to `writer`.
-inline auto copiesInto(SafetensorsWriter& writer) {
-  return [&writer]<class T>(const std::string& field, std::vector<Index> shape, std::span<const T> values) {
-    writer.add<T>(field, std::move(shape), values);
-  };
-}
+/// Adds a copy of an array.
+inline constexpr auto kAddCopy = []<class T>(SafetensorsWriter& writer, const std::string& field,
+                                             std::vector<Index> shape, std::span<const T> values) {
+  writer.add<T>(field, std::move(shape), values);
+};
 
 inline const std::string& packedEntry(const SafetensorsFile& file, std::string_view name, std::string_view what) {
   const auto found = file.metadata().find(packedKey(name, what));
@@ -130,7 +132,7 @@ template <PackedMatrix P>
 void addPacked(SafetensorsWriter& writer, std::string_view name, const P& packed) {
   detail::addPackedFields(
       writer, name, P::formatName(), packed.rows(), packed.cols(),
-      [&](const auto& visit) { packed.visitFields(visit); }, detail::copiesInto(writer));
+      [&](const auto& visit) { packed.visitFields(visit); }, detail::kAddCopy);
 }
 
 /// As addPacked(), without the copy: `packed` must stay as it is until the last write().
@@ -139,9 +141,8 @@ void addPackedView(SafetensorsWriter& writer, std::string_view name, const P& pa
   detail::addPackedFields(
       writer, name, P::formatName(), packed.rows(), packed.cols(),
       [&](const auto& visit) { packed.visitFields(visit); },
-      [&writer]<class T>(const std::string& field, std::vector<Index> shape, std::span<const T> values) {
-        writer.addView<T>(field, std::move(shape), values);
-      });
+      []<class T>(SafetensorsWriter& added, const std::string& field, std::vector<Index> shape,
+                  std::span<const T> values) { added.addView<T>(field, std::move(shape), values); });
 }
 template <PackedMatrix P>
 void addPackedView(SafetensorsWriter& writer, std::string_view name, const P&& packed) = delete;
@@ -236,7 +237,7 @@ inline void addQuantized(SafetensorsWriter& writer, std::string_view name, const
           std::visit([&](auto span) { visit(field, span); }, values);
         });
       },
-      detail::copiesInto(writer));
+      detail::kAddCopy);
 }
 
 /// Reads a quantized matrix, such as readQuantized<QuantizedMatrix<Format>>(file, "weight"); throws as readPacked().

@@ -328,6 +328,18 @@ class SafetensorsWriter {
     tensors_.emplace(std::string(name), Tensor{dtype, std::move(shape), *bytes, std::move(source)});
   }
 
+  /// Adds all that another one has collected, or nothing where a tensor's name is taken: std::invalid_argument.
+  void add(SafetensorsWriter&& other) {
+    for (const auto& [name, tensor] : other.tensors_) {
+      detail::require(!contains(name), "name: tensor ", detail::printable(name), " was added before");
+    }
+    for (const auto& entry : other.metadata_) {
+      if (const auto found = metadata_.find(entry.first); found != metadata_.end()) metadata_.erase(found);
+    }
+    tensors_.merge(other.tensors_);  // without an allocation
+    metadata_.merge(other.metadata_);
+  }
+
   /// Whether a tensor of that name was added.
   bool contains(std::string_view name) const { return tensors_.find(name) != tensors_.end(); }
 
@@ -363,11 +375,13 @@ class SafetensorsWriter {
 
   static void requireUtf8(const char* argument, std::string_view text) {
     try {
-      (void)nlohmann::json(text).dump();
+      (void)quoted(text);
     } catch (const nlohmann::json::exception&) {
       detail::invalidArgument(argument, ": expected valid UTF-8, got ", detail::printable(text));
     }
   }
+
+  static std::string quoted(std::string_view text) { return nlohmann::json(text).dump(); }
 
   static void requireSize(std::string_view name, std::span<const Index> shape, std::size_t size) {
     const std::optional<std::uint64_t> numbers = detail::tensorNumbers(shape);
@@ -389,18 +403,26 @@ class SafetensorsWriter {
   }
 
   std::string headerText(const std::vector<const Entry*>& order) const {
-    nlohmann::ordered_json header = nlohmann::ordered_json::object();
-    if (!metadata_.empty()) header[std::string(detail::kMetadataKey)] = metadata_;
+    // Not by an object of nlohmann's: one that is destroyed asks for memory, and there may be none.
+    std::string text = "{";
+    const auto comma = [&](std::size_t first) { return text.size() > first ? "," : ""; };
+    if (!metadata_.empty()) {
+      text += quoted(detail::kMetadataKey) + ":{";
+      const std::size_t first = text.size();
+      for (const auto& [key, value] : metadata_) text += comma(first) + quoted(key) + ":" + quoted(value);
+      text += "}";
+    }
     std::uint64_t offset = 0;
     for (const Entry* entry : order) {
       const auto& [name, tensor] = *entry;
       detail::require(offset + tensor.bytes >= offset, "tensors: together they would take more than 2^64 bytes");
-      header[name] = {{"dtype", dtypeName(tensor.dtype)},
-                      {"shape", tensor.shape},
-                      {"data_offsets", {offset, offset + tensor.bytes}}};
+      text += comma(1) + quoted(name) + ":{\"dtype\":" + quoted(dtypeName(tensor.dtype)) + ",\"shape\":[";
+      const std::size_t first = text.size();
+      for (const Index dimension : tensor.shape) text += comma(first) + std::to_string(dimension);
+      text += "],\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(offset + tensor.bytes) + "]}";
       offset += tensor.bytes;
     }
-    std::string text = header.dump();
+    text += "}";
     const std::size_t data_begin = (8 + text.size() + kAlignment - 1) / kAlignment * kAlignment;
     text.resize(data_begin - 8, ' ');
     detail::require(text.size() <= detail::kMaxHeaderBytes, "tensors: the file's header would take ", text.size(),

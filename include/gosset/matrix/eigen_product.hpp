@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/error.hpp>
 #include <gosset/core/types.hpp>
 
 // How Eigen learns to multiply a QuantizedMatrix: everything that touches Eigen's internals stands in this one file.
@@ -53,6 +54,9 @@ struct generic_product_impl<gosset::QuantizedMatrix<Format>, Rhs, gosset::Packed
 
   template <class Target>
   static void scaleAndAddTo(Target& target, const gosset::QuantizedMatrix<Format>& q, const Rhs& rhs, float alpha) {
+    gosset::detail::require(target.rows() == q.rows() && target.cols() == rhs.cols(),
+                            "QuantizedMatrix product: expected a target of ", q.rows(), " x ", rhs.cols(), ", got ",
+                            target.rows(), " x ", target.cols());
     const Ref<const MatrixXf> x(rhs);  // binds to plain column-major operands, evaluates all others once
     MatrixXf y(q.rows(), x.cols());
     q.multiply(x, y);

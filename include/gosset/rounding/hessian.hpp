@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/ordered_product.hpp>
 #include <gosset/core/parallel.hpp>
@@ -51,11 +52,11 @@ class Hessian {
   }
 
   /// Adds a batch of activations (t x n, tokens x in). Errors: std::invalid_argument where its width is not n or it
-  /// holds NaN or infinity; then the Hessian is as it was before.
+  /// holds NaN or infinity; std::bad_alloc. The Hessian is then as it was before.
   template <DenseExpression Tokens>
   void accumulate(const Tokens& x) {
-    detail::require(x.cols() == size(), "Hessian: expected activations of ", size(), " inputs (tokens x in), got ",
-                    x.rows(), " x ", x.cols());
+    detail::require(size() > 0 && x.cols() == size(), "Hessian: expected activations of ", size(),
+                    " inputs (tokens x in), got ", x.rows(), " x ", x.cols());
     if (x.rows() == 0) return;
     using Scalar = std::conditional_t<std::is_same_v<typename Tokens::Scalar, double>, double, float>;
     const Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> batch =
@@ -82,11 +83,15 @@ class Hessian {
     tokens_ = total;
   }
 
-  Index size() const { return mean_->rows(); }
+  /// n; 0 for one that was moved from.
+  Index size() const { return matrix().rows(); }
   double tokens() const { return tokens_; }
 
   /// n x n, symmetric; zero while nothing was accumulated.
-  const Eigen::MatrixXd& matrix() const { return *mean_; }
+  const Eigen::MatrixXd& matrix() const {
+    static const Eigen::MatrixXd none;
+    return mean_ != nullptr ? *mean_ : none;
+  }
 
  private:
   /// a * share + b * other, each product rounded before the sum.
@@ -94,25 +99,38 @@ class Hessian {
     return simd::unfused(a * share) + simd::unfused(b * other);
   }
 
-  /// mean = (tokens_ * mean + x^T x) / total, a tile of the lower triangle at a time.
+  /// mean = (tokens_ * mean + x^T x) / total, a tile of the lower triangle at a time. All memory is taken first.
   template <class Scalar>
   void addOuterProducts(const detail::Strided<Scalar>& x, double total, Eigen::MatrixXd& mean) const {
-    using Tile = detail::OrderedTile<double, std::is_same_v<Scalar, float>>;  // whose products are exact in double
+    using Ordered = detail::OrderedTile<double, std::is_same_v<Scalar, float>>;  // whose products are exact in double
     struct Place {
       Index row, col;
     };
     std::vector<Place> places;
-    for (Index row = 0; row < x.cols; row += Tile::kRows) {
-      const Index end = std::min(row + Tile::kRows, x.cols);
-      for (Index col = 0; col < end; col += Tile::kCols) places.push_back({row, col});
+    for (Index row = 0; row < x.cols; row += Ordered::kRows) {
+      const Index end = std::min(row + Ordered::kRows, x.cols);
+      for (Index col = 0; col < end; col += Ordered::kCols) places.push_back({row, col});
     }
-    const auto count = static_cast<Index>(places.size());
-    parallelFor(count, x.rows * Tile::kRows * Tile::kCols, [&](Index i) {
-      const auto [row, col] = places[static_cast<std::size_t>(i)];
-      const Index rows = std::min(Tile::kRows, x.cols - row), cols = std::min(Tile::kCols, x.cols - col);
-      std::vector<double> sums(static_cast<std::size_t>(rows * cols));
-      Tile().add(x.block(0, row, x.rows, rows).transpose(), x.block(0, col, x.rows, cols), sums.data(), cols);
-      blendTile(row, col, rows, cols, sums.data(), total, mean);
+    struct Workspace {
+      Ordered tile;
+      std::vector<double> sums;
+    };
+    const auto count = static_cast<Index>(places.size()), parts = std::min<Index>(count, Eigen::nbThreads());
+    std::vector<Workspace> workspaces(static_cast<std::size_t>(parts));
+    for (Workspace& workspace : workspaces) {
+      const Index rows = std::min(Ordered::kRows, x.cols), cols = std::min(Ordered::kCols, x.cols);
+      workspace.tile.reserve(rows, cols, x.rows);
+      workspace.sums.reserve(static_cast<std::size_t>(rows * cols));
+    }
+    parallelFor(parts, x.rows * Ordered::kRows * Ordered::kCols * ceilDiv(count, parts), [&](Index part) {
+      auto& [tile, sums] = workspaces[static_cast<std::size_t>(part)];
+      for (Index i = count * part / parts; i < count * (part + 1) / parts; ++i) {
+        const auto [row, col] = places[static_cast<std::size_t>(i)];
+        const Index rows = std::min(Ordered::kRows, x.cols - row), cols = std::min(Ordered::kCols, x.cols - col);
+        sums.assign(static_cast<std::size_t>(rows * cols), 0.);
+        tile.add(x.block(0, row, x.rows, rows).transpose(), x.block(0, col, x.rows, cols), sums.data(), cols);
+        blendTile(row, col, rows, cols, sums.data(), total, mean);
+      }
     });
   }
 
@@ -133,8 +151,8 @@ class Hessian {
   }
 
   Eigen::MatrixXd& owned() {
-    if (mean_.use_count() > 1) {
-      mean_ = std::make_shared<Eigen::MatrixXd>(*mean_);
+    if (mean_.use_count() != 1) {
+      mean_ = std::make_shared<Eigen::MatrixXd>(matrix());
     } else {
       std::atomic_thread_fence(std::memory_order_acquire);  // what the last other owner did with it is done
     }
@@ -142,7 +160,7 @@ class Hessian {
   }
 
   std::shared_ptr<Eigen::MatrixXd> mean_;
-  double tokens_ = 0;
+  detail::EmptyAfterMove<double> tokens_;
 };
 
 }  // namespace gosset
