@@ -112,6 +112,26 @@ TEST(Incoherent, MoreBitsLoseLess) {
   EXPECT_LT(four, 0.45 * three);
 }
 
+TEST(Incoherent, MatricesTooLargeForItsBasisAreRefused) {
+  RowMatrixXf w = gaussian(20, 70);
+  const float most = 0x1p126f / std::sqrt(70.f) / w.norm();
+  const Eigen::VectorXf x = gaussian(70, 1, 2);
+  const auto q = quantize<Incoherent<E8P>>(w),
+             large = quantize<Incoherent<E8P>>(w * std::exp2(std::floor(std::log2(most))));
+  EXPECT_TRUE(large.dequantized().allFinite());
+  const float unit = std::exp2(std::floor(std::log2(most)));
+  EXPECT_EQ(large.dequantized() / unit, q.dequantized());
+  EXPECT_EQ(Eigen::VectorXf(large * x), Eigen::VectorXf(q * x) * unit);
+  testing::expectThrows([&] { (void)quantize<Incoherent<E8P>>(w * (2 * unit)); },
+                        "quantize: the matrix, 20 x 70, has a norm of");
+  w.setZero();
+  w(3, 5) = 3.4e38f;
+  testing::expectThrows(
+      [&] { (void)quantize<Incoherent<E8P>>(w); },
+      "gosset: quantize: the matrix, 20 x 70, has a norm of 3.4e+38, beyond the 1.01679e+37 up to which "
+      "Incoherent turns it into its basis and back within float");
+}
+
 TEST(Incoherent, NestsInItself) {
   const RowMatrixXf w = gaussian(12, 20);
   const auto q = quantize<Incoherent<Incoherent<PerChannel<Symmetric<8>>>>>(w);

@@ -45,6 +45,23 @@ TEST(PlainErrors, NumbersBeyondTheRangeAreRefused) {
                         "that BFloat16 can hold");
 }
 
+TEST(PlainErrors, MatricesTooSmallForTheirDigitsAreRefused) {
+  testing::expectThrows(
+      [] { (void)quantize<Float16>(Eigen::MatrixXf::Constant(2, 2, 1e-10f)); },
+      "gosset: quantize: the largest magnitude of the matrix is 1e-10, of which Float16 holds 0: it has "
+      "not all its digits for numbers so small");
+  testing::expectThrows([] { (void)quantize<BFloat16>(Eigen::MatrixXf::Constant(2, 2, 1.5e-40f)); },
+                        "of which BFloat16 holds");
+  Eigen::MatrixXf w = Eigen::MatrixXf::Constant(1, 3, 0x1p-24f);  // held exactly
+  EXPECT_EQ(quantize<Float16>(w).dequantized(), w);
+  w << 1, 0x1p-14f, 1e-10f;
+  EXPECT_EQ(quantize<Float16>(w).dequantized(), RowMatrixXf(Eigen::RowVector3f(1, 0x1p-14f, 0)));
+  w.setConstant(0x1p-149f);
+  EXPECT_EQ(quantize<float>(w).dequantized(), w);
+  w.setZero();
+  EXPECT_EQ(quantize<Float16>(w).dequantized(), w);
+}
+
 TEST(PlainErrors, Names) {
   EXPECT_EQ(Packed<Float16>::formatName(), "Float16");
   EXPECT_EQ(Packed<BFloat16>::formatName(), "BFloat16");

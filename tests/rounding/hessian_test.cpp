@@ -4,6 +4,8 @@
 
 #include "testing.hpp"
 
+#include <utility>
+
 #include <limits>
 
 namespace gosset {
@@ -116,6 +118,26 @@ TEST(ProxyLoss, RefusesShapesThatDoNotFit) {
                "proxyLoss: expected a Hessian of 4 inputs, got 2");
   expectThrows([&] { proxyLoss(Eigen::MatrixXf::Zero(3, 2), Eigen::MatrixXf::Ones(3, 2), h); },
                "proxyLoss: expected tr(W H W^T) > 0, got 0");
+}
+
+TEST(Hessian, WhatWasMovedFromIsEmpty) {
+  Hessian from(4);
+  from.accumulate(testing::gaussian(9, 4));
+  const Hessian before = from;
+  Hessian to = std::move(from);
+  EXPECT_EQ(to.matrix(), before.matrix());
+  EXPECT_EQ(from.size(), 0);
+  EXPECT_EQ(from.tokens(), 0);
+  EXPECT_EQ(from.matrix().size(), 0);
+  testing::expectThrows([&] { from.accumulate(RowMatrixXf(2, 0)); },
+                        "gosset: Hessian: expected activations of 0 inputs (tokens x in), got 2 x 0");
+  const Hessian copy = from;
+  EXPECT_EQ(copy.size(), 0);
+  from = std::move(to);
+  auto& same = from;
+  from = std::move(same);
+  EXPECT_EQ(from.matrix(), before.matrix());
+  EXPECT_EQ(from.tokens(), 9);
 }
 
 }  // namespace

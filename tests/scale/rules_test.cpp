@@ -4,6 +4,7 @@
 #include "scalar_codebooks.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -96,6 +97,27 @@ TEST(Rules, ATernaryGroupOutOfStorageRangeStaysFinite) {
   const Affine a = fitAffine<Ternary, Float16>(PublishedRule{}, x);
   EXPECT_EQ(a.scale, 65504.f);
   EXPECT_EQ((fitAffine<Ternary, Float16>(PublishedRule{}, Group{1e-30f, 0})), Affine{});
+}
+
+TEST(Rules, NumbersFarBelowTheLeastScaleBecomeZero) {
+  const Group x = {-0x1p-27f, 0x1.8p-28f, 0x1p-30f, -0x1p-29f};  // 2^-24 is the least scale
+  EXPECT_EQ((fitAffine<Asymmetric<4>, Float16>(PublishedRule{}, x)), (Affine{0x1p-24f, 8}));
+  EXPECT_EQ((fitAffine<Asymmetric<1>, Float16>(PublishedRule{}, x)), (Affine{0x1p-24f, 1}));
+  for (const float value : x) {
+    EXPECT_EQ((detail::decoded<Asymmetric<4>>(value, {0x1p-24f, 8})), 0);
+    EXPECT_EQ((detail::decoded<Asymmetric<1>>(value, {0x1p-24f, 1})), 0);
+  }
+}
+
+TYPED_TEST(Rules, WhatComesBackIsNoMoreWrongThanLarge) {
+  for (int exponent = -40; exponent < -10; ++exponent) {
+    Group x;
+    for (const float value : {-1.f, 0.3f, 0.7f, -0.2f, 0.9f}) x.push_back(std::ldexp(value, exponent));
+    const Affine a = fitAffine<TypeParam, Float16>(PublishedRule{}, x);
+    for (const float value : x) {
+      EXPECT_LE(std::abs(detail::decoded<TypeParam>(value, a) - value), std::ldexp(1.f, exponent)) << exponent;
+    }
+  }
 }
 
 TEST(Rules, Trits5TakesTheScalesOfTernary) {

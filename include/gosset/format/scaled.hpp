@@ -37,7 +37,8 @@ namespace gosset {
 ///           rows; or one for the whole matrix
 ///   zeros   as scales, for codebooks with a zero point
 ///   unit    float, a power of two: value = scale * (level - zero) * unit. It keeps 16-bit scales in range for matrices
-///           of any magnitude.
+///           of any magnitude. Numbers whose scale would be below the least of 16-bit floats, some 2^-37 of the
+///           matrix's largest, become 0; scales in floats keep them.
 template <ScaledFormat F>
 class Packed<F> : public PackedBase<Packed<F>> {
  public:

@@ -391,14 +391,16 @@ class SafetensorsWriter {
 
   std::vector<const Entry*> fileOrder() const {
     std::vector<const Entry*> order;
-    for (const Entry& entry : tensors_) order.push_back(&entry);  // by name already
+    for (const Entry& entry : tensors_) order.push_back(&entry);
     // What fills whole cache lines first, so that all of it starts where one does; then the widest types first, so that
-    // every number is aligned.
+    // every number is aligned; then by name.
     const auto rank = [](const Entry* entry) {
       constexpr std::uint64_t kLine = 64;
       return std::pair(entry->second.bytes % kLine != 0, -static_cast<int>(entry->second.dtype));
     };
-    std::stable_sort(order.begin(), order.end(), [&](const Entry* a, const Entry* b) { return rank(a) < rank(b); });
+    std::sort(order.begin(), order.end(), [&](const Entry* a, const Entry* b) {
+      return rank(a) != rank(b) ? rank(a) < rank(b) : a->first < b->first;
+    });
     return order;
   }
 

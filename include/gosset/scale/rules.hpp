@@ -179,16 +179,13 @@ Affine affineOfRange(float low, float high) {
   return a;
 }
 
-/// Scale and zero point such that [min, max] is covered in spite of the rounding of both. Numbers below half the least
-/// scale that T holds have a level in their middle, so that none comes back larger than they are.
+/// Scale and zero point such that [min, max] is covered in spite of the rounding of both. Numbers well below half the
+/// least scale that T holds become 0, which is nearer than half a scale.
 template <ScalarCodebook C, StorageScalar T>
 Affine minMaxAffine(Extremes range) {
   constexpr auto kLast = static_cast<float>(C::kLevels - 1);
   Affine a = affineOfRange<C, T>(range.min, range.max);
-  if (C::kLevels > 2 && range.absMax() < a.scale / 2) {
-    a.zero = C::kLevels / 2;
-    return a;
-  }
+  if (range.absMax() < 0.45f * a.scale) return {a.scale, C::kLevels / 2};
   const auto valueAt = [&](float level) {  // in double, where the product is exact and fusing it changes nothing
     return static_cast<double>(a.scale) * static_cast<double>(level - a.zero);
   };

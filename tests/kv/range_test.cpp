@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// Queries, scales, keys and values of any magnitude, and score functions that fail.
+#include <gosset/codebook.hpp>
+#include <gosset/kv/formats.hpp>
+#include <gosset/kv/kv_cache.hpp>
+
+#include "kv/reference.hpp"
+#include "testing.hpp"
+
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace gosset {
+namespace {
+
+using testing::expectThrows;
+using testing::filled;
+using testing::gaussian;
+
+constexpr KvShape kShape{.heads = 4, .kv_heads = 2, .head_dim = 16};
+
+/// What expectThrows() looks for, but the whole text.
+template <class Action>
+void expectWholeText(const Action& action, const std::string& text) {
+  try {
+    action();
+    ADD_FAILURE() << "nothing was thrown; expected: " << text;
+  } catch (const std::invalid_argument& error) {
+    EXPECT_EQ(error.what(), text);
+  }
+}
+
+template <class Format>
+class KvRange : public ::testing::Test {};
+using Formats = ::testing::Types<float, Float16, BFloat16, Kivi<8, 32>, Gear<4, 32, 2, 40>, Incoherent<Kivi<4, 32>>,
+                                 Grouped<NormalFloat4, 32>>;
+TYPED_TEST_SUITE(KvRange, Formats);
+
+TYPED_TEST(KvRange, LargeQueriesSeeTheTokenOfTheLargestScore) {
+  const auto cache = filled<TypeParam>(kShape, 150);
+  const RowMatrixXf k = cache.keys(), v = cache.values();
+  for (const float size : {1e12f, 1e20f, 1e37f}) {
+    const RowMatrixXf q = gaussian(20, kShape.queryWidth(), 3) * size;
+    const RowMatrixXf y = cache.attend(q);
+    for (const Index i : {0, 19}) {
+      const Eigen::VectorXd expected =
+          testing::attentionByDefinition(kShape, k, v, q.row(i).transpose(), 130 + i, {}, PlainScores{});
+      EXPECT_LT((y.row(i).transpose().template cast<double>() - expected).norm(), 1e-5 * expected.norm()) << size;
+    }
+  }
+}
+
+TYPED_TEST(KvRange, OnlyTheProductOfQueryAndScaleCounts) {
+  const auto cache = filled<TypeParam>(kShape, 150);
+  for (const Index count : {1, 70}) {
+    const RowMatrixXf q = gaussian(count, kShape.queryWidth(), 3), y = cache.attend(q, {.scale = 0.5f});
+    EXPECT_EQ(cache.attend(q * 0x1p110f, {.scale = 0x1p-111f}), y);
+    EXPECT_EQ(cache.attend(q * 0x1p-60f, {.scale = 0x1p59f}), y);
+    EXPECT_EQ(cache.attend(q * 0x1p-100f, {.scale = 0x1p99f}), y);
+  }
+}
+
+TYPED_TEST(KvRange, ScoresBeyondFloatAreAnError) {
+  KvCache<TypeParam> cache(kShape, {.window = 64});
+  cache.append(gaussian(150, kShape.kvWidth(), 1) * 100, gaussian(150, kShape.kvWidth(), 2));
+  const std::string text =
+      "gosset: KvCache::attend: expected scores within the range of float, got one beyond it for head 0 and the query "
+      "of "
+      "token 149";
+  const RowMatrixXf q = gaussian(1, kShape.queryWidth(), 3);
+  expectWholeText([&] { (void)cache.attend(q * 1e38f, {.scale = 1.f}); }, text);
+  expectWholeText([&] { (void)cache.attend(-q * 1e38f, {.scale = 1.f}, SoftCap{5}); }, text);
+  expectWholeText([&] { (void)cache.attend(q, {.scale = 1e38f}); }, text);
+  expectWholeText([&] { (void)cache.attend(q * 1e38f, {.scale = 1e38f}); }, text);
+  EXPECT_TRUE(cache.attend(q).allFinite()) << "and then goes on";
+}
+
+TEST(KvRangeOfFloats, KeysAndValuesOfAnySize) {
+  const KvShape shape{.heads = 1, .kv_heads = 1, .head_dim = 2};
+  KvCache<float> cache(shape, {.window = 64});
+  RowMatrixXf k(3, 2), v(3, 2);
+  k << 1e38f, 0, -1e38f, 0, 0, 1e38f;
+  v << 1, 2, 3, 4, 5, 6;
+  cache.append(k, v);
+  EXPECT_EQ(cache.attend(Eigen::Vector2f(1, 0)), Eigen::Vector2f(1, 2));
+  EXPECT_EQ(cache.attend(Eigen::Vector2f(-1, 0)), Eigen::Vector2f(3, 4));
+  EXPECT_EQ(cache.attend(Eigen::Vector2f(0, 1e-38f), {.scale = 100.f}), Eigen::Vector2f(5, 6));
+  expectWholeText(
+      [&] { (void)cache.attend(Eigen::Vector2f(-10, 0), {.scale = 1.f}); },
+      "gosset: KvCache::attend: expected scores within the range of float, got one beyond it for head 0 and "
+      "the query of token 2");
+  KvCache<float> large(shape, {.window = 64});
+  large.append(RowMatrixXf::Zero(3, 2), RowMatrixXf::Constant(3, 2, 3e38f));
+  expectWholeText(
+      [&] { (void)large.attend(Eigen::Vector2f(1, 0)); },
+      "gosset: KvCache::attend: expected values whose sums are within the range of float, got some beyond it "
+      "for head 0 and the query of token 2");
+}
+
+TEST(ScoreFunctions, WhatTheyThrowComesOut) {
+  auto cache = filled<Kivi<4, 32>>(kShape, 400);
+  const RowMatrixXf q = gaussian(300, kShape.queryWidth(), 3), before = cache.attend(q);
+  for (const Index count : {1, 300}) {
+    const auto score = [&](float s, Index head, Index, Index key) {
+      if (head >= 1 && key == 150) throw std::runtime_error("mine");
+      return s;
+    };
+    EXPECT_THROW((void)cache.attend(q.bottomRows(count), {}, score), std::runtime_error);
+    EXPECT_EQ(cache.attend(q), before);
+  }
+}
+
+TEST(ScoreFunctions, SoftCapNeedsAPositiveCap) {
+  const auto cache = filled<Float16>(kShape, 5);
+  const Eigen::VectorXf q = Eigen::VectorXf::Ones(kShape.queryWidth());
+  const auto attend = [&](float cap) { return cache.attend(q, {}, SoftCap{cap}); };
+  EXPECT_TRUE(attend(1e-3f).allFinite());
+  expectWholeText([&] { (void)attend(0); }, "gosset: SoftCap: expected a positive finite cap, got 0");
+  expectWholeText([&] { (void)attend(-1); }, "gosset: SoftCap: expected a positive finite cap, got -1");
+  expectWholeText([&] { (void)attend(NAN); }, "gosset: SoftCap: expected a positive finite cap, got nan");
+  expectWholeText([&] { (void)attend(INFINITY); }, "gosset: SoftCap: expected a positive finite cap, got inf");
+}
+
+TYPED_TEST(KvRange, WhatWasMovedFromIsAnEmptyCache) {
+  const auto cache = filled<TypeParam>(kShape, 150, {.window = 32, .merge = true});
+  auto from = cache;
+  auto to = std::move(from);
+  EXPECT_TRUE(to == cache);
+  EXPECT_EQ(from.size(), 0);
+  EXPECT_TRUE(from.shape() == kShape);
+  EXPECT_EQ(from.options().window, 32);
+  EXPECT_TRUE(from == filled<TypeParam>(kShape, 0, {.window = 32, .merge = true}));
+  from.append(gaussian(150, kShape.kvWidth(), 1), gaussian(150, kShape.kvWidth(), 2));
+  EXPECT_TRUE(from == cache);
+  auto& same = from;
+  from = std::move(same);
+  EXPECT_TRUE(from == cache);
+  from = std::move(to);
+  EXPECT_TRUE(from == cache);
+  EXPECT_EQ(to.size(), 0);
+  expectThrows([&] { (void)to.attend(gaussian(1, kShape.queryWidth())); }, "KvCache::attend: the cache is empty");
+}
+
+}  // namespace
+}  // namespace gosset
