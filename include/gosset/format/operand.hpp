@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/dot.hpp>
 #include <gosset/core/finite.hpp>
 #include <gosset/core/types.hpp>
 
@@ -20,8 +21,17 @@ inline constexpr int kOrdinaryExponent = 60;
 
 /// The largest magnitude of a column as bits, which order floats and put infinity and NaN above them.
 inline std::uint32_t largestBits(const float* x, Index n) {
-  std::uint32_t most = 0;
-  for (Index i = 0; i < n; ++i) most = std::max(most, std::bit_cast<std::uint32_t>(x[i]) & 0x7fffffffu);
+  constexpr Index kLanes = simd::kWordLanes;
+  const auto larger = [](auto a, auto b) { return a > b ? a : b; };
+  const auto magnitudes = [&](Index i) { return (simd::Ints)(simd::load<simd::Words>(x + i) & 0x7fffffffu); };
+  simd::Ints a{}, b{};
+  Index i = 0;
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    a = larger(magnitudes(i), a);
+    b = larger(magnitudes(i + kLanes), b);
+  }
+  auto most = static_cast<std::uint32_t>(simd::overLanes(larger(a, b), larger));
+  for (; i < n; ++i) most = std::max(most, std::bit_cast<std::uint32_t>(x[i]) & 0x7fffffffu);
   return most;
 }
 
@@ -38,7 +48,7 @@ inline bool isOrdinary(const Eigen::Ref<const Eigen::MatrixXf>& x) {
 
 inline bool isFinite(const Eigen::Ref<const Eigen::MatrixXf>& x) {
   bool finite = true;
-  for (Index j = 0; j < x.cols(); ++j) finite = finite && allFinite(x.col(j).data(), x.rows());
+  for (Index j = 0; j < x.cols(); ++j) finite = finite && largestBits(x.col(j).data(), x.rows()) < kNotFinite;
   return finite;
 }
 
