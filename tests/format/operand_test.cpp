@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 namespace gosset {
 namespace {
@@ -72,6 +73,21 @@ TYPED_TEST(AnyMagnitude, OfTheOperand) {
         q.multiplyRows(16, 16, x, expected);
         EXPECT_EQ(rows, timesPowerOfTwo(expected, exponent));
       }
+    }
+  }
+}
+
+TYPED_TEST(AnyMagnitude, OfTheMatrix) {
+  if (std::is_same_v<TypeParam, Float16>) GTEST_SKIP() << "Float16 has its range";
+  const RowMatrixXf w = gaussian(40, 70, 1);
+  const auto q = quantize<TypeParam>(w);
+  for (const Index tokens : {1, 20}) {
+    const Eigen::MatrixXf x = gaussian(70, tokens, 2), z = gaussian(40, tokens, 3);
+    for (const int exponent : {-110, -50, 50, 110}) {
+      const auto scaled = quantize<TypeParam>(timesPowerOfTwo(w, exponent));
+      EXPECT_EQ(scaled.dequantized(), timesPowerOfTwo(q.dequantized(), exponent)) << exponent;
+      EXPECT_EQ(Eigen::MatrixXf(scaled * x), timesPowerOfTwo(q * x, exponent)) << exponent;
+      EXPECT_EQ(Eigen::MatrixXf(scaled.transpose() * z), timesPowerOfTwo(q.transpose() * z, exponent)) << exponent;
     }
   }
 }

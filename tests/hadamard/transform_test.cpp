@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace gosset {
@@ -410,6 +411,27 @@ INSTANTIATE_TEST_SUITE_P(
         Hashed{512, 0x39fbf336a0d55340u, 0x136f11589d6a9d72u}, Hashed{1032, 0x84e6e8f5a07da56bu, 0x0e53561afe0ae3fcu},
         Hashed{4096, 0x9e3ae4d9d3199e07u, 0x7fae73de761bf4a1u}, Hashed{11008, 0x9e54fcb337563308u, 0x68385a064277496bu},
         Hashed{131072, 0xef513854297249d7u, 0xbe2b3c51f81ec819u}));
+
+TEST(HadamardTransform, WhatWasMovedFromIsThatOfOneNumber) {
+  for (const Index n : {16, 12, 28, 7}) {
+    const HadamardTransform<float> before(n);
+    HadamardTransform<float> from = before;
+    HadamardTransform<float> to = std::move(from);
+    auto& same = to;
+    to = std::move(same);
+    Eigen::VectorXf x = testing::gaussian(n, 1), y = x, one = Eigen::VectorXf::Constant(1, 5);
+    before.forward(x);
+    to.forward(y);
+    EXPECT_EQ(x, y) << n;
+    EXPECT_EQ(from.size(), 1);
+    from.forward(one);
+    EXPECT_EQ(one[0], 5);
+    from = std::move(to);
+    from.inverse(y);
+    before.inverse(x);
+    EXPECT_EQ(x, y);
+  }
+}
 
 }  // namespace
 }  // namespace gosset

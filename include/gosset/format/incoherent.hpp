@@ -136,8 +136,7 @@ class Packed<Incoherent<F>> : public PackedWrapper<Packed<Incoherent<F>>, F> {
   }
 
   detail::EmptyAfterMove<std::uint64_t> seed_;
-  detail::EmptyAfterMove<HadamardTransform<float>> inputs_,
-      outputs_;  ///< follow from the shape; kept because building them takes time
+  HadamardTransform<float> inputs_, outputs_;  ///< follow from the shape; kept because building them takes time
 };
 
 }  // namespace gosset

@@ -176,12 +176,20 @@ class Packed<F> : public PackedBase<Packed<F>> {
     y.middleRows(first, count) = whole.middleRows(first - start, count);
   }
 
-  /// Few columns meet the codes as they are and without an allocation, where a kernel exists.
+  /// Few columns meet the codes as they are and without an allocation, where a kernel exists; of a matrix of ordinary
+  /// size, that is, for others' units would make the kernels' steps vanish.
   void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     if constexpr (detail::TileCodebook<Codebook>) {
       if (x.cols() <= detail::kFewColumns && detail::hasKernel<Codebook>(groupWidth(), cols_)) {
-        detail::addTransposed(view(0, rows_), cols_, unit_, x.data(), x.cols(), x.outerStride(), y.data(),
-                              y.outerStride());
+        constexpr float kLeastUnit = 0x1p-40f;
+        if (unit_ >= kLeastUnit) {
+          return detail::addTransposed(view(0, rows_), cols_, unit_, x.data(), x.cols(), x.outerStride(), y.data(),
+                                       y.outerStride());
+        }
+        Eigen::MatrixXf product = Eigen::MatrixXf::Zero(y.rows(), y.cols());
+        detail::addTransposed(view(0, rows_), cols_, 1, x.data(), x.cols(), x.outerStride(), product.data(),
+                              product.outerStride());
+        y += product * unit_.get();
         return;
       }
     }

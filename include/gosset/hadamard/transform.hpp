@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/simd.hpp>
@@ -70,6 +71,7 @@ struct StridedVectors {
 
 /// The transform of one length: what hadamard() and its relatives build for each call, kept. Worth having where n is
 /// not a power of two and the same length is transformed again and again. Const operations are safe from many threads.
+/// What was moved from is the transform of one number.
 template <class Scalar>
 class HadamardTransform {
   static_assert(std::is_same_v<Scalar, float> || std::is_same_v<Scalar, double>,
@@ -191,11 +193,14 @@ class HadamardTransform {
     return 2 * largest * detail::kMixVectors * simd::kLanes<double>;
   }
 
-  HadamardPlan plan_;
-  Scalar scale_;
-  std::vector<double> hartley_;
-  std::vector<detail::SignedSums<Scalar>> forward_;     // in the order of the plan, without a Hartley factor
-  std::vector<detail::SignedSums<Scalar>> transposed_;  // of the Williamson factors only; the others are symmetric
+  template <class T>
+  using Kept = detail::EmptyAfterMove<std::vector<T>>;
+
+  detail::EmptyAfterMove<HadamardPlan> plan_;
+  detail::EmptyAfterMove<Scalar, 1> scale_;
+  Kept<double> hartley_;
+  Kept<detail::SignedSums<Scalar>> forward_;     // in the order of the plan, without a Hartley factor
+  Kept<detail::SignedSums<Scalar>> transposed_;  // of the Williamson factors only; the others are symmetric
 };
 
 /// x <- H x in place, H orthonormal. x: a vector of n numbers, float or double, contiguous or strided: a VectorXf, a
@@ -247,7 +252,7 @@ template <class Scalar>
 void HadamardTransform<Scalar>::transform(Scalar* x, detail::Layout layout, bool inverse, double* work) const {
   const auto& factors = plan_.factors;
   Index row = Index{1} << plan_.log2Sylvester;  // elements that the next factor takes as one
-  detail::sylvester(x, plan_.log2Sylvester, layout, size() / row, factors.empty() ? scale_ : Scalar{1});
+  detail::sylvester(x, plan_.log2Sylvester, layout, size() / row, factors.empty() ? scale_.get() : Scalar{1});
   std::size_t sums = forward_.size();
   std::size_t transposed = transposed_.size();
   for (std::size_t k = factors.size(); k-- > 0;) {
@@ -255,7 +260,7 @@ void HadamardTransform<Scalar>::transform(Scalar* x, detail::Layout layout, bool
     const bool is_symmetric = factors[k].construction != HadamardConstruction::kWilliamson;
     if (!is_hartley) --sums;
     if (!is_symmetric) --transposed;
-    const Scalar scale = k == 0 ? scale_ : Scalar{1};
+    const Scalar scale = k == 0 ? scale_.get() : Scalar{1};
     const Index stride = row * layout.stride;
     for (Index block = 0; block < size(); block += row * factors[k].order) {
       Scalar* begin = x + block * layout.stride;
