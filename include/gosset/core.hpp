@@ -7,7 +7,6 @@
 #include <gosset/core/activations.hpp>
 #include <gosset/core/aligned.hpp>
 #include <gosset/core/bits.hpp>
-#include <gosset/core/dense_product.hpp>
 #include <gosset/core/dot.hpp>
 #include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
@@ -15,6 +14,7 @@
 #include <gosset/core/finite.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/late.hpp>
+#include <gosset/core/ordered_product.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/random.hpp>
 #include <gosset/core/round.hpp>

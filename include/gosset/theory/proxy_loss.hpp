@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
+#include <gosset/core/ordered_product.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/rounding/hessian.hpp>
 
@@ -20,7 +21,11 @@ double proxyLoss(const Weights& w, const Approximation& approximation, const Hes
                   hessian.size());
   const Eigen::MatrixXd exact = w.derived().matrix().template cast<double>();
   const Eigen::MatrixXd error = exact - approximation.derived().matrix().template cast<double>();
-  const auto energy = [&](const Eigen::MatrixXd& e) { return (e * hessian.matrix()).cwiseProduct(e).sum(); };
+  const auto energy = [&](const Eigen::MatrixXd& e) {
+    Eigen::MatrixXd product = Eigen::MatrixXd::Zero(e.rows(), e.cols());
+    detail::addProductInOrder(e, hessian.matrix(), product);
+    return product.cwiseProduct(e).sum();
+  };
   const double signal = energy(exact);
   detail::require(signal > 0, "proxyLoss: expected tr(W H W^T) > 0, got ", signal);
   return energy(error) / signal;
