@@ -6,7 +6,6 @@
 #ifdef _OPENMP
 #include <omp.h>
 
-#include <atomic>
 #include <exception>
 #include <limits>
 #include <mutex>
@@ -39,14 +38,11 @@ class SerialRegion {
 /// would meet.
 class FirstException {
  public:
-  /// False once a call of a lower index has thrown.
-  bool isWanted(Index i) const { return i < index_.load(std::memory_order_relaxed); }
-
   /// Keeps the exception that is being handled.
   void keep(Index i) noexcept {
     const std::lock_guard lock(mutex_);
-    if (!isWanted(i)) return;
-    index_.store(i, std::memory_order_relaxed);
+    if (i >= index_) return;
+    index_ = i;
     exception_ = std::current_exception();
   }
 
@@ -56,7 +52,7 @@ class FirstException {
 
  private:
   std::mutex mutex_;
-  std::atomic<Index> index_{std::numeric_limits<Index>::max()};
+  Index index_ = std::numeric_limits<Index>::max();
   std::exception_ptr exception_;
 };
 #endif
@@ -75,11 +71,12 @@ void parallelFor(Index count, Index work, const Body& body) {
   constexpr Index kWorthThreads = Index{1} << 16;
   if (count > 0 && work > kWorthThreads / count && !detail::SerialRegion::isActive() && omp_in_parallel() == 0) {
     detail::FirstException first;
-#pragma omp parallel for schedule(static) num_threads(Eigen::nbThreads())
-    for (Index i = 0; i < count; ++i) {
-      if (!first.isWanted(i)) continue;
+#pragma omp parallel num_threads(Eigen::nbThreads())
+    {
+      const Index thread = omp_get_thread_num(), threads = omp_get_num_threads(), end = count * (thread + 1) / threads;
+      Index i = count * thread / threads;
       try {
-        body(i);
+        for (; i < end; ++i) body(i);
       } catch (...) {
         first.keep(i);
       }
