@@ -98,6 +98,52 @@ TEST(AtomicFile, KilledWriterLeavesTheOldFileWhole) {
   EXPECT_EQ(readText(folder / "file"), "old");
   const Names expected = {".gosset-" + std::to_string(child) + "-0.tmp", "file"};
   EXPECT_EQ(folder.list(), expected);
+  AtomicFile next(folder / "file");
+  put(next, "next");
+  next.commit();
+  EXPECT_EQ(readText(folder / "file"), "next");
+  EXPECT_EQ(folder.list(), Names{"file"});  // its leftover is gone
+}
+
+TEST(AtomicFile, RemovesNothingButLeftovers) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder / ".gosset-folder.tmp");
+  writeText(folder / "other", "mine");
+  std::filesystem::create_symlink("other", folder / ".gosset-link.tmp");
+  ::mkfifo((folder / ".gosset-pipe.tmp").c_str(), 0600);
+  writeText(folder / ".gosset-1-0.tmp", "left over");
+  AtomicFile living(folder / "file");
+  put(living, "living");
+  AtomicFile second(folder / "file");
+  second.commit();
+  living.commit();
+  const Names expected = {".gosset-folder.tmp", ".gosset-link.tmp", ".gosset-pipe.tmp", "file", "other"};
+  EXPECT_EQ(folder.list(), expected);
+  EXPECT_EQ(readText(folder / "file"), "living");
+}
+
+TEST(AtomicFile, ProcessesThatSaveAndDieDoNotMeet) {
+  const TemporaryFolder folder;
+  std::vector<::pid_t> children;
+  for (int child = 0; child < 8; ++child) {
+    children.push_back(::fork());
+    if (children.back() != 0) continue;
+    for (int i = 0; i < 50; ++i) {
+      AtomicFile file(folder / "file");
+      put(file, std::string(1000, static_cast<char>('a' + child)));
+      if (child % 2 == 0 && i == 20) ::kill(::getpid(), SIGKILL);
+      file.commit();
+    }
+    ::_exit(0);
+  }
+  for (std::size_t child = 0; child < children.size(); ++child) {
+    int status = 0;
+    ASSERT_EQ(::waitpid(children[child], &status, 0), children[child]);
+    EXPECT_TRUE(child % 2 == 0 ? WIFSIGNALED(status) : WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  }
+  AtomicFile last(folder / "file");
+  last.commit();
+  EXPECT_EQ(folder.list(), Names{"file"});
 }
 
 TEST(AtomicFile, TwoAtOnceDoNotMix) {
@@ -157,6 +203,22 @@ TEST(AtomicFile, KeepsALink) {
   file.commit();
   EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
   EXPECT_EQ(readText(folder / "blobs/file"), "new");
+}
+
+TEST(AtomicFile, MakesWhatALinkLeadsTo) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "blobs");
+  std::filesystem::create_symlink("blobs/file", folder / "second");
+  std::filesystem::create_symlink(folder / "second", folder / "first");
+  AtomicFile file(folder / "first");
+  put(file, "new");
+  file.commit();
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "first") && std::filesystem::is_symlink(folder / "second"));
+  EXPECT_EQ(readText(folder / "blobs/file"), "new");
+  std::filesystem::create_symlink("missing/file", folder / "lost");
+  expectThrows<FormatError>([&] { AtomicFile(folder / "lost"); }, "lost: cannot be written: No such file or directory");
+  std::filesystem::create_symlink("loop", folder / "loop");
+  expectThrows<FormatError>([&] { AtomicFile(folder / "loop"); }, "loop: cannot be written: Too many levels of");
 }
 
 TEST(AtomicFile, RelativePath) {
