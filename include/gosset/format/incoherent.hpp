@@ -5,6 +5,7 @@
 #include <gosset/core/error.hpp>
 #include <gosset/core/random.hpp>
 #include <gosset/format/concepts.hpp>
+#include <gosset/hadamard/lazy.hpp>
 #include <gosset/hadamard/random_signs.hpp>
 #include <gosset/hadamard/transform.hpp>
 #include <gosset/rounding/basis.hpp>
@@ -74,9 +75,9 @@ class Packed<Incoherent<F>> : public PackedWrapper<Packed<Incoherent<F>>, F> {
     constexpr Index kFew = 16;
     if (count == this->rows()) {
       this->inner_.decodeRows(0, count, w);
-      inputs_.inverseRows(w);
+      inputs_->inverseRows(w);
       applyColSigns(w, inputSeed(seed_));
-      outputs_.inverseCols(w);
+      outputs_->inverseCols(w);
       applyRowSigns(w, outputSeed(seed_));
     } else if (count <= kFew) {
       Eigen::MatrixXf units = Eigen::MatrixXf::Zero(this->rows(), count);
@@ -93,9 +94,9 @@ class Packed<Incoherent<F>> : public PackedWrapper<Packed<Incoherent<F>>, F> {
                       Activations activations) const {
     Eigen::MatrixXf rotated = x;
     applyRowSigns(rotated, inputSeed(seed_));
-    inputs_.forwardCols(rotated);
+    inputs_->forwardCols(rotated);
     this->inner_.multiply(rotated, y, activations);
-    outputs_.inverseCols(y);
+    outputs_->inverseCols(y);
     applyRowSigns(y, outputSeed(seed_));
   }
 
@@ -103,10 +104,10 @@ class Packed<Incoherent<F>> : public PackedWrapper<Packed<Incoherent<F>>, F> {
   void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     Eigen::MatrixXf rotated = x;
     applyRowSigns(rotated, outputSeed(seed_));
-    outputs_.forwardCols(rotated);
+    outputs_->forwardCols(rotated);
     Eigen::MatrixXf result = Eigen::MatrixXf::Zero(this->cols(), x.cols());
     this->inner_.addTransposed(rotated, result);
-    inputs_.inverseCols(result);
+    inputs_->inverseCols(result);
     applyRowSigns(result, inputSeed(seed_));
     y += result;
   }
@@ -136,7 +137,7 @@ class Packed<Incoherent<F>> : public PackedWrapper<Packed<Incoherent<F>>, F> {
   }
 
   detail::EmptyAfterMove<std::uint64_t> seed_;
-  HadamardTransform<float> inputs_, outputs_;  ///< follow from the shape; kept because building them takes time
+  LazyHadamard<float> inputs_, outputs_;  ///< follow from the shape; kept because building them takes time
 };
 
 }  // namespace gosset

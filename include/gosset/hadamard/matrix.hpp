@@ -280,6 +280,9 @@ inline double inverseRoot(Index n) {
   return log2 % 2 == 0 ? power : power * (1 / std::numbers::sqrt2);
 }
 
+/// Of a factor's order: its matrix takes as many bytes as the square of this.
+inline constexpr Index kMostHadamardOrder = 1 << 14;
+
 /// Searches the ways to write n as a product of factors for the one that costs the least.
 class HadamardPlanner {
  public:
@@ -305,6 +308,7 @@ class HadamardPlanner {
       if (odd % divisors_[i] != 0) continue;
       for (int power = 2; power <= twos; ++power) {
         const Index order = divisors_[i] << power;
+        if (order > kMostHadamardOrder) break;
         const auto construction = hadamardConstruction(order);
         if (!construction) continue;
         factors_.push_back({*construction, order});
@@ -333,7 +337,8 @@ class HadamardPlanner {
 
 /// The factors of the transform of order n: a product of Hadamard matrices wherever one can be built, of those the one
 /// that needs the fewest additions, K/4 + 3 a number for a factor of order K; so 29568 = 12 * 28 * 44 * 2 rather than
-/// 924 * 32. Where there is none (n = 2 * odd, odd n, 4 * 107, ..) one factor is an odd Hartley matrix.
+/// 924 * 32. Where there is none (n = 2 * odd, odd n, 4 * 107, ..), or none up to 2^14, one factor is an odd Hartley
+/// matrix.
 /// n < 1 throws std::invalid_argument.
 inline HadamardPlan hadamardPlan(Index n) {
   detail::require(n >= 1, "hadamardPlan: n: expected a length of at least 1, got ", n);

@@ -4,8 +4,8 @@
 #include <gosset/core/random.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/format/incoherent.hpp>
+#include <gosset/hadamard/lazy.hpp>
 #include <gosset/hadamard/random_signs.hpp>
-#include <gosset/hadamard/transform.hpp>
 
 #include <cstdint>
 
@@ -37,12 +37,12 @@ class HeadRotation {
   void forward(Eigen::Ref<RowMatrixXf> w) const {
     forTokens(w, [&](auto heads) {
       heads.array().rowwise() *= signs_.transpose().array();
-      apply(heads, [&](auto&& x) { hadamard_.forwardRows(x); });
+      apply(heads, [&](auto&& x) { hadamard_->forwardRows(x); });
     });
   }
   void inverse(Eigen::Ref<RowMatrixXf> w) const {
     forTokens(w, [&](auto heads) {
-      apply(heads, [&](auto&& x) { hadamard_.inverseRows(x); });
+      apply(heads, [&](auto&& x) { hadamard_->inverseRows(x); });
       heads.array().rowwise() *= signs_.transpose().array();
     });
   }
@@ -60,12 +60,12 @@ class HeadRotation {
   /// Head by head, where that spares the transform its workspace.
   template <class Transform>
   void apply(Heads heads, const Transform& transform) const {
-    if (!hadamard_.plan().factors.empty()) return transform(heads);
+    if (!hadamard_->plan().factors.empty()) return transform(heads);
     for (Index i = 0; i < heads.rows(); ++i) transform(Heads(heads.row(i).data(), 1, heads.cols()));
   }
 
   Eigen::VectorXf signs_;
-  HadamardTransform<float> hadamard_;
+  LazyHadamard<float> hadamard_;
 };
 
 }  // namespace gosset::detail
