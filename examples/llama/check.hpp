@@ -11,13 +11,18 @@
 
 namespace llama {
 
-/// Throws gosset::FormatError with the parts as its text unless `holds`: for everything that is read from files.
+/// Throws gosset::FormatError with the parts as its text: for everything that is read from files.
 template <class... Parts>
-void check(bool holds, const Parts&... parts) {
-  if (holds) return;
+[[noreturn]] void fail(const Parts&... parts) {
   std::ostringstream text;
   (text << ... << parts);
   throw gosset::FormatError(text.str());
+}
+
+/// The same unless `holds`, where the parts cost nothing.
+template <class... Parts>
+void check(bool holds, const Parts&... parts) {
+  if (!holds) fail(parts...);
 }
 
 /// What action() returns. A std::invalid_argument that it throws begins with `what` then: gosset's own errors name an

@@ -4,10 +4,11 @@
 #include "model.hpp"
 
 #include <gosset/io/atomic_file.hpp>
+#include <gosset/io/json.hpp>
 #include <gosset/io/safetensors.hpp>
 
-#include <nlohmann/json.hpp>
-
+#include <cmath>
+#include <limits>
 #include <span>
 
 // Hugging Face's Llama folders: config.json and model.safetensors (F32, F16 or BF16).
@@ -52,22 +53,26 @@ class ConfigReader {
   bool has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
 
   Index integer(const char* key) const {
-    check(has(key) && json_[key].is_number_integer(), source_, ": \"", key, "\" must be an integer, found ",
-          found(key));
+    const bool holds = has(key) && json_[key].is_number_integer();
+    if (!holds) fail(source_, ": \"", key, "\" must be an integer, found ", found(key));
     return json_[key].get<Index>();
   }
   Index integer(const char* key, Index fallback) const { return has(key) ? integer(key) : fallback; }
 
   float number(const char* key, float fallback) const {
     if (!has(key)) return fallback;
-    check(json_[key].is_number(), source_, ": \"", key, "\" must be a number, found ", found(key));
-    return json_[key].get<float>();
+    if (!json_[key].is_number()) fail(source_, ": \"", key, "\" must be a number, found ", found(key));
+    const double value = json_[key].get<double>();
+    if (!(std::abs(value) <= std::numeric_limits<float>::max())) {
+      fail(source_, ": \"", key, "\" must be a number that float can hold, found ", found(key));
+    }
+    return static_cast<float>(value);
   }
 
   /// Throws unless the field is missing, null, or `value`: for what this engine knows in one form only.
   void expect(const char* key, const nlohmann::json& value) const {
-    check(!has(key) || json_[key] == value, source_, ": \"", key, "\" can only be ", value.dump(), " here, found ",
-          found(key));
+    if (!has(key) || json_[key] == value) return;
+    fail(source_, ": \"", key, "\" can only be ", value.dump(), " here, found ", found(key));
   }
 
  private:
@@ -123,6 +128,14 @@ inline RowMatrixXf readEmbedding(const gosset::SafetensorsFile& file, const Conf
   return output;
 }
 
+/// Throws gosset::FormatError where a file has too few tensors for the layers that a config claims, which are asked
+/// memory for before they are read.
+inline void checkLayers(const gosset::SafetensorsFile& file, Index layers) {
+  const auto tensors = static_cast<Index>(file.tensors().size());
+  check(layers <= tensors, file.path().string(), ": the config asks for ", layers, " layers, the file holds ", tensors,
+        " tensors");
+}
+
 }  // namespace detail
 
 /// The sizes in a config.json, and whether the embedding serves as the output matrix.
@@ -134,7 +147,7 @@ struct HuggingFaceConfig {
 /// Throws gosset::FormatError unless `text` is the config of a Llama that this engine can run; the error begins with
 /// `source`.
 inline HuggingFaceConfig parseHuggingFaceConfig(std::string_view text, const std::string& source) {
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  const nlohmann::json json = gosset::parseJson(text, source);
   check(json.is_object(), source, ": a JSON object expected");
   const detail::ConfigReader reader(json, source);
   reader.expect("model_type", "llama");
@@ -195,6 +208,7 @@ inline Model readHuggingFace(const std::filesystem::path& folder) {
   Model model;
   model.config = config;
   model.embedding = detail::readEmbedding(file, config, read.tied);
+  detail::checkLayers(file, config.layers);
   model.layers.resize(static_cast<std::size_t>(config.layers));
   if (!read.tied) model.output.emplace();
   forEachNorm(model, [&](const std::string& name, Eigen::VectorXf& norm) {

@@ -95,6 +95,7 @@ inline PackedFile readPackedFile(const std::filesystem::path& path) {
   PackedModel model;
   model.config = config;
   model.embedding = detail::readPackedEmbedding(file, embeddingInfo(config));
+  detail::checkLayers(file, config.layers);
   model.layers.resize(static_cast<std::size_t>(config.layers));
   if (!read.tied) model.output.emplace();
   forEachNorm(model, [&](const std::string& name, Eigen::VectorXf& norm) {

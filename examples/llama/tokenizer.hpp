@@ -3,7 +3,7 @@
 
 #include "model.hpp"
 
-#include <nlohmann/json.hpp>
+#include <gosset/io/json.hpp>
 
 #include <algorithm>
 #include <array>
@@ -233,7 +233,7 @@ inline std::string mergedText(const nlohmann::json& merge, const std::string& so
   }
   const std::string both = merge.is_string() ? merge.get<std::string>() : std::string();
   const std::size_t space = both.find(' ');
-  check(space != std::string::npos, source, ": each merge must be a pair of strings, found ", shortText(merge));
+  if (space == std::string::npos) fail(source, ": each merge must be a pair of strings, found ", shortText(merge));
   return both.substr(0, space) + both.substr(space + 1);
 }
 
@@ -243,7 +243,7 @@ inline std::string mergedText(const nlohmann::json& merge, const std::string& so
 /// byte fallback. A token's score is how early a merge makes it. Throws gosset::FormatError on any other kind.
 inline Tokenizer parseHuggingFaceTokenizer(std::string_view text, Index vocab, const std::string& source) {
   using nlohmann::json;
-  const json root = json::parse(text, nullptr, false);
+  const json root = gosset::parseJson(text, source);
   check(root.is_object() && root.contains("model") && root["model"].is_object(), source,
         ": a JSON object with a \"model\" expected");
   const json& model = root["model"];
@@ -259,8 +259,10 @@ inline Tokenizer parseHuggingFaceTokenizer(std::string_view text, Index vocab, c
   }
   std::vector<Tokenizer::Piece> pieces(static_cast<std::size_t>(vocab));
   const auto place = [&](const std::string& name, const json& id) {
-    check(id.is_number_integer() && id.get<std::int64_t>() >= 0 && id.get<std::int64_t>() < vocab, source, ": token \"",
-          name, "\" has id ", id.dump(), ", the model knows ", vocab, " tokens");
+    const bool known = id.is_number_unsigned() && id.get<std::uint64_t>() < static_cast<std::uint64_t>(vocab);
+    if (!known) {
+      fail(source, ": token \"", name, "\" has id ", detail::shortText(id), ", the model knows ", vocab, " tokens");
+    }
     const std::string spaced = detail::withSpaces(name);
     const auto score = scores.find(spaced);
     pieces[id.get<std::size_t>()] = {spaced, score == scores.end() ? 0.f : score->second};
@@ -268,8 +270,10 @@ inline Tokenizer parseHuggingFaceTokenizer(std::string_view text, Index vocab, c
   for (const auto& [name, id] : model["vocab"].items()) place(name, id);
   if (root.contains("added_tokens") && root["added_tokens"].is_array()) {
     for (const json& added : root["added_tokens"]) {
-      check(added.is_object() && added.contains("content") && added["content"].is_string() && added.contains("id"),
-            source, ": each added token needs \"content\" and \"id\", found ", detail::shortText(added));
+      const bool whole = added.is_object() && added.contains("content") && added["content"].is_string();
+      if (!whole || !added.contains("id")) {
+        fail(source, ": each added token needs \"content\" and \"id\", found ", detail::shortText(added));
+      }
       place(added["content"].get<std::string>(), added["id"]);
     }
   }

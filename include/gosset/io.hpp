@@ -6,6 +6,7 @@
 #include <gosset/io/dtype.hpp>
 #include <gosset/io/float8.hpp>
 #include <gosset/io/hessian.hpp>
+#include <gosset/io/json.hpp>
 #include <gosset/io/kv_cache.hpp>
 #include <gosset/io/mapped_file.hpp>
 #include <gosset/io/quantized.hpp>

@@ -130,9 +130,13 @@ TEST(HuggingFaceConfigText, SaysWhatItCannotRun) {
   const auto refuses = [](const std::string& json, const std::string& text) {
     expectThrows<FormatError>([&] { parseHuggingFaceConfig(json, "config.json"); }, "config.json: " + text);
   };
-  refuses("", "a JSON object expected");
+  refuses("", "JSON in UTF-8 expected");
   refuses("[1]", "a JSON object expected");
-  refuses(std::string(1000000, '['), "a JSON object expected");
+  refuses(std::string(1000000, '['), "JSON nested at most 100 deep expected, found more");
+  std::string deep = R"({"model_type": )" + std::string(200000, '[') + std::string(200000, ']') + "}";
+  refuses(deep, "JSON nested at most 100 deep expected, found more");
+  refuses(configWith(R"({"rms_norm_eps": 1e300})"),
+          "\"rms_norm_eps\" must be a number that float can hold, found 1e+300");
   refuses("{}", "\"hidden_size\" must be an integer, found nothing");
   refuses(configWith(R"({"hidden_size": "24"})"), "\"hidden_size\" must be an integer, found \"24\"");
   refuses(configWith(R"({"hidden_size": 24.5})"), "\"hidden_size\" must be an integer, found 24.5");

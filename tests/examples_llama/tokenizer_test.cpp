@@ -163,9 +163,11 @@ TEST(HuggingFaceTokenizer, SaysWhatItCannotRead) {
     if (!from.empty()) text.replace(text.find(from), from.size(), to);
     return [text] { parseHuggingFaceTokenizer(text, 9, "t.json"); };
   };
-  expectThrows<FormatError>(parse(""), "t.json: a JSON object with a \"model\" expected");
+  expectThrows<FormatError>(parse(""), "t.json: JSON in UTF-8 expected");
   expectThrows<FormatError>(parse("[]"), "a JSON object");
-  expectThrows<FormatError>(parse(std::string(1000000, '[')), "a JSON object");
+  const std::string deep = std::string(200000, '[') + std::string(200000, ']');
+  expectThrows<FormatError>(parse(deep), "t.json: JSON nested at most 100 deep expected, found more");
+  expectThrows<FormatError>(parse(kHuggingFace, "\"a\": 4", "\"a\": " + deep), "JSON nested at most 100 deep");
   expectThrows<FormatError>(parse(kHuggingFace, "\"byte_fallback\": true,"), "only BPE with byte fallback");
   expectThrows<FormatError>(parse(kHuggingFace, "BPE", "Unigram"), "only BPE with byte fallback");
   expectThrows<FormatError>(parse(kHuggingFace, "merges", "fusions"), "the model needs \"vocab\" and \"merges\"");
