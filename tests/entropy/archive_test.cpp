@@ -105,6 +105,23 @@ TEST(Archive, CodesThatAreTooLargeAreRefused) {
                             "array codes is kept in way 7, which is unknown here");
 }
 
+TEST(Archive, TakesNoMoreMemoryThanItsBytesAllow) {
+  using F = PerChannel<Ternary>;
+  const auto q = quantize<F>(Eigen::MatrixXf::Zero(160, 4000));  // all codes are the same, and one byte says so
+  Bytes bytes = archive(q);
+  EXPECT_EQ(bytes.size(), static_cast<std::size_t>((q.bytes() + 63) / 64));
+  EXPECT_TRUE(unarchive<F>(bytes) == q);
+  bytes.back() = 1;
+  expectThrows<FormatError>([&] { unarchive<F>(bytes); }, "what fills it up is not zero");
+  bytes.pop_back();
+  expectThrows<FormatError>(
+      [&] { unarchive<F>(bytes); },
+      detail::concat("its arrays would take ", q.bytes(), " bytes, more than 64 for each of its own ", bytes.size()));
+  bytes.resize(150);
+  bytes[4 + 2 + 19 + 3] = 1;  // 2^24 rows more
+  expectThrows<FormatError>([&] { unarchive<F>(bytes, Index{1} << 40); }, "more than 64 for each of its own 150");
+}
+
 TEST(Archive, CorruptedOnesAreRefused) {
   using F = PerChannel<Ternary>;
   const auto q = quantize<F>(gaussian(40, 70));

@@ -31,6 +31,8 @@
 //   arrays  in the order of visitFields, each: u16 length and name; u64, how many numbers it has; u8, the way its
 //           content is kept: 0 as it is, 1 its bytes coded (entropy/rans.hpp), 2 its codes coded, row by row, a byte
 //           each; u64 length and content
+//   filling zeros, where the archive would have less than a byte for each 64 bytes of the arrays: so that what a reader
+//           asks memory for is bounded by what it was given
 //
 // Codes of 1, 2, 4 or 8 bits lie in bytes whole; bytes are coded then, several codes at once, and independent codes
 // come out at their entropy: 2-bit ternary codes of Gaussian numbers at about 1.58 bits under the absmean rule, 1.54
@@ -117,6 +119,19 @@ void readArray(ArchiveReader& reader, const std::string& name, const P& packed, 
   if (!kept.empty()) std::memcpy(values.data(), kept.data(), kept.size());
 }
 
+/// An archive has at least a byte for each so many bytes of the packed matrix.
+inline constexpr Index kMostArchived = 64;
+
+/// Makes sure that nothing but filling is left, as much as an archive of `size` bytes needs.
+inline void readFilling(const ArchiveReader& reader, std::size_t size, Index packed_bytes) {
+  const auto rest = reader.rest();
+  const std::size_t arrays_end = size - rest.size();
+  const auto filled = std::max(arrays_end, static_cast<std::size_t>(ceilDiv(packed_bytes, kMostArchived)));
+  ArchiveReader::expect(size == filled, rest.size(), " bytes follow its end, expected ", filled - arrays_end);
+  ArchiveReader::expect(std::all_of(rest.begin(), rest.end(), [](std::uint8_t byte) { return byte == 0; }),
+                        "what fills it up is not zero");
+}
+
 }  // namespace detail
 
 /// The archive of a quantized matrix.
@@ -140,11 +155,12 @@ std::vector<std::uint8_t> archive(const QuantizedMatrix<Format>& q) {
     }
     detail::appendArray(bytes, plain, detail::ArchivedArray::kCodedBytes, encodeBytes(plain));
   });
+  bytes.resize(std::max(bytes.size(), static_cast<std::size_t>(ceilDiv(q.bytes(), detail::kMostArchived))));
   return bytes;
 }
 
 /// The matrix of an archive. Errors: FormatError where the archive is truncated or corrupted, is of another format, or
-/// says that it holds more than `most_weights` numbers, which bounds what is allocated on its word.
+/// says that it holds more than `most_weights` numbers. No more than some 64 bytes are allocated for each of its own.
 template <class Format>
 QuantizedMatrix<Format> unarchive(std::span<const std::uint8_t> bytes, Index most_weights = Index{1} << 32) {
   using detail::ArchiveReader;
@@ -158,8 +174,15 @@ QuantizedMatrix<Format> unarchive(std::span<const std::uint8_t> bytes, Index mos
   const auto most = static_cast<std::uint64_t>(most_weights);
   ArchiveReader::expect(rows > 0 && cols > 0 && rows <= most && cols <= most / rows, "it says ", rows, " x ", cols,
                         ", expected 1 to ", most, " numbers");
-  auto packed = Packed<Format>::shaped(static_cast<Index>(rows), static_cast<Index>(cols),
-                                       [&](std::string_view name) { return detail::arrayLength(reader, name); });
+  auto packed = [&] {
+    const detail::DeferredArrays deferred;
+    return Packed<Format>::shaped(static_cast<Index>(rows), static_cast<Index>(cols),
+                                  [&](std::string_view name) { return detail::arrayLength(reader, name); });
+  }();
+  const Index packed_bytes = packed.bytes();
+  ArchiveReader::expect(ceilDiv(packed_bytes, detail::kMostArchived) <= static_cast<Index>(bytes.size()),
+                        "its arrays would take ", packed_bytes, " bytes, more than ", detail::kMostArchived,
+                        " for each of its own ", bytes.size());
   packed.visitFields([&](std::string_view name, auto values) {
     ArchiveReader::expect(detail::readText(reader) == name, "expected array ", name);
     const auto numbers = reader.number<std::uint64_t>();
@@ -168,7 +191,7 @@ QuantizedMatrix<Format> unarchive(std::span<const std::uint8_t> bytes, Index mos
     detail::readArray(reader, std::string(name), packed,
                       {reinterpret_cast<std::uint8_t*>(values.data()), values.size_bytes()});
   });
-  ArchiveReader::expect(reader.rest().empty(), reader.rest().size(), " bytes follow its end");
+  detail::readFilling(reader, bytes.size(), packed_bytes);
   ArchiveReader::expect(packed.isValid(), "its arrays hold numbers that make no sense in ", expected);
   return QuantizedMatrix<Format>(std::move(packed));
 }
