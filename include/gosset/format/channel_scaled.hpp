@@ -69,10 +69,10 @@ class Packed<ChannelScaled<F, T>> : public PackedWrapper<Packed<ChannelScaled<F,
   static constexpr unsigned kUses = Base::kUses | kChannelScalesHook, kNeeds = Base::kNeeds | kChannelScalesHook;
 
   Packed() : Packed(Packed<F>(), {}, 1) {}
-  /// An all-zero matrix; its scales are 1.
+  /// An all-zero matrix; its scales are 1, unless a file's are about to come.
   static Packed shaped(Index rows, Index cols, const FieldLengths& lengths = {}) {
     StoredArray<T> ones(static_cast<std::size_t>(cols));
-    std::fill_n(ones.writable().begin(), cols, T(1.f));
+    if (!detail::DeferredArrays::areMade()) std::fill_n(ones.writable().begin(), cols, T(1.f));
     return Packed(Base::innerShaped(rows, cols, lengths), std::move(ones), 1);
   }
 

@@ -169,7 +169,9 @@ class KvHeaderReader {
 
   void readWindow() {
     const auto width = static_cast<std::uint64_t>(header_.shape.kvWidth());
-    const auto numbers = static_cast<std::uint64_t>(file_.info(concat(name_, ".keys.window")).size());
+    const TensorInfo& window = file_.info(concat(name_, ".keys.window"));
+    const auto numbers = static_cast<std::uint64_t>(window.size());
+    if (numbers > window.bytes()) fail("a window of ", numbers, " numbers in ", window.bytes(), " bytes");
     if (numbers % width != 0) fail("a window of ", numbers, " numbers, no multiple of kv_heads * head_dim = ", width);
     header_.contents.window = static_cast<Index>(numbers / width);
     if (header_.contents.window >= header_.options.window) {
@@ -242,18 +244,29 @@ Cache readKvCache(const SafetensorsFile& file, std::string_view name, const Scal
   const Index version = detail::packedNumber(file, name, "version");
   if (version != kKvCacheVersion) fail("expected version ", kKvCacheVersion, ", the file holds ", version);
   const detail::KvHeader header = detail::KvHeaderReader::read(file, name, fit, Cache::leastBytes);
-  Cache cache = Cache::shaped(header.shape, header.options, header.contents);
+  Cache cache = [&] {
+    const detail::DeferredArrays
+        deferred;  // memory for the arrays is asked for when their tensors have been found to fit
+    return Cache::shaped(header.shape, header.options, header.contents);
+  }();
 
-  // How many numbers each tensor must have, then what they are.
-  std::map<std::string, std::size_t> sizes, taken;
-  detail::visitKvArrays(cache, name, [&](const std::string& tensor, auto values) { sizes[tensor] += values.size(); });
-  detail::visitKvArrays(cache, name, [&]<class T>(const std::string& tensor, std::span<T> values) {
+  // How many numbers of which type each tensor must have, then what they are.
+  std::map<std::string, std::pair<Dtype, std::size_t>> expected;
+  detail::visitKvArrays(std::as_const(cache), name, [&]<class T>(const std::string& tensor, std::span<T> values) {
+    auto& [type, size] = expected[tensor];
+    type = dtypeOf<std::remove_const_t<T>>();
+    size += values.size();
+  });
+  for (const auto& [tensor, wanted] : expected) {
     const TensorInfo& info = file.info(tensor);
-    const std::vector<Index> shape = {static_cast<Index>(sizes[tensor])};
-    if (info.dtype != dtypeOf<T>() || info.shape != shape) {
-      file.fail(tensor, "expected ", dtypeName(dtypeOf<T>()), " of shape ", detail::listText(std::span(shape)),
+    const std::vector<Index> shape = {static_cast<Index>(wanted.second)};
+    if (info.dtype != wanted.first || info.shape != shape) {
+      file.fail(tensor, "expected ", dtypeName(wanted.first), " of shape ", detail::listText(std::span(shape)),
                 ", the file holds ", dtypeName(info.dtype), " of shape ", detail::listText(std::span(info.shape)));
     }
+  }
+  std::map<std::string, std::size_t> taken;
+  detail::visitKvArrays(cache, name, [&](const std::string& tensor, auto values) {
     std::size_t& first = taken[tensor];
     if (!values.empty()) std::memcpy(values.data(), file.data(tensor).data() + first, values.size_bytes());
     first += values.size_bytes();

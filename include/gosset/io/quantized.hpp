@@ -208,8 +208,7 @@ P readPacked(const SafetensorsFile& file, std::string_view name, PackedAccess ac
     return shape.size() == 1 ? shape.front() : 0;
   };
   P packed = [&] {
-    if (access == PackedAccess::kCopy) return P::shaped(rows, cols, lengths);
-    const detail::DeferredArrays deferred;
+    const detail::DeferredArrays deferred;  // memory for an array is asked for when its tensor has been found to fit
     return P::shaped(rows, cols, lengths);
   }();
   P::fields(packed, [&](std::string_view field, auto& values) {

@@ -50,7 +50,10 @@ struct TensorInfo {
   std::string_view typeName() const { return dtype == Dtype::kUnknown ? unknown_type : dtypeName(dtype); }
   std::size_t bytes() const { return end - begin; }
   /// How many numbers it has.
-  Index size() const { return std::accumulate(shape.begin(), shape.end(), Index{1}, std::multiplies<>()); }
+  Index size() const {
+    if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;  // whatever the others multiply to
+    return std::accumulate(shape.begin(), shape.end(), Index{1}, std::multiplies<>());
+  }
 };
 
 using TensorMap = std::map<std::string, TensorInfo, std::less<>>;

@@ -163,8 +163,10 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
 
   /// What a block of so many tokens takes at the least, counted before any memory is asked for.
   static double leastBytes(const KvShape& shape, Index tokens) {
-    const double head = static_cast<double>(tokens) * static_cast<double>(shape.head_dim);
-    return static_cast<double>(shape.kv_heads) * std::ceil(head * codeBits<Format>() / 8);
+    const DeferredArrays deferred;
+    const Index head = std::min(shapedHead<PackedBlock>(shape.head_dim, tokens).bytes(),
+                                shapedHead<StagedBlock>(shape.head_dim, tokens).bytes());
+    return static_cast<double>(shape.kv_heads) * static_cast<double>(head);
   }
 
   /// Blocks, the window's tokens, and the seed of a rotation.
@@ -257,9 +259,12 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
 
   template <class Block>
   std::vector<Block> shapedHeads(Index tokens) const {
-    return std::vector<Block>(static_cast<std::size_t>(shape_.kv_heads), kSide == KvSide::kKeys
-                                                                             ? Block::shaped(shape_.head_dim, tokens)
-                                                                             : Block::shaped(tokens, shape_.head_dim));
+    return std::vector<Block>(static_cast<std::size_t>(shape_.kv_heads), shapedHead<Block>(shape_.head_dim, tokens));
+  }
+
+  template <class Block>
+  static Block shapedHead(Index head_dim, Index tokens) {
+    return kSide == KvSide::kKeys ? Block::shaped(head_dim, tokens) : Block::shaped(tokens, head_dim);
   }
 
   RowMatrixXf windowRows(Index first, Index tokens) const {

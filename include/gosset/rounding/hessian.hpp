@@ -47,7 +47,8 @@ class Hessian {
     detail::require(asymmetry <= 1e-4 * mean.cwiseAbs().maxCoeff(),
                     "Hessian: expected a symmetric matrix, got one where an entry and its mirror differ by ",
                     asymmetry);
-    *h.mean_ = (mean + mean.transpose()).eval() / 2;
+    // By halves, whose sum is finite.
+    if (asymmetry > 0) *h.mean_ = (mean / 2 + mean.transpose() / 2).eval();
     return h;
   }
 
