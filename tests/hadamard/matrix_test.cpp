@@ -177,6 +177,14 @@ TEST(HadamardPlan, KnownPlans) {
   EXPECT_EQ(factors(12 * 73), (Factors{{Construction::kHartley, 73}, {Construction::kPaley1, 12}}));
 }
 
+TEST(HadamardPlan, TakesNoMatrixThatFillsTheMemory) {
+  for (const Index n : {Index{4} * 65521, Index{151936}, Index{1} << 20 | 4}) {
+    for (const HadamardFactor& factor : hadamardPlan(n).factors) {
+      if (factor.construction != HadamardConstruction::kHartley) EXPECT_LE(factor.order, 1 << 14) << n;
+    }
+  }
+}
+
 TEST(HadamardPlan, CoversEveryLength) {
   for (Index n = 1; n <= 4096; ++n) {
     const HadamardPlan plan = hadamardPlan(n);

@@ -171,6 +171,18 @@ TYPED_TEST(AllocationOfCache, Caches) {
   expectFilesBounded(writer, [](const SafetensorsFile& file) { (void)readKvCache<TypeParam>(file, "c"); });
 }
 
+TEST(Allocation, LengthsWhoseHadamardMatrixIsLarge) {
+  using F = Incoherent<PerChannel<Ternary>>;
+  const std::vector<std::uint8_t> sound = archive(QuantizedMatrix<F>(Packed<F>::shaped(1, 262148)));
+  expectBounded(sound.size(), [&] { (void)unarchive<F>(sound); });
+  SafetensorsWriter writer;
+  addPacked(writer, "w", Packed<F>::shaped(1, 262148));
+  const TemporaryFolder folder;
+  writer.write(folder / "file");
+  const auto bytes = readText(folder / "file").size();
+  expectBounded(bytes, [&] { (void)readPacked<Packed<F>>(SafetensorsFile(folder / "file"), "w"); });
+}
+
 TEST(Allocation, Hessians) {
   Hessian hessian(4);
   hessian.accumulate(Eigen::MatrixXd::Identity(4, 4));

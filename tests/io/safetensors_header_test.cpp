@@ -76,6 +76,10 @@ TEST(SafetensorsHeader, LegalOddities) {
   const auto empty = read(safetensorsBytes(
       R"({"a":{"dtype":"F64","shape":[0,9223372036854775807,9223372036854775807],"data_offsets":[0,0]}})"));
   EXPECT_EQ(empty.tensors.at("a").size(), 0);
+  // 2^63 fits into 64 bits, but is no Index.
+  const auto last =
+      read(safetensorsBytes(R"({"a":{"dtype":"F64","shape":[4294967296,2147483648,0],"data_offsets":[0,0]}})"));
+  EXPECT_EQ(last.tensors.at("a").size(), 0);
 }
 
 TEST(SafetensorsHeader, NullForMetadataIsNone) {

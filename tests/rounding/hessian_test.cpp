@@ -76,6 +76,17 @@ TEST(Hessian, FromMatrixKeepsIt) {
   EXPECT_EQ(h.tokens(), 20);
 }
 
+TEST(Hessian, FromMatrixOfTheLargestNumbersIsFinite) {
+  Eigen::Matrix2d matrix;
+  matrix << 1.7e308, 1.00001e308, 1e308, 5e-324;
+  const Hessian h = Hessian::fromMatrix(matrix);
+  EXPECT_TRUE(h.matrix().allFinite());
+  EXPECT_EQ(h.matrix()(0, 1), h.matrix()(1, 0));
+  EXPECT_EQ(h.matrix()(0, 0), 1.7e308);
+  const Eigen::Matrix2d symmetric = Eigen::Matrix2d::Constant(5e-324);
+  EXPECT_EQ(Hessian::fromMatrix(symmetric).matrix(), symmetric);
+}
+
 TEST(Hessian, RefusesWhatIsNone) {
   expectThrows([] { Hessian(0); }, "Hessian: expected at least 1 input, got 0");
   Hessian h(3);

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "../../examples/llama/byte_pair.hpp"
+#include "../../examples/llama/load.hpp"
+
+#include "fuzz.hpp"
+
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <string>
+
+// What the programs of examples/llama read. An input is a byte, which says what it is, and
+//   model      0: the length of a config.json (u32), the config.json, a model.safetensors; 1: a llama2.c checkpoint
+//   tokenizer  0: a tokenizer.json; 1: a llama2.c tokenizer
+namespace gosset::fuzz {
+namespace {
+
+using llama::Config, llama::Model, llama::Token, llama::Tokenizer;
+
+constexpr Index kVocab = 24;
+
+Config someConfig() {
+  Config config;
+  config.dim = 4;
+  config.hidden = 6;
+  config.layers = 1;
+  config.heads = 2;
+  config.kvHeads = 1;
+  config.headDim = 2;
+  config.vocab = 5;
+  config.context = 8;
+  return config;
+}
+
+Model someModel(bool tied) {
+  Model model;
+  model.config = someConfig();
+  model.embedding = someMatrix(model.config.vocab, model.config.dim);
+  model.layers.resize(1);
+  if (!tied) model.output.emplace();
+  llama::forEachNorm(model, [&](const std::string&, Eigen::VectorXf& norm) { norm = someMatrix(model.config.dim, 1); });
+  llama::forEachLinear(model,
+                       [](const llama::LinearInfo& info, RowMatrixXf& w) { w = someMatrix(info.rows, info.cols); });
+  return model;
+}
+
+std::string text(View bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+
+void append(Bytes& bytes, const std::string& more) { bytes.insert(bytes.end(), more.begin(), more.end()); }
+
+template <class Number>
+void appendNumber(Bytes& bytes, Number number) {
+  const auto* first = reinterpret_cast<const std::uint8_t*>(&number);
+  bytes.insert(bytes.end(), first, first + sizeof(Number));
+}
+
+// Models
+
+std::pair<View, View> configAndTensors(View input) {
+  std::uint32_t length = 0;
+  if (input.size() >= 5) std::memcpy(&length, input.data() + 1, 4);
+  const View rest = input.subspan(std::min<std::size_t>(5, input.size()));
+  const std::size_t split = std::min<std::size_t>(length, rest.size());
+  return {rest.first(split), rest.subspan(split)};
+}
+
+/// A folder whose files are what pathOf() shows.
+const std::filesystem::path& modelFolder() {
+  static const std::filesystem::path folder = [] {
+    std::string name = (std::filesystem::temp_directory_path() / "gosset-fuzz-model-XXXXXX").string();
+    expect(::mkdtemp(name.data()) != nullptr, "a folder for a model");
+    std::filesystem::create_symlink(pathOf({}, 0), name + "/config.json");
+    std::filesystem::create_symlink(pathOf({}, 1), name + "/model.safetensors");
+    static const std::string kept = name;
+    std::atexit([] { std::filesystem::remove_all(kept); });
+    return name;
+  }();
+  return folder;
+}
+
+void useModel(const Model& model) {
+  expect(model.layers.size() == static_cast<std::size_t>(model.config.layers), "as many layers");
+  llama::forEachLinear(model, [](const llama::LinearInfo& info, const RowMatrixXf& w) {
+    expect(w.rows() == info.rows && w.cols() == info.cols && w.allFinite(), "finite weights of the shape");
+  });
+  llama::forEachNorm(model, [&](const std::string&, const Eigen::VectorXf& norm) {
+    expect(norm.size() == model.config.dim && norm.allFinite(), "finite norms");
+  });
+  const std::string config = llama::huggingFaceConfigText(model.config, !model.output);
+  expect(llama::parseHuggingFaceConfig(config, "again").config == model.config, "the same config");
+}
+
+void readFolder(View input, Progress& progress) {
+  const auto [config, tensors] = configAndTensors(input);
+  modelFolder();
+  pathOf(config, 0);
+  pathOf(tensors, 1);
+  llama::parseHuggingFaceConfig(text(config), "config");
+  progress.passHeader();
+  const Model model = llama::readHuggingFace(modelFolder());
+  progress.load();
+  useModel(model);
+}
+
+void readCheckpoint(View input, Progress& progress) {
+  const View bytes = input.subspan(1);
+  // The sizes fit where the file's length is what they ask for: that is the header.
+  const Model model = llama::readLlama2c(pathOf(bytes));
+  progress.load();
+  useModel(model);
+}
+
+void readModel(View input, Progress& progress) {
+  if (input.empty()) return;
+  input[0] % 2 == 0 ? readFolder(input, progress) : readCheckpoint(input, progress);
+}
+
+std::string checkpointBytes(const Model& model) {
+  const Config& c = model.config;
+  Bytes bytes;
+  for (const Index size :
+       {c.dim, c.hidden, c.layers, c.heads, c.kvHeads, model.output ? -c.vocab : c.vocab, c.context}) {
+    appendNumber(bytes, static_cast<std::int32_t>(size));
+  }
+  const std::uint64_t floats = llama::detail::llama2cFloats(c, model.output.has_value());
+  for (std::uint64_t i = 0; i < floats; ++i) appendNumber(bytes, static_cast<float>(i % 7) - 3);
+  return text(bytes);
+}
+
+std::vector<Bytes> modelSeeds() {
+  std::vector<Bytes> seeds;
+  for (const bool tied : {false, true}) {
+    const Model model = someModel(tied);
+    SafetensorsWriter writer;
+    const auto add = [&](const std::string& name, const auto& numbers) {
+      writer.add(name, numbers.template cast<Float16>().eval());
+    };
+    add(llama::embeddingName(), model.embedding);
+    llama::forEachNorm(model, add);
+    llama::forEachLinear(model, [&](const llama::LinearInfo& info, const RowMatrixXf& w) { add(info.name, w); });
+    const std::string config = llama::huggingFaceConfigText(model.config, tied);
+    Bytes folder = {0}, checkpoint = {1};
+    appendNumber(folder, static_cast<std::uint32_t>(config.size()));
+    append(folder, config);
+    append(folder, text(bytesOf(writer)));
+    append(checkpoint, checkpointBytes(model));
+    seeds.push_back(folder);
+    seeds.push_back(checkpoint);
+  }
+  return seeds;
+}
+
+/// Another size in the header, and a file as long as that asks for.
+Bytes mutateCheckpoint(View input, std::size_t most, Random& random) {
+  Bytes bytes(input.begin(), input.end());
+  if (bytes.size() < 30 || below(16, random) == 0) return mutateFreely(input, most);
+  if (below(2, random) == 0) {
+    mutateInPlace(std::span(bytes).subspan(29));
+    return bytes;
+  }
+  const std::size_t place = below(7, random);
+  std::int32_t size = 0;
+  std::memcpy(&size, bytes.data() + 1 + 4 * place, 4);
+  size = static_cast<std::int32_t>(static_cast<std::uint32_t>(size) + below(5, random) - 2);
+  if (below(16, random) == 0) size = static_cast<std::int32_t>(strangeNumber(static_cast<std::uint32_t>(size), random));
+  std::memcpy(bytes.data() + 1 + 4 * place, &size, 4);
+  std::int32_t header[7];
+  std::memcpy(header, bytes.data() + 1, 28);
+  if (header[3] <= 0) return bytes;
+  Config c = someConfig();
+  c.dim = header[0], c.hidden = header[1], c.layers = header[2], c.heads = header[3], c.kvHeads = header[4];
+  c.headDim = c.dim / c.heads;
+  c.vocab = std::abs(static_cast<Index>(header[5]));
+  c.context = header[6];
+  const std::uint64_t expected = 29 + 4 * llama::detail::llama2cFloats(c, header[5] < 0);
+  if (expected <= most) bytes.resize(static_cast<std::size_t>(expected));
+  return bytes;
+}
+
+Bytes mutateModel(View input, std::size_t most, Random& random) {
+  if (input.empty()) return {static_cast<std::uint8_t>(below(2, random))};
+  if (input[0] % 2 == 1) return mutateCheckpoint(input, most, random);
+  const auto [config, tensors] = configAndTensors(input);
+  std::string json = text(config);
+  Bytes data(tensors.begin(), tensors.end());
+  if (below(3, random) == 0) {
+    json = below(8, random) == 0 ? text(mutateFreely(config, config.size() + 32)) : mutateJson(json, random);
+  } else {
+    data = mutateSafetensors(tensors, most, random);
+  }
+  Bytes bytes = {0};
+  appendNumber(bytes, static_cast<std::uint32_t>(json.size()));
+  append(bytes, json);
+  bytes.insert(bytes.end(), data.begin(), data.end());
+  return bytes;
+}
+
+// Tokenizers
+
+void useTokenizer(const Tokenizer& tokenizer) {
+  expect(tokenizer.size() == kVocab, "as many tokens");
+  for (const std::string_view words : {"", "abc ab", "\xc3\xa9\xff<0x41>", "a  b"}) {
+    const std::vector<Token> tokens = tokenizer.encode(words);
+    for (const Token token : tokens) expect(token >= 0 && token < tokenizer.size(), "tokens that exist");
+    (void)tokenizer.decode(tokens);
+  }
+  const std::string bytes = llama::tokenizerBytes(tokenizer);
+  expect(llama::tokenizerBytes(llama::parseTokenizer(bytes, kVocab, "again")) == bytes, "the same tokenizer");
+}
+
+void readTokenizer(View input, Progress& progress) {
+  if (input.empty()) return;
+  const std::string bytes = text(input.subspan(1));
+  progress.passHeader();
+  const Tokenizer tokenizer = input[0] % 2 == 0 ? llama::parseHuggingFaceTokenizer(bytes, kVocab, "tokenizer")
+                                                : llama::parseTokenizer(bytes, kVocab, "tokenizer");
+  progress.load();
+  useTokenizer(tokenizer);
+}
+
+std::vector<Tokenizer::Piece> somePieces() {
+  std::vector<Tokenizer::Piece> pieces = {{"<unk>", 0}, {"<s>", 0}, {"</s>", 0}};
+  for (const std::size_t byte : {0x0au, 0x41u, 0xc3u, 0xffu}) pieces.push_back({llama::detail::byteToken(byte), 0});
+  for (const char* word : {" ", "a", "b", "c", "ab", "abc", " a", "\xc3\xa9"}) {
+    pieces.push_back({word, -static_cast<float>(pieces.size())});
+  }
+  while (static_cast<Index>(pieces.size()) < kVocab) pieces.push_back({"t" + std::to_string(pieces.size()), -1});
+  return pieces;
+}
+
+std::vector<Bytes> tokenizerSeeds() {
+  const std::vector<Tokenizer::Piece> pieces = somePieces();
+  nlohmann::json json = {{"model", {{"type", "BPE"}, {"byte_fallback", true}}}};
+  json["model"]["merges"] = {"a b", {"ab", "c"}, "\xe2\x96\x81 a"};
+  for (std::size_t i = 0; i < pieces.size(); ++i) json["model"]["vocab"][pieces[i].text] = i;
+  json["added_tokens"] = {{{"content", "<s>"}, {"id", 1}}};
+  Bytes hugging_face = {0}, llama2c = {1};
+  append(hugging_face, json.dump());
+  append(llama2c, llama::tokenizerBytes(Tokenizer(pieces)));
+  return {hugging_face, llama2c};
+}
+
+Bytes mutateTokenizer(View input, std::size_t most, Random& random) {
+  if (input.empty()) return {static_cast<std::uint8_t>(below(2, random))};
+  Bytes bytes = {input[0]};
+  const View rest = input.subspan(1);
+  if (below(8, random) == 0) {
+    const Bytes changed = mutateFreely(rest, most - 1);
+    bytes.insert(bytes.end(), changed.begin(), changed.end());
+  } else if (input[0] % 2 == 0) {
+    append(bytes, mutateJson(text(rest), random));
+  } else {
+    bytes.insert(bytes.end(), rest.begin(), rest.end());
+    mutateInPlace(std::span(bytes).subspan(1));
+  }
+  return bytes;
+}
+
+}  // namespace
+
+Reader modelReader() { return {"model", modelSeeds, readModel, mutateModel}; }
+Reader tokenizerReader() { return {"tokenizer", tokenizerSeeds, readTokenizer, mutateTokenizer}; }
+
+}  // namespace gosset::fuzz
