@@ -238,7 +238,13 @@ TEST(KvCacheFileErrors, MissingTensors) {
                        [&file, name = name](const SafetensorsWriter::Put& put) { put(file.data(name)); });
     }
     writer.write(folder / "less");
-    expectThrows<FormatError>([&] { (void)load<Mixed>(folder / "less"); }, "holds no tensor");
+    try {  // bytes that are missing are found out first
+      (void)load<Mixed>(folder / "less");
+      ADD_FAILURE() << missing << " is missing";
+    } catch (const FormatError& error) {
+      using ::testing::HasSubstr;
+      EXPECT_THAT(error.what(), ::testing::AnyOf(HasSubstr("holds no tensor"), HasSubstr("too few for the numbers")));
+    }
   }
 }
 
