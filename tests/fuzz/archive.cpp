@@ -21,14 +21,16 @@ template <class F>
 void readMatrix(View archived, Progress& progress) {
   const QuantizedMatrix<F> q = unarchive<F>(archived);
   progress.load();
-  constexpr Index kLarge = 2000;
-  if (q.rows() <= kLarge && q.cols() <= kLarge) {
-    const Eigen::MatrixXf y = q * someMatrix(q.cols(), 2);
-    expect(y.rows() == q.rows(), "a product's shape");
-    expect(q.dequantized().rows() == q.rows(), "a matrix's shape");
-  }
+  constexpr Index kLarge = 2000;  // the products of some lengths take memory that grows with their square
+  if (q.rows() > kLarge || q.cols() > kLarge) return;
+  const Eigen::MatrixXf y = q * someMatrix(q.cols(), 2);
+  expect(y.rows() == q.rows(), "a product's shape");
+  // Bits that fill up tiles need not be zero in a strange archive, and may not be kept.
   const std::vector<std::uint8_t> again = archive(q);
-  expect(unarchive<F>(again) == q, "the same matrix");
+  const QuantizedMatrix<F> same = unarchive<F>(again);
+  expect(archive(same) == again, "the same archive");
+  const RowMatrixXf w = q.dequantized();
+  expect(!w.allFinite() || same.dequantized() == w, "the same matrix");
 }
 
 /// Whether the name of a format is there that is known here.
