@@ -6,7 +6,10 @@
 #include <gosset/core/types.hpp>
 #include <gosset/kernel/layout.hpp>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 // What a codebook needs to have kernels: how its packed codes become bytes in registers. Products, decoding and
 // products with W^T are written once, over this. Scalar codebooks whose levels the compiler knows have it already
@@ -99,6 +102,22 @@ template <Codebook C>
   });
 }
 
+namespace detail {
+
+/// Where the columns of a slice stand, 4 i + k for byte k of register i: by rising columns where the order has a single
+/// slice, so that sums over them have one order whichever order of columns a machine is given.
+template <class Order>
+inline constexpr std::array<int, kSliceColumns> kPlaces = [] {
+  std::array<int, kSliceColumns> places{};
+  for (int place = 0; place < kSliceColumns; ++place) {
+    const int at = Order::kSlices == 1 ? Order::column(0, place / 4, place % 4) : place;
+    places[static_cast<std::size_t>(at)] = place;
+  }
+  return places;
+}();
+
+}  // namespace detail
+
 /// levels() of a TileCode whose terms are exact.
 template <class Code, class Visit>
 [[gnu::always_inline]] inline void levelsOfTerms(const std::uint8_t* tile, const Visit& visit) {
@@ -106,16 +125,16 @@ template <class Code, class Visit>
     Tile terms[Code::kTerms];
     simd::unroll<Code::kTerms>([&](auto t)
                                    __attribute__((always_inline)) { Code::template bytes<t, slice>(tile, terms[t]); });
-    simd::unroll<8>([&](auto i) __attribute__((always_inline)) {
-      simd::unroll<4>([&](auto k) __attribute__((always_inline)) {
-        simd::Floats level{};
-        simd::unroll<Code::kTerms>([&](auto t) __attribute__((always_inline)) {
-          constexpr float kUnit = Code::kTerm[t].unit, kShift = static_cast<float>(Code::kTerm[t].zero) * kUnit;
-          const auto byte = (simd::Ints)(((simd::Words)terms[t][i] >> (8 * k)) & 0xffu);
-          level += simd::toFloats(byte) * kUnit - kShift;  // exact
-        });
-        visit(Code::Order::column(slice, i, k), level);
+    simd::unroll<32>([&](auto j) __attribute__((always_inline)) {
+      constexpr int kPlace = detail::kPlaces<typename Code::Order>[static_cast<std::size_t>(j())];
+      constexpr int kRegister = kPlace / 4, kByte = kPlace % 4;
+      simd::Floats level{};
+      simd::unroll<Code::kTerms>([&](auto t) __attribute__((always_inline)) {
+        constexpr float kUnit = Code::kTerm[t].unit, kShift = static_cast<float>(Code::kTerm[t].zero) * kUnit;
+        const auto byte = (simd::Ints)(((simd::Words)terms[t][kRegister] >> (8 * kByte)) & 0xffu);
+        level += simd::toFloats(byte) * kUnit - kShift;  // exact
       });
+      visit(std::integral_constant<int, Code::Order::column(slice, kRegister, kByte)>{}, level);
     });
   });
 }
