@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <vector>
 
 namespace gosset {
@@ -132,6 +133,27 @@ void checkWiden() {
 TEST(Dot, WidenTakesEveryHalf) {
   checkWiden<Float16>();
   checkWiden<BFloat16>();
+}
+
+TEST(SumInHalves, HasOneOrderWhateverARegisterHolds) {
+  constexpr int kNumbers = 64;
+  float numbers[kNumbers];
+  for (int i = 0; i < kNumbers; ++i) numbers[i] = static_cast<float>(testing::normal(7, static_cast<std::uint64_t>(i)));
+  simd::Floats registers[kNumbers / simd::kWordLanes];
+  std::memcpy(registers, numbers, sizeof(numbers));
+  const float sum = simd::sumInHalves<kNumbers / simd::kWordLanes>(registers);
+  for (int half = kNumbers / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) numbers[i] += numbers[i + half];
+  }
+  EXPECT_EQ(sum, numbers[0]);
+}
+
+TEST(MultiplyAdd, RoundsTwiceUnlessFusedIsAskedFor) {
+  const float a = simd::opaque(1 + 0x1p-12f), twice = 0x1p-11f, once = 0x1p-11f + 0x1p-24f;
+  const simd::Floats v = simd::splat<simd::Floats>(a), minus_one = simd::splat<simd::Floats>(simd::opaque(-1.f));
+  EXPECT_EQ(simd::multiplyAdd(v, v, minus_one)[0], twice);
+  EXPECT_EQ(simd::fusedMultiplyAdd(v, v, minus_one)[simd::kWordLanes - 1], simd::kHasFma ? once : twice);
+  EXPECT_EQ(simd::fusedMultiplyAdd(a, a, minus_one[0]), simd::kHasFma ? once : twice);
 }
 
 }  // namespace

@@ -187,16 +187,6 @@ template <bool kSmall>
   return dot<kSmall>(acc, w, splat<Ints>(four));
 }
 
-/// Lane i of the result: acc + sum over the lane's two halves of a times b, both signed.
-[[gnu::always_inline]] inline Ints dotHalves(Ints acc, Words a, Words b) {
-#if defined(__SSE2__)
-  return acc + detail::multiplyPairs16((Bytes)a, (Bytes)b);
-#else
-  const Ints low = ((Ints)(a << 16) >> 16) * ((Ints)(b << 16) >> 16);
-  return acc + low + ((Ints)a >> 16) * ((Ints)b >> 16);
-#endif
-}
-
 /// f over all lanes, pairs of lanes first: f adds, or takes the larger of two vectors.
 template <class V, class F, int kBit = 1>
 [[gnu::always_inline]] inline auto overLanes(V v, const F& f, std::integral_constant<int, kBit> = {}) {

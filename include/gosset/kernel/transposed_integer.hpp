@@ -12,22 +12,20 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <utility>
 
 // y += W^T x in integers. What is left of floats has one order and is not fused: the same bits on every machine.
 namespace gosset::detail {
 
 /// The same in integers: x' as fixed point, in units of about 2^-22 of the largest x' of the group and chunk, so as
-/// exact as floats are. Its three bytes meet the codes' bytes in dot products of four rows; on machines that have none,
-/// its lower half and what is above it meet two rows at a time. For these, lanes have to be columns: each 4 x 4 of a
-/// tile's bytes is transposed, and then the parts of 16 bytes that hold the same four rows are brought together. So a
-/// sum of a column is a lane's, and the four rows of x' are the same in all lanes.
+/// exact as floats are. Its three bytes meet the codes' bytes in dot products of four rows. For these, lanes have to be
+/// columns: each 4 x 4 of a tile's bytes is transposed, and then the parts of 16 bytes that hold the same four rows are
+/// brought together. So a sum of a column is a lane's, and the four rows of x' are the same in all lanes.
 template <TileCodebook C, class T, int kTokens>
 class IntegerTransposedChunk {
   using Code = TileCode<C>;
   using Layout = TileLayout<C>;
-  static constexpr int kDigits = simd::kHasDot ? 3 : 2;
-  static constexpr Index kBlocks = 16;  ///< of rows: 256 products of bytes and halves are below 2^31
+  static constexpr int kDigits = 3;
+  static constexpr Index kBlocks = 16;  ///< of rows; sums of up to 256 products of bytes are exact in floats
   static constexpr int kFours = kBlockRows / 4;
   static constexpr int kSixteens = simd::kByteLanes / 16;
   static constexpr int kRegisters = kSliceColumns / simd::kWordLanes;  ///< for the columns of a slice
@@ -121,6 +119,7 @@ class IntegerTransposedChunk {
       return;
     }
     constexpr float kToInteger = 0x1.8p23f;              // adding it rounds to an integer, in the lowest bits
+    constexpr std::int32_t kTop = 0x00808080;            // q + kTop has the digits, each more by 128
     const float lift = most < 0x1p-80f ? 0x1p80f : 1.f;  // so that the inverse is finite
     const float inverse = most == 0 ? 0.f : kLargest / (most * lift);
     simd::Ints total{};
@@ -128,7 +127,7 @@ class IntegerTransposedChunk {
       const auto x = simd::unfused(simd::load<simd::Floats>(folded + i * simd::kWordLanes) * lift * inverse);
       const auto q = (simd::Ints)(x + kToInteger) - std::bit_cast<std::int32_t>(kToInteger);
       total += q;
-      simd::store(&x_[k][i * simd::kWordLanes / 4][0], simd::kHasDot ? bytesOfFour(q) : halvesOfFour(q));
+      simd::store(&x_[k][i * simd::kWordLanes / 4][0], simd::transpose4((simd::Bytes)((q + kTop) ^ kTop)));
     }
     const auto sum = static_cast<double>(simd::overLanes(total, [](auto a, auto b) { return a + b; }));
     step_[k] = most / kLargest;
@@ -136,24 +135,6 @@ class IntegerTransposedChunk {
     simd::unroll<Code::kTerms>([&](auto t) {
       zeros_[k] += simd::unfused(Code::kTerm[t].unit * static_cast<float>(Code::kTerm[t].zero * sum));
     });
-  }
-
-  /// Of each four lanes the lowest bytes, then the next and the third, all with a sign.
-  [[gnu::always_inline]] static simd::Bytes bytesOfFour(simd::Ints q) {
-    constexpr std::int32_t kTop = 0x00808080;  // q + kTop has the digits, each more by 128
-    return simd::transpose4((simd::Bytes)((q + kTop) ^ kTop));
-  }
-
-  /// Of each four lanes the lower halves, the even lanes' before the odd ones', then what is above them.
-  [[gnu::always_inline]] static simd::Bytes halvesOfFour(simd::Ints q) {
-    constexpr int kHalves = 2 * simd::kWordLanes;
-    using Halves = simd::Vec<std::uint16_t, kHalves>;
-    const auto halves = (Halves)((q & 0xffff) | ((q + 0x8000) & ~0xffff));
-    return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-      return (simd::Bytes)__builtin_shufflevector(halves, halves,
-                                                  (I / 8 * 8 + I % 2 * 4 + I / 2 % 2 * 2 + I / 4 % 2)...);
-    }
-    (std::make_integer_sequence<int, kHalves>{});
   }
 
   static simd::Ints larger(simd::Ints a, simd::Ints b) { return a > b ? a : b; }
@@ -192,14 +173,6 @@ class IntegerTransposedChunk {
     });
   }
 
-  /// The sum that these digits make, as the nearest float: of both terms at the end each is exact.
-  [[gnu::always_inline]] static simd::Floats wholeOf(const simd::Ints (&digits)[kDigits]) {
-    simd::Ints low = digits[0];
-    if constexpr (kDigits == 3) low += digits[1] << 8;
-    const simd::Ints high = digits[kDigits - 1] + (low >> 16);
-    return simd::toFloats(high) * 0x1p16f + simd::toFloats(low & 0xffff);
-  }
-
   /// The sums of a slice's columns, in fixed point.
   template <int term, int slice>
   void addTile(Index tile, float (&sums)[kTokens][kSliceColumns]) {
@@ -224,27 +197,18 @@ class IntegerTransposedChunk {
         simd::unroll<kOnce>([&](auto r) __attribute__((always_inline)) { bytes[r] = decoded[i + r][four]; });
         simd::unroll<kTokens * kDigits>([&](auto at) __attribute__((always_inline)) {
           constexpr int kToken = at / kDigits, kDigit = at % kDigits;
-          const std::int32_t* x = x_[kToken][b * kFours + four];
-          if constexpr (simd::kHasDot) {
-            const auto digit = simd::inRegister(simd::splat<simd::Ints>(x[kDigit]));
-            simd::unroll<kOnce>([&](auto r) __attribute__((always_inline)) {
-              dots[r][kToken][kDigit] = simd::dot<kSmall>(dots[r][kToken][kDigit], bytes[r], digit);
-            });
-          } else {
-            const auto even = simd::splat<simd::Words>(static_cast<std::uint32_t>(x[2 * kDigit]));
-            const auto odd = simd::splat<simd::Words>(static_cast<std::uint32_t>(x[2 * kDigit + 1]));
-            simd::unroll<kOnce>([&](auto r) __attribute__((always_inline)) {
-              const auto rows = (simd::Words)bytes[r];
-              const auto sum = simd::dotHalves(dots[r][kToken][kDigit], rows & 0x00ff00ffu, even);
-              dots[r][kToken][kDigit] = simd::dotHalves(sum, (rows >> 8) & 0x00ff00ffu, odd);
-            });
-          }
+          const auto x = simd::inRegister(simd::splat<simd::Ints>(x_[kToken][b * kFours + four][kDigit]));
+          simd::unroll<kOnce>([&](auto r) __attribute__((always_inline)) {
+            dots[r][kToken][kDigit] = simd::dot<kSmall>(dots[r][kToken][kDigit], bytes[r], x);
+          });
         });
       });
     }
     simd::unroll<kOnce * kTokens>([&](auto at) __attribute__((always_inline)) {
       constexpr int kToken = at % kTokens, kRegister = at / kTokens;
-      const simd::Floats whole = wholeOf(dots[kRegister][kToken]);
+      const auto& digits = dots[kRegister][kToken];
+      const auto whole =
+          (simd::toFloats(digits[2]) * 256 + simd::toFloats(digits[1])) * 256 + simd::toFloats(digits[0]);
       float* target = sums[kToken] + (i + kRegister) * simd::kWordLanes;
       const auto sum = simd::unfused(whole * kUnit);
       simd::store(target, term == 0 ? sum : simd::load<simd::Floats>(target) + sum);

@@ -60,7 +60,8 @@ struct generic_product_impl<gosset::QuantizedMatrix<Format>, Rhs, gosset::Packed
     const Ref<const MatrixXf> x(rhs);  // binds to plain column-major operands, evaluates all others once
     MatrixXf y(q.rows(), x.cols());
     q.multiply(x, y);
-    target += alpha * y;
+    if (alpha != 1) y *= alpha;  // rounded before the sum, on all machines
+    target += y;
   }
 };
 
