@@ -189,12 +189,12 @@ class OrderedTile {
 /// used.
 template <class T>
 void addProductInOrder(const Strided<T>& a, const Strided<T>& b, T* c, Index stride) {
-  using Tile = OrderedTile<T, false>;
-  const Index across = ceilDiv(b.cols, Tile::kCols), tiles = ceilDiv(a.rows, Tile::kRows) * across;
-  parallelFor(tiles, std::min(a.rows, Tile::kRows) * std::min(b.cols, Tile::kCols) * a.cols / 4, [&](Index tile) {
-    const Index row = tile / across * Tile::kRows, col = tile % across * Tile::kCols;
-    const Index rows = std::min(Tile::kRows, a.rows - row), cols = std::min(Tile::kCols, b.cols - col);
-    Tile().add(a.block(row, 0, rows, a.cols), b.block(0, col, b.rows, cols), c + row * stride + col, stride);
+  using Part = OrderedTile<T, false>;
+  const Index across = ceilDiv(b.cols, Part::kCols), tiles = ceilDiv(a.rows, Part::kRows) * across;
+  parallelFor(tiles, std::min(a.rows, Part::kRows) * std::min(b.cols, Part::kCols) * a.cols / 4, [&](Index tile) {
+    const Index row = tile / across * Part::kRows, col = tile % across * Part::kCols;
+    const Index rows = std::min(Part::kRows, a.rows - row), cols = std::min(Part::kCols, b.cols - col);
+    Part().add(a.block(row, 0, rows, a.cols), b.block(0, col, b.rows, cols), c + row * stride + col, stride);
   });
 }
 
