@@ -11,7 +11,7 @@
 
 #include <limits>
 
-namespace gosset {
+namespace gosset::awq_test {
 namespace {
 
 using testing::expectThrows;
@@ -188,4 +188,4 @@ TEST(Awq, RefusesWhatItCannotUse) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::awq_test

@@ -5,7 +5,7 @@
 
 #include <limits>
 
-namespace gosset {
+namespace gosset::bit_budget_test {
 namespace {
 
 using Layers = std::vector<std::vector<LayerChoice>>;
@@ -94,4 +94,4 @@ TEST(BitBudget, RefusesWhatHasNoAnswer) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::bit_budget_test

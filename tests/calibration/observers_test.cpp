@@ -6,7 +6,7 @@
 
 #include <limits>
 
-namespace gosset {
+namespace gosset::observers_test {
 namespace {
 
 using testing::expectThrows;
@@ -154,4 +154,4 @@ TEST(Observers, RefuseWhatTheyCannotUse) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::observers_test

@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::power_test {
 namespace {
 
 TEST(Power, IsThePowerOfTheLibrary) {
@@ -22,4 +22,4 @@ TEST(Power, KnownAnswers) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::power_test

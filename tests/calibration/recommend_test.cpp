@@ -13,7 +13,7 @@
 
 #include <set>
 
-namespace gosset {
+namespace gosset::recommend_test {
 namespace {
 
 using testing::expectThrows;
@@ -122,4 +122,4 @@ TEST(Recommend, RefusesWhatNothingKeepsTo) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::recommend_test

@@ -5,7 +5,7 @@
 
 #include <limits>
 
-namespace gosset {
+namespace gosset::smoothquant_test {
 namespace {
 
 using testing::expectThrows;
@@ -124,4 +124,4 @@ TEST(SmoothQuant, RefusesWhatDoesNotFit) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::smoothquant_test

@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::asymmetric_test {
 namespace {
 
 TEST(Asymmetric, TheCodeIsTheLevel) {
@@ -27,4 +27,4 @@ TEST(Asymmetric, Names) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::asymmetric_test

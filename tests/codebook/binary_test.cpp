@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::binary_test {
 namespace {
 
 TEST(Binary, TheSignDecidesAndZeroIsPositive) {
@@ -19,4 +19,4 @@ TEST(Binary, TheSignDecidesAndZeroIsPositive) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::binary_test

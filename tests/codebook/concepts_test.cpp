@@ -5,7 +5,7 @@
 
 #include <limits>
 
-namespace gosset {
+namespace gosset::concepts_test {
 namespace {
 
 // The concepts tell codebooks from other types, and say which half of the algebra a codebook belongs to.
@@ -103,4 +103,4 @@ TYPED_TEST(ScalarCodebookTest, BeyondTheEndsTheEndCodes) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::concepts_test

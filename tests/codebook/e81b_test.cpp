@@ -8,7 +8,7 @@
 #include <set>
 #include <vector>
 
-namespace gosset {
+namespace gosset::e81b_test {
 namespace {
 
 using Block = std::array<float, 8>;
@@ -105,4 +105,4 @@ TEST(E81B, GaussianErrorAtItsScale) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::e81b_test

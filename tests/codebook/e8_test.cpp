@@ -7,7 +7,7 @@
 #include <set>
 #include <vector>
 
-namespace gosset {
+namespace gosset::e8_test {
 namespace {
 
 using Point = std::array<double, 8>;
@@ -143,4 +143,4 @@ TEST(E8, SecondMoment) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::e8_test

@@ -7,7 +7,7 @@
 #include <limits>
 #include <vector>
 
-namespace gosset {
+namespace gosset::e8p_rvq_test {
 namespace {
 
 using Block = std::array<float, 8>;
@@ -128,4 +128,4 @@ TYPED_TEST(E8PRvq, GaussianErrorAtItsScale) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::e8p_rvq_test

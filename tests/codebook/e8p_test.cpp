@@ -11,7 +11,7 @@
 #include <set>
 #include <vector>
 
-namespace gosset {
+namespace gosset::e8p_test {
 namespace {
 
 using Block = std::array<float, 8>;
@@ -284,4 +284,4 @@ TEST(E8P, GaussianErrorAtItsScale) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::e8p_test

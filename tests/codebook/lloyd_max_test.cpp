@@ -5,7 +5,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::lloyd_max_test {
 namespace {
 
 template <class C>
@@ -44,4 +44,4 @@ TYPED_TEST(LloydMaxTest, ItsScaleIsTheBestForAGaussian) {
 TEST(LloydMax, Names) { EXPECT_EQ(LloydMax<3>::name(), "LloydMax<3>"); }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::lloyd_max_test

@@ -5,7 +5,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::normal_float4_test {
 namespace {
 
 /// The quantile function of N(0,1), by bisection.
@@ -44,4 +44,4 @@ TEST(NormalFloat4, EndsAndZeroAreExact) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::normal_float4_test

@@ -8,7 +8,7 @@
 #include <limits>
 #include <vector>
 
-namespace gosset {
+namespace gosset::residual_test {
 namespace {
 
 /// Pairs of integers from 0 to 3, nearest by rounding; without encodeBlocks.
@@ -104,4 +104,4 @@ TEST(Residual, FirstTriedWinsATie) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::residual_test

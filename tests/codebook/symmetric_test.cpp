@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::symmetric_test {
 namespace {
 
 TEST(Symmetric, LevelsAreWholeNumbersAroundZero) {
@@ -41,4 +41,4 @@ TEST(Symmetric, Names) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::symmetric_test

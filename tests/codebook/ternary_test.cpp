@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::ternary_test {
 namespace {
 
 TEST(Ternary, HalfIsTheThreshold) {
@@ -21,4 +21,4 @@ TEST(Ternary, HalfIsTheThreshold) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::ternary_test

@@ -9,7 +9,7 @@
 #include <array>
 #include <set>
 
-namespace gosset {
+namespace gosset::trits5_test {
 namespace {
 
 using testing::gaussian;
@@ -74,4 +74,4 @@ TEST(Trits5, TakesFeedback) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::trits5_test

@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-namespace gosset {
+namespace gosset::bits_test {
 namespace {
 
 using Bytes = std::vector<std::uint8_t>;
@@ -95,4 +95,4 @@ TEST(Bits, WiderCodesComeBack) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::bits_test

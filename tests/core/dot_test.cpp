@@ -10,7 +10,7 @@
 #include <cstring>
 #include <vector>
 
-namespace gosset {
+namespace gosset::dot_test {
 namespace {
 
 std::uint8_t randomByte(std::uint64_t seed, int i) {
@@ -157,4 +157,4 @@ TEST(MultiplyAdd, RoundsTwiceUnlessFusedIsAskedFor) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::dot_test

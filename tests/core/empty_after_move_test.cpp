@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::empty_after_move_test {
 namespace {
 
 using detail::EmptyAfterMove;
@@ -69,4 +69,4 @@ TEST(EmptyAfterMove, CopiesAreIndependent) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::empty_after_move_test

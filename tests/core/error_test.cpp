@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::error_test {
 namespace {
 
 TEST(Error, ARequirementThatHoldsIsSilent) { EXPECT_NO_THROW(detail::require(true, "never seen")); }
@@ -19,4 +19,4 @@ TEST(Error, FilesHaveAnErrorOfTheirOwn) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::error_test

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-namespace gosset {
+namespace gosset::exact_sum_test {
 namespace {
 
 TEST(ExactSum, SmallIntegersAddUpExactlyAtAnyLength) {
@@ -37,4 +37,4 @@ TEST(ExactSum, TheSameBitsEverywhere) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::exact_sum_test

@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::float_storage_test {
 namespace {
 
 template <class T>
@@ -87,4 +87,4 @@ TEST(FloatStorage32, TheConstantsAreRight) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::float_storage_test

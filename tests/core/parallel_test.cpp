@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace gosset {
+namespace gosset::parallel_test {
 namespace {
 
 TEST(Parallel, EachIndexIsVisitedOnce) {
@@ -53,4 +53,4 @@ TEST(Parallel, WithinACallIsDoneByItsThread) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::parallel_test

@@ -6,7 +6,7 @@
 #include <set>
 #include <vector>
 
-namespace gosset {
+namespace gosset::random_test {
 namespace {
 
 /// SplitMix64 as published: a state that steps by gamma, each step mixed.
@@ -100,4 +100,4 @@ TEST(Random, NeighbouringSeedsShareNoNumber) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::random_test

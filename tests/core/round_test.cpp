@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::round_test {
 namespace {
 
 static_assert(roundToEven(2.5f) == 2.f && roundToEven(3.5f) == 4.f && roundToEven(-0.5f) == 0.f);
@@ -27,4 +27,4 @@ TEST(Round, NeighboursOfTiesAndTheEndsOfTheRange) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::round_test

@@ -8,7 +8,7 @@
 #include <limits>
 #include <type_traits>
 
-namespace gosset {
+namespace gosset::simd_test {
 namespace {
 
 template <class T>
@@ -100,4 +100,4 @@ TEST(SimdUnroll, CallsInOrder) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::simd_test

@@ -6,7 +6,7 @@
 #include <Eigen/Dense>
 #include <Eigen/SparseCore>
 
-namespace gosset {
+namespace gosset::types_test {
 namespace {
 
 static_assert(RealScalar<float> && RealScalar<double> && RealScalar<Float16> && RealScalar<BFloat16>);
@@ -28,4 +28,4 @@ TEST(Types, CeilDivRoundsUp) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::types_test

@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <string>
 
-namespace gosset {
+namespace gosset::archive_test {
 namespace {
 
 using Bytes = std::vector<std::uint8_t>;
@@ -150,4 +150,4 @@ TEST(Archive, CorruptedOnesAreRefused) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::archive_test

@@ -6,7 +6,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::code_entropy_test {
 namespace {
 
 using testing::gaussian;
@@ -39,4 +39,4 @@ TEST(CodeEntropy, CountsWeightsAndLooksInside) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::code_entropy_test

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <array>
 
-namespace gosset {
+namespace gosset::rans_test {
 namespace {
 
 using Bytes = std::vector<std::uint8_t>;
@@ -155,4 +155,4 @@ TEST(Rans, SaysWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::rans_test

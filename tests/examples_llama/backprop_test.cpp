@@ -6,7 +6,7 @@
 #include <cmath>
 #include <vector>
 
-namespace llama {
+namespace llama::backprop_test {
 namespace {
 
 using gosset::testing::expectThrows;
@@ -206,4 +206,4 @@ TEST(ParametersTest, ModelHasEachMatrixInItsPlace) {
 }
 
 }  // namespace
-}  // namespace llama
+}  // namespace llama::backprop_test

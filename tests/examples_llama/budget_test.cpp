@@ -5,7 +5,7 @@
 
 #include <limits>
 
-namespace llama::testing {
+namespace llama::testing::budget_test {
 namespace {
 
 using gosset::testing::expectThrows;
@@ -112,4 +112,4 @@ TEST(LayerInputs, KeepTheSecondMomentOfAllAndTheFirstTokens) {
 }
 
 }  // namespace
-}  // namespace llama::testing
+}  // namespace llama::testing::budget_test

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace llama {
+namespace llama::byte_pair_test {
 namespace {
 
 using gosset::testing::expectThrows;
@@ -69,4 +69,4 @@ TEST(BytePairTest, RejectsAVocabThatDoesNotFit) {
 }
 
 }  // namespace
-}  // namespace llama
+}  // namespace llama::byte_pair_test

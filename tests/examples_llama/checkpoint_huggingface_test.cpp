@@ -11,7 +11,7 @@
 #include <span>
 #include <utility>
 
-namespace llama::testing {
+namespace llama::testing::checkpoint_huggingface_test {
 namespace {
 
 using gosset::FormatError;
@@ -315,4 +315,4 @@ TEST_F(HuggingFaceFolder, WithIntegersForWeightsIsRefused) {
 }
 
 }  // namespace
-}  // namespace llama::testing
+}  // namespace llama::testing::checkpoint_huggingface_test

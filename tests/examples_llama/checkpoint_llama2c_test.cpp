@@ -7,7 +7,7 @@
 #include <limits>
 #include <utility>
 
-namespace llama::testing {
+namespace llama::testing::checkpoint_llama2c_test {
 namespace {
 
 using gosset::FormatError;
@@ -93,4 +93,4 @@ TEST(Llama2c, WhatIsNoFileIsToldPlainly) {
 }
 
 }  // namespace
-}  // namespace llama::testing
+}  // namespace llama::testing::checkpoint_llama2c_test

@@ -8,7 +8,7 @@
 
 #include <map>
 
-namespace llama::testing {
+namespace llama::testing::engine_test {
 namespace {
 
 /// Logits of order one in float: a few hundred roundings, each of 6e-8.
@@ -193,4 +193,4 @@ TEST(Engine, WritesWhatLlama2cWritesWithTheSameModel) {
 }
 
 }  // namespace
-}  // namespace llama::testing
+}  // namespace llama::testing::engine_test

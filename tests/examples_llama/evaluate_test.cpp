@@ -4,7 +4,7 @@
 #include "../../examples/llama/sample.hpp"
 #include "reference.hpp"
 
-namespace llama::testing {
+namespace llama::testing::evaluate_test {
 namespace {
 
 /// "a" .. "e" are tokens 4 .. 8, a space is 3.
@@ -129,4 +129,4 @@ TEST(SampleToken, DrawsByTheProbabilities) {
 }
 
 }  // namespace
-}  // namespace llama::testing
+}  // namespace llama::testing::evaluate_test

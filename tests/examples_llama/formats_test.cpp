@@ -13,7 +13,7 @@
 #include <set>
 #include <utility>
 
-namespace llama::testing {
+namespace llama::testing::formats_test {
 namespace {
 
 using gosset::FormatError;
@@ -422,4 +422,4 @@ TEST(Load, FindsTheTokenizerInTheModelsFolder) {
 }
 
 }  // namespace
-}  // namespace llama::testing
+}  // namespace llama::testing::formats_test

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace llama {
+namespace llama::grammar_test {
 namespace {
 
 using gosset::testing::hashBytes;
@@ -191,4 +191,4 @@ TEST(GrammarTest, NatsMeasureTheChoices) {
 }
 
 }  // namespace
-}  // namespace llama
+}  // namespace llama::grammar_test

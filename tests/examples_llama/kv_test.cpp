@@ -5,7 +5,7 @@
 
 #include <limits>
 
-namespace llama::testing {
+namespace llama::testing::kv_test {
 namespace {
 
 double distance(const Engine& engine, const Sequence& tokens, const Eigen::MatrixXf& exact, const char* name,
@@ -62,4 +62,4 @@ TEST(Kv, UnknownNamesAreRefused) {
 }
 
 }  // namespace
-}  // namespace llama::testing
+}  // namespace llama::testing::kv_test

@@ -15,7 +15,7 @@
 #include <tuple>
 #include <vector>
 
-namespace llama {
+namespace llama::qat_test {
 namespace {
 
 using gosset::testing::expectThrows;
@@ -182,4 +182,4 @@ TEST(QatModelTest, ReadModelsBecomeParameters) {
 }
 
 }  // namespace
-}  // namespace llama
+}  // namespace llama::qat_test

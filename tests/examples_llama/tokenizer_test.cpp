@@ -5,7 +5,7 @@
 
 #include <cstdio>
 
-namespace llama::testing {
+namespace llama::testing::tokenizer_test {
 namespace {
 
 using gosset::FormatError;
@@ -202,4 +202,4 @@ TEST(Tokenizer, OnRealTextItIsTheSlowRule) {
 }
 
 }  // namespace
-}  // namespace llama::testing
+}  // namespace llama::testing::tokenizer_test

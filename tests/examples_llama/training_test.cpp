@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <vector>
 
-namespace llama {
+namespace llama::training_test {
 namespace {
 
 const Config kSmall = {
@@ -149,4 +149,4 @@ TEST(TrainingTest, WeightDecayIsForLinearLayers) {
 }
 
 }  // namespace
-}  // namespace llama
+}  // namespace llama::training_test

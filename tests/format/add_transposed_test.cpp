@@ -6,7 +6,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::add_transposed_test {
 namespace {
 
 using testing::gaussian;
@@ -34,4 +34,4 @@ TYPED_TEST(AddTransposed, AddsTheProductOfTheDequantizedMatrix) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::add_transposed_test

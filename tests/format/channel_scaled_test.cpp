@@ -11,7 +11,7 @@
 #include <limits>
 #include <map>
 
-namespace gosset {
+namespace gosset::channel_scaled_test {
 namespace {
 
 using testing::expectThrows;
@@ -165,4 +165,4 @@ TEST(ChannelScaled, ShapedTakesTheFieldsOfAnother) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::channel_scaled_test

@@ -9,7 +9,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::concepts_test {
 namespace {
 
 // What may stand where a format is asked for, and what may not.
@@ -31,4 +31,4 @@ TEST(Packed, AnEmptyShapeIsAllZero) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::concepts_test

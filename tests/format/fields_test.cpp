@@ -5,7 +5,7 @@
 
 #include <limits>
 
-namespace gosset {
+namespace gosset::fields_test {
 namespace {
 
 struct Part : VisitsFields<Part> {
@@ -63,4 +63,4 @@ TEST(Fields, FiniteMeansEveryFloat) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::fields_test

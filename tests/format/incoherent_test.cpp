@@ -8,7 +8,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::incoherent_test {
 namespace {
 
 using testing::gaussian;
@@ -139,4 +139,4 @@ TEST(Incoherent, NestsInItself) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::incoherent_test

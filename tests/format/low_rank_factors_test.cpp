@@ -10,7 +10,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::low_rank_factors_test {
 namespace {
 
 using testing::gaussian;
@@ -147,4 +147,4 @@ TEST(LowRankFactors, TheSameBitsEverywhere) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::low_rank_factors_test

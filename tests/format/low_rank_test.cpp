@@ -8,7 +8,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::low_rank_test {
 namespace {
 
 using testing::gaussian;
@@ -140,4 +140,4 @@ TEST(LowRank, NegativeIterationsAreRefused) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::low_rank_test

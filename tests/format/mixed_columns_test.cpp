@@ -8,7 +8,7 @@
 
 #include <limits>
 
-namespace gosset {
+namespace gosset::mixed_columns_test {
 namespace {
 
 using testing::expectThrows;
@@ -112,4 +112,4 @@ TEST(OutlierColumns, RefuseWhatTheyCannotUse) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::mixed_columns_test

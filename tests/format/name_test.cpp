@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::name_test {
 namespace {
 
 TEST(FormatName, OneSpellingStandsForAll) {
@@ -24,4 +24,4 @@ TEST(FormatName, SameMeansTheSameBytes) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::name_test

@@ -10,7 +10,7 @@
 #include <limits>
 #include <type_traits>
 
-namespace gosset {
+namespace gosset::operand_test {
 namespace {
 
 using testing::gaussian;
@@ -127,4 +127,4 @@ TEST(AnyMagnitudeOfBoth, OnTheWayToAProductNothingOverflows) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::operand_test

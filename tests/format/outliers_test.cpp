@@ -7,7 +7,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::outliers_test {
 namespace {
 
 using testing::gaussian;
@@ -124,4 +124,4 @@ TEST(Outliers, FieldsThatLieAreFoundOut) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::outliers_test

@@ -5,7 +5,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::plain_test {
 namespace {
 
 template <class T>
@@ -69,4 +69,4 @@ TEST(PlainErrors, Names) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::plain_test

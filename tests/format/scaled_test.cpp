@@ -9,7 +9,7 @@
 
 #include <map>
 
-namespace gosset {
+namespace gosset::scaled_test {
 namespace {
 
 /// The bytes of each stored array.
@@ -113,4 +113,4 @@ TEST(Scaled, SmallMatricesMeetActivationsAsTheyAre) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::scaled_test

@@ -6,7 +6,7 @@
 #include <array>
 #include <memory>
 
-namespace gosset {
+namespace gosset::stored_array_test {
 namespace {
 
 TEST(StoredArray, OwnsZerosThatStartACacheLine) {
@@ -59,4 +59,4 @@ TEST(StoredArray, DeferredMemoryComesWhenItIsWrittenTo) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::stored_array_test

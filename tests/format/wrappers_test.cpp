@@ -7,7 +7,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::wrappers_test {
 namespace {
 
 using testing::expectThrows;
@@ -206,4 +206,4 @@ TEST(Traits, SayWhatIsFastAndWhichRowsStandAlone) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::wrappers_test

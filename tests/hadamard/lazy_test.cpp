@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::lazy_test {
 namespace {
 
 TEST(LazyHadamard, IsTheTransform) {
@@ -41,4 +41,4 @@ TEST(LazyHadamard, IsSharedAndUsableWhereItCameFrom) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::lazy_test

@@ -8,7 +8,7 @@
 #include <set>
 #include <vector>
 
-namespace gosset {
+namespace gosset::matrix_test {
 namespace {
 
 using Construction = HadamardConstruction;
@@ -218,4 +218,4 @@ TEST(HadamardPlan, RefusesNoLength) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::matrix_test

@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-namespace gosset {
+namespace gosset::random_signs_test {
 namespace {
 
 TEST(RandomSigns, AreTheSeedsSigns) {
@@ -64,4 +64,4 @@ TEST(RandomSigns, AreExactOnExtremes) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::random_signs_test

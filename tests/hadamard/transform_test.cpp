@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::transform_test {
 namespace {
 
 /// Lengths of every kind: powers of two across all cache blocks, Paley, Williamson, products of factors, Hartley, odd.
@@ -434,4 +434,4 @@ TEST(HadamardTransform, WhatWasMovedFromIsThatOfOneNumber) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::transform_test

@@ -61,7 +61,7 @@ void* counted(std::size_t size, std::size_t alignment) {
 [[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 
-namespace gosset {
+namespace gosset::allocation_test {
 namespace {
 
 using testing::readText;
@@ -192,4 +192,4 @@ TEST(Allocation, Hessians) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::allocation_test

@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-namespace gosset {
+namespace gosset::atomic_file_test {
 namespace {
 
 using testing::expectThrows;
@@ -252,4 +252,4 @@ TEST(AtomicFile, WritingAfterCommitIsRefused) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::atomic_file_test

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::dtype_test {
 namespace {
 
 using testing::expectThrows;
@@ -71,4 +71,4 @@ TEST(Dtype, TypesOfCpp) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::dtype_test

@@ -13,7 +13,7 @@
 #include <filesystem>
 #include <string>
 
-namespace gosset {
+namespace gosset::failing_allocation_test {
 namespace {
 
 using testing::failEachAllocation;
@@ -92,4 +92,4 @@ TEST(FailingAllocation, Archives) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::failing_allocation_test

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-namespace gosset {
+namespace gosset::float8_test {
 namespace {
 
 using testing::safetensorsBytes;
@@ -126,4 +126,4 @@ TEST(Float8, E5M2IsTheUpperHalfOfAHalf) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::float8_test

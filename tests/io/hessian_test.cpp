@@ -4,7 +4,7 @@
 #include "temporary_folder.hpp"
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::hessian_test {
 namespace {
 
 using testing::expectThrows;
@@ -69,4 +69,4 @@ TEST_F(HessianFile, ATakenNameAddsNothing) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::hessian_test

@@ -5,7 +5,7 @@
 
 #include <string>
 
-namespace gosset {
+namespace gosset::json_test {
 namespace {
 
 using testing::expectThrows;
@@ -40,4 +40,4 @@ TEST(ParseJson, RefusesWhatIsNoJson) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::json_test

@@ -11,7 +11,7 @@
 #include <limits>
 #include <map>
 
-namespace gosset {
+namespace gosset::kv_cache_test {
 namespace {
 
 using testing::expectThrows;
@@ -249,4 +249,4 @@ TEST(KvCacheFileErrors, MissingTensors) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::kv_cache_test

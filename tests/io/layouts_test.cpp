@@ -28,7 +28,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::layouts_test {
 namespace {
 
 using Bytes = std::vector<std::uint8_t>;
@@ -1023,4 +1023,4 @@ TEST(Layouts, Archives) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::layouts_test

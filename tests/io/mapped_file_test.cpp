@@ -14,7 +14,7 @@
 #include <string>
 #include <utility>
 
-namespace gosset {
+namespace gosset::mapped_file_test {
 namespace {
 
 using testing::expectThrows;
@@ -112,4 +112,4 @@ TEST(MappedFile, LoadedBytesDoNotFollowTheFile) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::mapped_file_test

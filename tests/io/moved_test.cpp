@@ -7,7 +7,7 @@
 
 #include <utility>
 
-namespace gosset {
+namespace gosset::moved_test {
 namespace {
 
 using testing::gaussian;
@@ -81,4 +81,4 @@ TEST(Writer, TakesOverWhatAnotherHasCollectedOrNothing) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::moved_test

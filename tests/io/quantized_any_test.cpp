@@ -17,7 +17,7 @@
 #include <memory>
 #include <optional>
 
-namespace gosset {
+namespace gosset::quantized_any_test {
 namespace {
 
 using testing::expectThrows;
@@ -239,4 +239,4 @@ TEST(ThroughFile, AScaleBelowZeroOrAnOddUnitIsRefused) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::quantized_any_test

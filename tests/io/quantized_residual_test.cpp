@@ -13,12 +13,15 @@
 #include <vector>
 
 namespace gosset {
+namespace quantized_residual_test {
 
 /// A format of which nothing makes sense.
 struct Nonsense {};
 
+}  // namespace quantized_residual_test
+
 template <>
-class Packed<Nonsense> : public Packed<float> {
+class Packed<quantized_residual_test::Nonsense> : public Packed<float> {
  public:
   explicit Packed(Packed<float> packed) : Packed<float>(std::move(packed)) {}
   static Packed shaped(Index rows, Index cols, const FieldLengths& = {}) {
@@ -27,6 +30,9 @@ class Packed<Nonsense> : public Packed<float> {
   bool isValid() const { return false; }
 };
 
+}  // namespace gosset
+
+namespace gosset::quantized_residual_test {
 namespace {
 
 using testing::expectThrows;
@@ -148,4 +154,4 @@ TEST(QuantizedResidual, WrappersAskWhatIsInside) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::quantized_residual_test

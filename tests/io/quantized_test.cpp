@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::quantized_test {
 namespace {
 
 using testing::expectThrows;
@@ -344,4 +344,4 @@ TEST(Quantized, TypesAreCheckedByName) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::quantized_test

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-namespace gosset {
+namespace gosset::safetensors_header_test {
 namespace {
 
 using detail::readSafetensorsHeader;
@@ -395,4 +395,4 @@ INSTANTIATE_TEST_SUITE_P(All, HostileHeader, ::testing::ValuesIn(hostileHeaders(
                          [](const auto& hostile) { return hostile.param.label; });
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::safetensors_header_test

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::safetensors_scalar_test {
 namespace {
 
 using testing::TemporaryFolder;
@@ -84,4 +84,4 @@ TYPED_TEST(SafetensorsScalar, Converts) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::safetensors_scalar_test

@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::safetensors_test {
 namespace {
 
 using testing::dataFolder;
@@ -580,4 +580,4 @@ TEST(RealFiles, OptActivationScales) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::safetensors_test

@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-namespace gosset::detail {
+namespace gosset::detail::activations_test {
 namespace {
 
 /// What has become of the numbers, extra parts included: n x t.
@@ -214,4 +214,4 @@ TEST(RoundedActivations, NotANumberStaysOne) {
 }
 
 }  // namespace
-}  // namespace gosset::detail
+}  // namespace gosset::detail::activations_test

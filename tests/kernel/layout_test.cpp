@@ -7,7 +7,7 @@
 
 #include <vector>
 
-namespace gosset::detail {
+namespace gosset::detail::layout_test {
 namespace {
 
 TEST(Layout, PlanesAreTheBitsOfTheWidth) {
@@ -114,4 +114,4 @@ TEST(Layout, ScalesStandByBlockAndGroup) {
 }
 
 }  // namespace
-}  // namespace gosset::detail
+}  // namespace gosset::detail::layout_test

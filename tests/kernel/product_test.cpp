@@ -8,7 +8,7 @@
 
 #include "kernel/random_codes.hpp"
 
-namespace gosset::detail {
+namespace gosset::detail::product_test {
 namespace {
 
 /// Products in both modes, against the definition; heavy: of activations some of which dwarf others.
@@ -199,4 +199,4 @@ TEST(Product, MassiveActivationsDoNotDrownTheOthers) {
 }
 
 }  // namespace
-}  // namespace gosset::detail
+}  // namespace gosset::detail::product_test

@@ -8,7 +8,7 @@
 
 #include "kernel/random_codes.hpp"
 
-namespace gosset::detail {
+namespace gosset::detail::transposed_test {
 namespace {
 
 template <class C, class T>
@@ -90,4 +90,4 @@ TEST(Transposed, SumsOfLanes) {
 }
 
 }  // namespace
-}  // namespace gosset::detail
+}  // namespace gosset::detail::transposed_test

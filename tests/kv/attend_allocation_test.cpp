@@ -32,7 +32,7 @@ std::atomic<long> allocations{0};
 [[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 
-namespace gosset {
+namespace gosset::attend_allocation_test {
 namespace {
 
 using testing::gaussian;
@@ -74,4 +74,4 @@ TYPED_TEST(AttendAllocation, None) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::attend_allocation_test

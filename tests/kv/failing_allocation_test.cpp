@@ -9,7 +9,7 @@
 
 #include <memory>
 
-namespace gosset {
+namespace gosset::failing_allocation_test {
 namespace {
 
 using testing::failEachAllocation;
@@ -92,4 +92,4 @@ TYPED_TEST(FailingAllocation, Dequantizes) {
 TEST(FailingAllocationInThreads, Packs) { failAppend<Kivi<4, 16>>(8, 190, false, 192); }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::failing_allocation_test

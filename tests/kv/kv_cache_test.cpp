@@ -11,7 +11,7 @@
 #include "kv/reference.hpp"
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::kv_cache_test {
 namespace {
 
 using testing::expectAttention;
@@ -462,4 +462,4 @@ TEST(KvCacheErrors, Truncate) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::kv_cache_test

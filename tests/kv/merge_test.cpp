@@ -6,7 +6,7 @@
 #include "kv/reference.hpp"
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::merge_test {
 namespace {
 
 using testing::expectAttention;
@@ -178,4 +178,4 @@ TEST(KvMerge, WindowsThatDoNotDivideABlock) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::merge_test

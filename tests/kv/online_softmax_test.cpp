@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::online_softmax_test {
 namespace {
 
 constexpr float kHidden = -std::numeric_limits<float>::infinity();
@@ -68,4 +68,4 @@ TEST(ExpOfNegative, FollowsExp) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::online_softmax_test

@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::presets_test {
 namespace {
 
 using testing::gaussian;
@@ -128,4 +128,4 @@ TEST(KvPresetBits, FollowTheFormula) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::presets_test

@@ -13,7 +13,7 @@
 #include <string>
 #include <utility>
 
-namespace gosset {
+namespace gosset::range_test {
 namespace {
 
 using testing::expectThrows;
@@ -145,4 +145,4 @@ TYPED_TEST(KvRange, WhatWasMovedFromIsAnEmptyCache) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::range_test

@@ -6,7 +6,7 @@
 
 #include <string_view>
 
-namespace gosset {
+namespace gosset::same_bits_test {
 namespace {
 
 using testing::hashOf;
@@ -54,4 +54,4 @@ TEST(SameBits, OfCaches) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::same_bits_test

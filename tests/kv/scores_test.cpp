@@ -6,7 +6,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::scores_test {
 namespace {
 
 using testing::expectThrows;
@@ -37,4 +37,4 @@ TEST(Scores, AlibiNeedsASlopeForEachHead) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::scores_test

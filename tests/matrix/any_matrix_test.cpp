@@ -9,7 +9,7 @@
 
 #include <sstream>
 
-namespace gosset {
+namespace gosset::any_matrix_test {
 namespace {
 
 using testing::expectThrows;
@@ -102,4 +102,4 @@ TEST(AnyMatrix, PrintsWhatItIs) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::any_matrix_test

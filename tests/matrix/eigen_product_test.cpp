@@ -6,7 +6,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::eigen_product_test {
 namespace {
 
 using Format = Grouped<Asymmetric<4>, 16>;
@@ -171,4 +171,4 @@ TEST_F(EigenProduct, OperandsThatDoNotFitAreRefused) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::eigen_product_test

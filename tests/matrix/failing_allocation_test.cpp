@@ -10,7 +10,7 @@
 #include "failing_allocation.hpp"
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::failing_allocation_test {
 namespace {
 
 using testing::failEachAllocation;
@@ -106,4 +106,4 @@ TEST(FailingAllocationInRounding, Ldlq) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::failing_allocation_test

@@ -7,7 +7,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::format_list_test {
 namespace {
 
 using testing::expectThrows;
@@ -65,4 +65,4 @@ TEST(QuantizeAs, SaysWhatThereIsAndWhatDoesNotGoTogether) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::format_list_test

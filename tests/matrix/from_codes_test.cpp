@@ -10,7 +10,7 @@
 
 #include <limits>
 
-namespace gosset {
+namespace gosset::from_codes_test {
 namespace {
 
 using testing::expectThrows;
@@ -118,4 +118,4 @@ TEST(FromCodes, SaysWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::from_codes_test

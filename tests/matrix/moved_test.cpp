@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace gosset {
+namespace gosset::moved_test {
 namespace {
 
 using testing::gaussian;
@@ -115,4 +115,4 @@ TYPED_TEST(Moved, AnyMatrixToo) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::moved_test

@@ -6,7 +6,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::quantize_test {
 namespace {
 
 using Int4 = Grouped<Asymmetric<4>, 8>;
@@ -183,4 +183,4 @@ TEST(QuantizeErrors, Percentiles) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::quantize_test

@@ -8,7 +8,7 @@
 
 #include <sstream>
 
-namespace gosset {
+namespace gosset::quantized_matrix_test {
 namespace {
 
 template <class F>
@@ -96,4 +96,4 @@ TEST(QuantizedMatrix, Prints) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::quantized_matrix_test

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <variant>
 
-namespace gosset {
+namespace gosset::same_bits_test {
 namespace {
 
 using testing::hashOf;
@@ -207,4 +207,4 @@ TEST(SameBits, OfWhatIsLearned) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::same_bits_test

@@ -7,7 +7,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::transposed_test {
 namespace {
 
 using testing::expectThrows;
@@ -58,4 +58,4 @@ TEST(Transposed, ChecksShapes) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::transposed_test

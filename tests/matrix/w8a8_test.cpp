@@ -10,7 +10,7 @@
 
 #include <limits>
 
-namespace gosset {
+namespace gosset::w8a8_test {
 namespace {
 
 using testing::gaussian;
@@ -201,4 +201,4 @@ TEST(W8A8, LlmInt8KeepsOutliersOutOfTheScale) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::w8a8_test

@@ -11,7 +11,7 @@
 
 #include <set>
 
-namespace gosset {
+namespace gosset::by_sensitivity_test {
 namespace {
 
 using testing::expectThrows;
@@ -77,4 +77,4 @@ TEST(BySensitivity, LosesLessOfTheOutput) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::by_sensitivity_test

@@ -11,7 +11,7 @@
 
 #include <cmath>
 
-namespace gosset {
+namespace gosset::concepts_test {
 namespace {
 
 using testing::gaussian;
@@ -148,4 +148,4 @@ TEST(Rounding, OutlierColumnsAreThoseOfTheBasis) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::concepts_test

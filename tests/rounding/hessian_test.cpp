@@ -8,7 +8,7 @@
 
 #include <limits>
 
-namespace gosset {
+namespace gosset::hessian_test {
 namespace {
 
 using testing::expectThrows;
@@ -152,4 +152,4 @@ TEST(Hessian, WhatWasMovedFromIsEmpty) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::hessian_test

@@ -14,7 +14,7 @@
 #include <numeric>
 #include <vector>
 
-namespace gosset {
+namespace gosset::ldlq_test {
 namespace {
 
 using testing::expectThrows;
@@ -304,4 +304,4 @@ TEST(DampedCholesky, GivesBackLAndH) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::ldlq_test

@@ -6,7 +6,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::nearest_test {
 namespace {
 
 RowMatrixXf uniform(Index rows, Index cols) {
@@ -64,4 +64,4 @@ TEST(Nearest, KnownCodes) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::nearest_test

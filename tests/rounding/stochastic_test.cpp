@@ -8,7 +8,7 @@
 
 #include <array>
 
-namespace gosset {
+namespace gosset::stochastic_test {
 namespace {
 
 template <class F>
@@ -115,4 +115,4 @@ TEST(Stochastic, ExactLevelsStay) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::stochastic_test

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-namespace gosset {
+namespace gosset::affine_test {
 namespace {
 
 TEST(Affine, ValueIsScaleTimesLevelMinusZero) {
@@ -50,4 +50,4 @@ TYPED_TEST(AffineTest, RunsAreTheSameAsOneByOne) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::affine_test

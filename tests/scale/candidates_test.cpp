@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-namespace gosset {
+namespace gosset::candidates_test {
 namespace {
 
 using detail::CandidateErrors;
@@ -93,4 +93,4 @@ TEST(Candidates, TheSameBitsEverywhere) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::candidates_test

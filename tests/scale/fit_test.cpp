@@ -8,7 +8,7 @@
 #include <numeric>
 #include <vector>
 
-namespace gosset {
+namespace gosset::fit_test {
 namespace {
 
 using Group = std::vector<float>;
@@ -291,4 +291,4 @@ TYPED_TEST(Coverage, NarrowRangesFarFromZeroAreCovered) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::fit_test

@@ -7,7 +7,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::granularity_test {
 namespace {
 
 static_assert(ScaledFormat<PerTensor<Binary>> && ScaledFormat<PerChannel<Binary, float>>);
@@ -32,4 +32,4 @@ TEST(Granularity, Reach) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::granularity_test

@@ -11,7 +11,7 @@
 #include <limits>
 #include <variant>
 
-namespace gosset {
+namespace gosset::grid_test {
 namespace {
 
 TEST(Grid, GroupsCoverARowWithoutOverlap) {
@@ -192,4 +192,4 @@ TEST(Grid, ScalesFromElsewhereAreRoundedAndTakeTheUnit) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::grid_test

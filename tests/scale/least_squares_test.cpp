@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-namespace gosset {
+namespace gosset::least_squares_test {
 namespace {
 
 /// The squared error over the real numbers of rows filled up with zeros, by the definition.
@@ -106,4 +106,4 @@ TEST(LeastSquares, TheBestLineByHand) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::least_squares_test

@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::options_test {
 namespace {
 
 TEST(Options, TheDefaultIsThePublishedRule) {
@@ -23,4 +23,4 @@ TEST(Options, PercentilesOutOfRangeAreRefused) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::options_test

@@ -8,7 +8,7 @@
 #include <limits>
 #include <vector>
 
-namespace gosset {
+namespace gosset::rules_test {
 namespace {
 
 using Group = std::vector<float>;
@@ -130,4 +130,4 @@ TEST(Rules, Trits5TakesTheScalesOfTernary) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::rules_test

@@ -5,7 +5,7 @@
 
 #include <limits>
 
-namespace gosset {
+namespace gosset::unit_test {
 namespace {
 
 TEST(Unit, BringsMagnitudesBelow4096) {
@@ -19,4 +19,4 @@ TEST(Unit, BringsMagnitudesBelow4096) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::unit_test

@@ -5,7 +5,7 @@
 
 #include <sstream>
 
-namespace gosset {
+namespace gosset::distortion_test {
 namespace {
 
 TEST(Distortion, ByHand) {
@@ -66,4 +66,4 @@ TEST(Distortion, Prints) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::distortion_test

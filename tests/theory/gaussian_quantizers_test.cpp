@@ -6,7 +6,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::gaussian_quantizers_test {
 namespace {
 
 /// Mean squared error by the trapezium rule, on nothing but the definition of nearest.
@@ -123,4 +123,4 @@ TEST(GaussianQuantizers, BadArgumentsAreRefused) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::gaussian_quantizers_test

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <limits>
 
-namespace gosset {
+namespace gosset::incoherence_test {
 namespace {
 
 TEST(Incoherence, KnownAnswers) {
@@ -81,4 +81,4 @@ INSTANTIATE_TEST_SUITE_P(Shapes, IncoherenceOfOutliers,
                                            std::pair<Index, Index>{172, 417}));
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::incoherence_test

@@ -5,7 +5,7 @@
 
 #include <array>
 
-namespace gosset {
+namespace gosset::lattice_test {
 namespace {
 
 TEST(Lattice, PublishedMoments) {
@@ -76,4 +76,4 @@ TEST(Lattice, RoundingToMultiplesOfAStep) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::lattice_test

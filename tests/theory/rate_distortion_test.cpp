@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::rate_distortion_test {
 namespace {
 
 TEST(RateDistortion, EachBitQuartersTheError) {
@@ -32,4 +32,4 @@ TEST(RateDistortion, BadArgumentsAreRefused) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::rate_distortion_test

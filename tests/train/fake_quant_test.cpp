@@ -5,7 +5,7 @@
 
 #include "testing.hpp"
 
-namespace gosset {
+namespace gosset::fake_quant_test {
 namespace {
 
 using testing::expectThrows;
@@ -90,4 +90,4 @@ TEST(FakeQuant, RefusesGradientsOfAnotherShape) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::fake_quant_test

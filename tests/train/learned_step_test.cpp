@@ -8,7 +8,7 @@
 #include <limits>
 #include <utility>
 
-namespace gosset {
+namespace gosset::learned_step_test {
 namespace {
 
 using testing::expectThrows;
@@ -306,4 +306,4 @@ TEST(LearnedStep, RefusesWhatIsNotFinite) {
 }
 
 }  // namespace
-}  // namespace gosset
+}  // namespace gosset::learned_step_test

@@ -140,7 +140,7 @@ class ArchiveReader {
 
   template <class... Parts>
   static void expect(bool condition, const Parts&... parts) {
-    if (!condition) throw FormatError(concat("gosset: corrupted archive: ", parts...));
+    if (!condition) throw FormatError("gosset: corrupted archive: " + concat(parts...));
   }
 
  private:

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -13,10 +14,14 @@
 
 namespace gosset::detail {
 
+[[noreturn]] inline void throwFileError(const std::filesystem::path& path, std::initializer_list<TextPart> parts) {
+  throw FormatError("gosset: " + path.string() + ": " + joined(parts));
+}
+
 /// Throws FormatError; the text names the file, what was expected and what came.
 template <class... Parts>
 [[noreturn]] void fileError(const std::filesystem::path& path, const Parts&... parts) {
-  throw FormatError("gosset: " + path.string() + ": " + concat(parts...));
+  throwFileError(path, {TextPart(parts)...});
 }
 
 /// What the operating system says about an errno.
