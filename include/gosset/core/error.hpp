@@ -21,14 +21,16 @@ class FormatError : public std::runtime_error {
 
 namespace detail {
 
+template <class T>
+concept NotText = !std::convertible_to<const T&, std::string_view>;
+
 /// A piece of a message: text, or a value that a stream prints. It refers to what it was made of. That messages are
 /// lists of these, and not templates all the way down, is for the compiler's sake: there are hundreds.
 class TextPart {
  public:
   explicit TextPart(std::string_view text) : value_(text.data()), size_(text.size()) {}
 
-  template <class T>
-  requires(!std::convertible_to<const T&, std::string_view>)
+  template <NotText T>
   explicit TextPart(const T& value)
       : value_(&value), print_([](std::ostream& stream, const void* at) { stream << *static_cast<const T*>(at); }) {}
 
