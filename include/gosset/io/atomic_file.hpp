@@ -3,6 +3,7 @@
 
 #include <gosset/io/file_descriptor.hpp>
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -13,6 +14,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -111,22 +113,30 @@ class AtomicFile {
     return ::fstat(file_.get(), &made) != 0 || made.st_nlink > 0;
   }
 
+  struct CloseDirectory {
+    void operator()(DIR* directory) const { ::closedir(directory); }
+  };
+
   /// Removes the temporary files of processes that are no more. What cannot be removed stays.
   void removeLeftovers() const {
-    std::error_code failed;
-    for (std::filesystem::directory_iterator entry(folder(), failed), end; !failed && entry != end;
-         entry.increment(failed)) {
-      const std::string name = entry->path().filename().string();
-      if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) continue;
-      const detail::FileDescriptor file(::open(entry->path().c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-      if (!file.isOpen() || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0) continue;
-      struct stat found {};
-      // Once it has its final name nobody holds its lock, but then its old name may be another's by now.
-      struct stat named {};
-      const bool same = ::fstat(file.get(), &found) == 0 && ::lstat(entry->path().c_str(), &named) == 0 &&
-                        found.st_ino == named.st_ino && found.st_dev == named.st_dev;
-      if (same && S_ISREG(found.st_mode)) ::unlink(entry->path().c_str());
+    const std::unique_ptr<DIR, CloseDirectory> directory(::opendir(folder().c_str()));
+    if (!directory) return;
+    while (const dirent* entry = ::readdir(directory.get())) {
+      const std::string_view name = entry->d_name;
+      if (name.starts_with(kPrefix) && name.ends_with(kSuffix)) removeLeftover(::dirfd(directory.get()), entry->d_name);
     }
+  }
+
+  static void removeLeftover(int directory, const char* name) {
+    const detail::FileDescriptor file(::openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    if (!file.isOpen() || ::flock(file.get(), LOCK_EX | LOCK_NB) != 0) return;
+    // Once it has its final name nobody holds its lock, but then its old name may be another's by now.
+    struct stat found {};
+    struct stat named {};
+    const bool same = ::fstat(file.get(), &found) == 0 &&
+                      ::fstatat(directory, name, &named, AT_SYMLINK_NOFOLLOW) == 0 && found.st_ino == named.st_ino &&
+                      found.st_dev == named.st_dev;
+    if (same && S_ISREG(found.st_mode)) ::unlinkat(directory, name, 0);
   }
 
   [[noreturn]] void fail(int error) const {
