@@ -16,6 +16,7 @@ static_assert(StorageScalar<float> && StorageScalar<Float16> && StorageScalar<BF
 static_assert(DenseExpression<Eigen::MatrixXf> && DenseExpression<const Eigen::VectorXd&>);
 static_assert(DenseExpression<Eigen::ArrayXXf> && DenseExpression<Eigen::Map<const RowMatrixXf>>);
 static_assert(DenseExpression<decltype(std::declval<Eigen::MatrixXf&>() * std::declval<Eigen::MatrixXf&>())>);
+static_assert(DenseExpression<decltype(std::declval<Eigen::VectorXf&>().segment(1, 2))>);
 static_assert(!DenseExpression<Eigen::MatrixXi> && !DenseExpression<float> && !DenseExpression<std::string>);
 static_assert(!DenseExpression<Eigen::SparseMatrix<float>>);
 

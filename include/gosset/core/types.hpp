@@ -27,13 +27,16 @@ concept RealScalar =
 template <class T>
 concept StorageScalar = std::same_as<T, float> || std::same_as<T, Float16> || std::same_as<T, BFloat16>;
 
+namespace detail {
+template <class Derived>
+std::true_type isDense(const Eigen::DenseBase<Derived>*);
+std::false_type isDense(const void*);
+}  // namespace detail
+
 /// Any dense Eigen expression, Map or matrix of a real scalar, row- or column-major.
 template <class T>
-concept DenseExpression = requires {
-  typename std::remove_cvref_t<T>::Scalar;
-}
-&&std::derived_from<std::remove_cvref_t<T>, Eigen::DenseBase<std::remove_cvref_t<T>>>&&
-    RealScalar<typename std::remove_cvref_t<T>::Scalar>;
+concept DenseExpression = RealScalar<typename std::remove_cvref_t<T>::Scalar> &&
+    decltype(detail::isDense(static_cast<std::remove_cvref_t<T>*>(nullptr)))::value;
 
 /// ceil(a / b) for a >= 0, b > 0.
 constexpr Index ceilDiv(Index a, Index b) { return a / b + (a % b != 0 ? 1 : 0); }
