@@ -180,7 +180,7 @@ TEST(HadamardPlan, KnownPlans) {
 TEST(HadamardPlan, TakesNoMatrixThatFillsTheMemory) {
   for (const Index n : {Index{4} * 65521, Index{151936}, Index{1} << 20 | 4}) {
     for (const HadamardFactor& factor : hadamardPlan(n).factors) {
-      if (factor.construction != HadamardConstruction::kHartley) EXPECT_LE(factor.order, 1 << 14) << n;
+      EXPECT_TRUE(factor.construction == HadamardConstruction::kHartley || factor.order <= 1 << 14) << n;
     }
   }
 }
