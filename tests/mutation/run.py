@@ -47,7 +47,7 @@ KEPT = ["file", "text", "replacement", "sources"]  # by which a result is known 
 
 
 def read_room(path):
-    """The faults of a file, as dictionaries; a line that means nothing is an error."""
+    """The faults of a file, as dictionaries."""
     faults, file, sources, fault = [], None, None, {}
 
     def finish():
@@ -129,8 +129,9 @@ class Runner:
 
     def ran(self, objects, program, timeout):
         linked = call([*self.compiler, *objects, "-o", program, *self.libraries], self.options.compile_timeout)
-        return call([program, "--gtest_brief=1", "--gtest_fail_fast"], timeout, cwd=program.parent,
-                    env={"OMP_WAIT_POLICY": "passive", **os.environ}) if linked[0] else linked
+        environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
+        arguments = [program, "--gtest_brief=1", "--gtest_fail_fast"]
+        return call(arguments, timeout, cwd=program.parent, env=environment) if linked[0] else linked
 
     def objects(self, source, anew=None):
         """What a test is linked of: its own file first, whose inline functions the linker then takes."""
@@ -145,8 +146,7 @@ class Runner:
     def baseline(self, source):
         """Runs a test without a fault, and says what is wrong with it."""
         start = time.time()
-        ok, text, _ = self.ran(self.objects(source), self.plain(source).with_suffix(".run"),
-                               self.options.test_timeout)
+        ok, text, _ = self.ran(self.objects(source), self.plain(source).with_suffix(".run"), self.options.test_timeout)
         self.seconds[source] = time.time() - start
         return None if ok else f"{source} does not pass without a fault:\n{text}"
 
@@ -198,15 +198,13 @@ def main():
     parser.add_argument("--libraries", default="-pthread", help="what to link besides what pkg-config says")
     parser.add_argument("--jobs", type=int, default=1, help="faults at a time")
     parser.add_argument("--compile-timeout", type=float, default=1800, metavar="SECONDS")
-    parser.add_argument("--test-timeout", type=float, default=120, metavar="SECONDS",
-                        help="beyond ten times what the test takes without a fault")
+    parser.add_argument("--test-timeout", type=float, default=120, metavar="SECONDS", help="beyond ten times its own")
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "build/mutation.jsonl")
     parser.add_argument("--again", action="store_true", help="run anew what survived before")
     options = parser.parse_args()
 
     every = [f for path in sorted((ROOT / "tests/mutation/faults").glob("*.txt")) for f in read_room(path)]
-    wrong = [f"{f['name']}: {text}" for f in every if (text := problem(f))]
-    if wrong:
+    if wrong := [f"{f['name']}: {text}" for f in every if (text := problem(f))]:
         sys.exit("\n".join(wrong))
     faults = [f for f in every if (not options.room or f["room"] in options.room) and
               (not options.fault or f["name"] in options.fault)][::options.every]
@@ -227,7 +225,9 @@ def main():
         llama = LLAMA if any(t.startswith("tests/examples_llama/") for t in tests) else []
         for step, sources in ((runner.prepare, llama + tests), (runner.baseline, tests)):
             for text in filter(None, pool.map(step, sources)):
+                pool.shutdown(cancel_futures=True)
                 sys.exit(text)
+        print(len(tests), "test files pass without a fault", flush=True)
 
         def run(fault):
             start = time.time()
