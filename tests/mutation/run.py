@@ -43,7 +43,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = ["eigen3", "gmock", "gtest_main", "nlohmann_json"]
 LLAMA = ["examples/llama/formats.cpp", "examples/llama/qat.cpp", "examples/llama/kv.cpp"]
-KEPT = ["file", "text", "replacement", "sources"]  # by which a result is known again
+KEPT = ["file", "text", "replacement"]  # by which a result is known again
 
 
 def read_room(path):
@@ -215,8 +215,9 @@ def main():
 
     options.results.parent.mkdir(parents=True, exist_ok=True)
     lines = options.results.read_text().splitlines() if options.results.exists() else []
-    past = {json.dumps([r[k] for k in KEPT]): r["killed"] for r in map(json.loads, lines)}
-    known = {f["name"]: past[key] for f in faults if (key := json.dumps([f[k] for k in KEPT])) in past}
+    past = {tuple(r[k] for k in KEPT): r for r in map(json.loads, lines)}
+    known = {f["name"]: past[key]["killed"] for f in faults if (key := tuple(f[k] for k in KEPT)) in past and
+             (past[key]["killed"] or past[key]["sources"] == f["sources"])}  # more tests may kill what survived
     left = [f for f in faults if options.fault or "equivalent" not in f and
             (f["name"] not in known or options.again and known[f["name"]] == "")]
     with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
@@ -236,7 +237,7 @@ def main():
         for fault, how, text, seconds in pool.map(run, left):
             known[fault["name"]] = how
             with options.results.open("a") as file:
-                result = {k: fault[k] for k in ["name", *KEPT]}
+                result = {k: fault[k] for k in ["name", *KEPT, "sources"]}
                 print(json.dumps({**result, "killed": how, "seconds": round(seconds, 1)}), file=file)
             print(f"{fault['name']:<16}{'killed, ' + how if how else 'SURVIVED':<18}{seconds:6.1f} s  {fault['file']}",
                   flush=True)
