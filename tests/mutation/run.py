@@ -135,8 +135,7 @@ class Runner:
 
     def objects(self, source, anew=None):
         """What a test is linked of: its own file first, whose inline functions the linker then takes."""
-        sources = [source] + (LLAMA if source.startswith("tests/examples_llama/") else [])
-        return [(anew or {}).get(s, self.plain(s)) for s in sources]
+        return [(anew or {}).get(s, self.plain(s)) for s in [source, *(LLAMA if "examples_llama" in source else [])]]
 
     def prepare(self, source):
         """Compiles a source file without a fault, and says what is wrong with it."""
