@@ -215,8 +215,8 @@ def main():
     options.results.parent.mkdir(parents=True, exist_ok=True)
     lines = options.results.read_text().splitlines() if options.results.exists() else []
     past = {tuple(r[k] for k in KEPT): r for r in map(json.loads, lines)}
-    known = {f["name"]: past[key]["killed"] for f in faults if (key := tuple(f[k] for k in KEPT)) in past and
-             (past[key]["killed"] or past[key]["sources"] == f["sources"])}  # more tests may kill what survived
+    known = {f["name"]: past[key]["killed"] for f in faults if (key := tuple(f[k] for k in KEPT)) in past
+             and "equivalent" not in f and (past[key]["killed"] or past[key]["sources"] == f["sources"])}
     left = [f for f in faults if options.fault or "equivalent" not in f and
             (f["name"] not in known or options.again and known[f["name"]] == "")]
     with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
