@@ -175,10 +175,13 @@ TYPED_TEST(LdlqOver, LowersTheLossAndSweepsLowerItFurther) {
     const Hessian h = hessianOf(correlated(2 * n, n));
     const double nearest = loss(w, quantize<TypeParam>(w), h);
     double before = loss(w, quantize<TypeParam>(w, Ldlq(h, {.sweeps = 0})), h);
-    EXPECT_LT(before, 0.9 * nearest) << n;
+    EXPECT_LT(before, (TypeParam::Codebook::kDim == 1 ? 0.4 : 0.65) * nearest) << n;
     for (const int sweeps : {1, 2, 4}) {
       const double after = loss(w, quantize<TypeParam>(w, Ldlq(h, {.sweeps = sweeps})), h);
-      EXPECT_LE(after, before * (1 + 1e-6)) << n << " columns, " << sweeps << " sweeps";
+      EXPECT_LE(after, (sweeps == 1 ? 0.93 : 1) * before) << n << " columns, " << sweeps << " sweeps";
+      if (n > 9) {
+        EXPECT_LT(after, before) << n << " columns, " << sweeps << " sweeps";
+      }
       before = after;
     }
   }
@@ -190,8 +193,10 @@ TYPED_TEST(LdlqOver, TheSameTwiceAndForAnyRowsBeside) {
   const auto q = quantize<TypeParam>(w, Ldlq(h, {.sweeps = 1}));
   EXPECT_EQ(quantize<TypeParam>(w, Ldlq(h, {.sweeps = 1})), q);
   if (!TypeParam::kOneRowOnly) return;
-  const auto alone = quantize<TypeParam>(w.bottomRows(1), Ldlq(h, {.sweeps = 1}));
-  EXPECT_LT((alone.dequantized() - q.dequantized().bottomRows(1)).norm(), 0.3f * w.bottomRows(1).norm());
+  for (const Index row : {0, 63, 64, 129}) {
+    const auto alone = quantize<TypeParam>(w.middleRows(row, 1), Ldlq(h, {.sweeps = 1}));
+    EXPECT_EQ(alone.packed().codes(), q.packed().codes().middleRows(row, 1)) << row;
+  }
 }
 
 TEST(Ldlq, OneColumnAndOneRow) {
@@ -224,7 +229,7 @@ TEST(Ldlq, RaisesTheDampingUntilItFactorizesAndSaysSo) {
       quantize<PerChannel<Symmetric<4>>>(w, Ldlq(rank_deficient, {.damping = 0, .sweeps = 1, .progress = watch}));
   EXPECT_TRUE(q.dequantized().allFinite());
   ASSERT_GE(seen.size(), 2u);
-  EXPECT_GT(seen.front().damping, 0);
+  EXPECT_EQ(seen.front().damping, 1e-4) << "the first step";
   EXPECT_EQ(seen.front().sweep, 0);
   EXPECT_EQ(seen.back().sweep, 1);
   EXPECT_EQ(seen.back().columns_done, 30);
