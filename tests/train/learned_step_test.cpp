@@ -195,6 +195,47 @@ TEST(LearnedStep, GradientsOfEveryGroupByHand) {
   EXPECT_TRUE(gradients.scales.isApprox(scales, 1e-6f)) << gradients.scales;
 }
 
+TEST(LearnedStep, GradientsOfOneStepForAllRowsByHand) {
+  RowMatrixXf w(2, 3), g(2, 3), weights(2, 3);
+  w << 0.25f, 1, -3.5f,  //
+      0.75f, 5, 1.5f;
+  g << 1, 2, 4,  //
+      8, 16, 32;
+  weights << 1, 2, 0,  //
+      8, 0, 32;
+  LearnedStep<PerTensor<Symmetric<2>>> steps(w);  // levels -1, 0, 1
+  steps.scales()(0, 0) = 1;
+  const auto gradients = steps.backward(w, g);
+  EXPECT_EQ(gradients.weights, weights) << "1.5 is half a step out, not more";
+  ASSERT_EQ(gradients.scales.size(), 1);
+  // -0.25 * 1 + 0 * 2 - 1 * 4, then 0.25 * 8 + 1 * 16 - 0.5 * 32, over sqrt(6 numbers * level 1)
+  EXPECT_FLOAT_EQ(gradients.scales(0, 0), -2.25f / std::sqrt(6.f));
+}
+
+/// Every group has its own map, the last, shorter one as well, as the scale's type holds it.
+TEST(LearnedStep, ExportsTheMapOfEveryGroup) {
+  const RowMatrixXf w = gaussian(3, 10), scales = 0.1f * gaussian(3, 3, 2).cwiseAbs().array() + 0.1f;
+  const RowMatrixXf zeros = 3.f * gaussian(3, 3, 3).cwiseAbs();
+  LearnedStep<Grouped<Asymmetric<3>, 4>> half(w);
+  LearnedStep<Grouped<Asymmetric<3>, 4, float>> single(w);
+  half.scales() = single.scales() = scales;
+  half.zeros() = single.zeros() = zeros;
+  const auto q = half.quantized(w);
+  const auto exact = single.quantized(w);
+  for (Index row = 0; row < 3; ++row) {
+    for (Index group = 0; group < 3; ++group) {
+      const float scale = scales(row, group), zero = zeros(row, group);
+      EXPECT_EQ(exact.packed().affine(row, group), (Affine{scale, zero}));
+      EXPECT_EQ(q.packed().affine(row, group),
+                (Affine{static_cast<float>(Float16(scale)), static_cast<float>(Float16(zero))}));
+      for (Index col = 4 * group; col < std::min<Index>(10, 4 * group + 4); ++col) {
+        const float level = std::clamp(std::nearbyint(w(row, col) / scale + zero), 0.f, 7.f);
+        EXPECT_FLOAT_EQ(exact.dequantized()(row, col), scale * (level - zero)) << row << ", " << col;
+      }
+    }
+  }
+}
+
 /// Half holds 2.3 as 2.30078125 and 0.7 as 0.7001953125: what is stored is what counts, in both directions.
 TEST(LearnedStep, ZeroPointsCountAsTheyAreStored) {
   Eigen::RowVectorXf w(3), g(3);
