@@ -4,7 +4,12 @@
 
 #include "testing.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
+#include <map>
+#include <utility>
+#include <vector>
 
 namespace gosset::observers_test {
 namespace {
@@ -95,6 +100,164 @@ TEST(HistogramObserver, PercentilesOfARamp) {
   EXPECT_NEAR(middle.min, -0.96, 0.002);
   EXPECT_NEAR(middle.max, 2.96, 0.002);
   EXPECT_EQ(observer.percentile(100), (ValueRange{-1, 3}));
+}
+
+TEST(HistogramObserver, PercentilesByHand) {
+  HistogramObserver observer;  // bins of 2^-9, as 2048 of 2^-10 end at 2
+  observer.observe(Eigen::RowVector4f(0.5f, 1.5f, 2.5f, 3.5f));
+  EXPECT_EQ(observer.binWidth(), 0x1p-9);
+  // 2.5 and 1.5 of 4 numbers: half of the third's bin, and of the second's.
+  EXPECT_EQ(observer.percentile(62.5), (ValueRange{1.5f + 0x1p-10f, 2.5f + 0x1p-10f}));
+  EXPECT_EQ(observer.percentile(75), (ValueRange{0.5f + 0x1p-9f, 2.5f + 0x1p-9f}));
+  EXPECT_EQ(observer.percentile(100), (ValueRange{0.5f, 3.5f}));
+  HistogramObserver negative;
+  negative.observe(Eigen::RowVector4f(-0.5f, -1.5f, -2.5f, -3.5f));
+  EXPECT_EQ(negative.percentile(62.5), (ValueRange{-2.5f + 0x1p-10f, -1.5f + 0x1p-10f}));
+  EXPECT_EQ(negative.percentile(87.5), (ValueRange{-3.5f + 0x1p-10f, -0.5f}));
+}
+
+/// Numbers and how often they come.
+using Counted = std::vector<std::pair<float, Index>>;
+
+HistogramObserver observed(const Counted& numbers) {
+  HistogramObserver observer;
+  for (const auto& [value, count] : numbers) observer.observe(Eigen::RowVectorXf::Constant(count, value));
+  return observer;
+}
+
+/// The documented search by any loss: shares of the full range, then of either end; of equal ones the widest.
+template <ScalarCodebook C, class Loss>
+ValueRange searched(const ValueRange& all, const Loss& loss) {
+  std::vector<float> shares;
+  for (int percent = 100; percent >= 1; --percent) shares.push_back(static_cast<float>(percent) / 100);
+  std::vector<ValueRange> tried;
+  std::vector<double> losses;
+  const auto best = [&] { return tried[static_cast<std::size_t>(std::ranges::min_element(losses) - losses.begin())]; };
+  const auto add = [&](float min, float max) {
+    tried.push_back({min, max});
+    losses.push_back(loss(tried.back()));
+  };
+  for (const float share : shares) add(all.min * share, all.max * share);
+  if (C::kRule != ScaleRule::kMinMax) return best();
+  const float high = best().max;
+  for (const float share : shares) add(all.min * share, high);
+  const float low = best().min;
+  for (const float share : shares) add(low, all.max * share);
+  return best();
+}
+
+/// Where the range ends by hand: at all of it, within, and at the last share; outliers of either sign.
+TEST(HistogramObserver, LeastSquaresByHand) {
+  // A number in the middle of a bin, whose width is 2^-4 where the largest is below 128, and 2^-4 / 2 that of the bin.
+  const auto at = [](float value) { return value + (value > 0 ? 0x1p-5f : -0x1p-5f); };
+  for (const float sign : {1.f, -1.f}) {
+    const auto largest = [&](const Counted& numbers) {
+      const ValueRange range = observed(numbers).leastSquares<Symmetric<2>>();  // -1, 0 and 1
+      return sign > 0 ? range.max : -range.min;
+    };
+    EXPECT_EQ(largest({{sign * at(100), 9}, {0.f, 5}}), at(100));
+    EXPECT_EQ(largest({{sign * at(100), 1}, {-sign * at(50), 100000}}), 0.5f * at(100));
+    EXPECT_EQ(largest({{sign * at(100), 1}, {sign * at(1), 1000000}}), 0.01f * at(100)) << "the last share";
+  }
+}
+
+TEST(HistogramObserver, LeastSquaresIsThatOfAnExhaustiveSearch) {
+  const auto check = [&]<ScalarCodebook C>(const Counted& numbers, C) {
+    const HistogramObserver observer = observed(numbers);
+    const ValueRange all = observer.range();
+    const double width = observer.binWidth();
+    const auto error = [&](const ValueRange& range) {
+      const Affine a = affineOf<C>(range);
+      double sum = 0;
+      for (const auto& [value, count] : numbers) {
+        const auto middle = static_cast<float>((std::floor(static_cast<double>(value) / width) + 0.5) * width);
+        float back;
+        decode<C>(encode<C>(&middle, a), a, &back);
+        sum += static_cast<double>(count) * std::pow(static_cast<double>(middle) - static_cast<double>(back), 2);
+      }
+      return sum;
+    };
+    EXPECT_EQ(observer.leastSquares<C>(), searched<C>(all, error));
+  };
+  Counted bell;
+  for (int i = -12; i <= 12; ++i) {
+    bell.emplace_back(0.31f * static_cast<float>(i), 1 + std::lround(1000 * std::exp(-i * i / 16.0)));
+  }
+  Counted low = bell, high = bell;
+  low.emplace_back(-11.f, 2);
+  high.emplace_back(17.f, 3);
+  for (const Counted& numbers : {bell, low, high}) {
+    check(numbers, Symmetric<3>{});
+    check(numbers, Asymmetric<2>{});
+    check(numbers, Asymmetric<3>{});
+  }
+}
+
+/// KL divergence from what was counted, the clipped numbers in the last bins, to what the codes say of it: each code's
+/// numbers even over the bins that held any. Bin by bin, from the numbers.
+template <ScalarCodebook C>
+double divergence(const Counted& numbers, double width, const ValueRange& range) {
+  const auto bin = [&](float value) { return static_cast<Index>(std::floor(static_cast<double>(value) / width)); };
+  const Index first = bin(range.min), last = bin(range.max);
+  const Affine a = affineOf<C>(range);
+  double all = 0, inside = 0;
+  std::map<Index, double> before, held;                         // by bin: with what was clipped, and without
+  std::map<typename C::Code, std::pair<double, double>> codes;  // numbers and bins
+  const auto codeOf = [&](Index i) {
+    const auto middle = static_cast<float>((static_cast<double>(i) + 0.5) * width);
+    return encode<C>(&middle, a);
+  };
+  for (const auto& [value, count] : numbers) {
+    all += static_cast<double>(count);
+    before[std::clamp(bin(value), first, last)] += static_cast<double>(count);
+    if (bin(value) >= first && bin(value) <= last) held[bin(value)] += static_cast<double>(count);
+  }
+  for (const auto& [i, count] : held) {
+    inside += count;
+    codes[codeOf(i)].first += count;
+    codes[codeOf(i)].second += 1;
+  }
+  if (inside == 0) return std::numeric_limits<double>::infinity();
+  double sum = 0;
+  for (const auto& [i, count] : before) {
+    const double p = count / all;
+    double q = 0.5 / all;
+    if (held.contains(i)) q = std::max(q, codes[codeOf(i)].first / codes[codeOf(i)].second / inside);
+    sum += p * std::log(p / q);
+  }
+  return sum;
+}
+
+TEST(HistogramObserver, LeastDivergenceIsThatOfAnExhaustiveSearch) {
+  const auto check = [&]<ScalarCodebook C>(const Counted& numbers, C) {
+    const HistogramObserver observer = observed(numbers);
+    const double width = observer.binWidth();
+    const auto loss = [&](const ValueRange& range) { return divergence<C>(numbers, width, range); };
+    const ValueRange found = observer.leastDivergence<C>();
+    EXPECT_EQ(found, (searched<C>(observer.range(), loss)));
+    return found;
+  };
+  Counted steep;
+  for (int i = -15; i <= 15; ++i) {
+    steep.emplace_back(0.27f * static_cast<float>(i), 2 + std::lround(2000 * std::exp(-std::abs(i) / 2.5)));
+  }
+  Counted low = steep, high = steep;
+  low.emplace_back(-9.f, 40);
+  high.emplace_back(13.f, 60);
+  for (const Counted& numbers : {steep, low, high}) {
+    check(numbers, Symmetric<2>{});
+    check(numbers, Symmetric<3>{});
+    check(numbers, Asymmetric<2>{});
+  }
+  for (std::uint64_t seed = 1; seed <= 8; ++seed) {  // so few that what an empty bin counts decides
+    Counted few;
+    for (std::uint64_t i = 0; i < 12; ++i) {
+      few.emplace_back(static_cast<float>(testing::normal(seed, i)), 1 + static_cast<Index>(randomBits(seed, i) % 4));
+    }
+    check(few, Symmetric<3>{});
+  }
+  // As many of each of three numbers: nothing is lost at the full range.
+  EXPECT_EQ(check({{-2.f, 7}, {0.f, 7}, {2.f, 7}}, Symmetric<2>{}), (ValueRange{-2, 2}));
 }
 
 TEST(HistogramObserver, LeastSquaresFindsTheOptimalStepOfAGaussian) {

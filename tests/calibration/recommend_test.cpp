@@ -11,6 +11,7 @@
 
 #include "testing.hpp"
 
+#include <cmath>
 #include <set>
 
 namespace gosset::recommend_test {
@@ -95,6 +96,25 @@ TEST(Recommend, RowsAreOrderedAndEachIsTheBestForSomeone) {
     const Constraint constraint{.most_bits = row.bits, .calibration_text = row.calibrated};
     EXPECT_EQ(weights(constraint), row.name);
   }
+}
+
+/// A limit that equals a row's own figure lets it in; one below it does not.
+TEST(Recommend, LimitsIncludeWhatEqualsThem) {
+  for (const MeasuredFormat& row : measuredFormats()) {
+    const double divergence = row.meanDivergence();
+    const Recommendation r =
+        recommend({.most_bits = row.bits, .most_divergence = divergence, .calibration_text = row.calibrated});
+    EXPECT_TRUE(r.within) << row.name;
+    EXPECT_LE(r.weights.bits, row.bits) << row.name;
+    EXPECT_LE(r.weights.meanDivergence(), divergence) << row.name;
+    const Recommendation closer = recommend({.most_divergence = std::nextafter(divergence, 0.0)});
+    EXPECT_TRUE(!closer.within || closer.weights.name != std::string(row.name)) << row.name;
+  }
+  EXPECT_EQ(weights({.most_divergence = measuredFormats()[3].meanDivergence()}), "gptq4-g32");
+  EXPECT_EQ(weights({.most_divergence = measuredFormats().back().meanDivergence(), .calibration_text = false}),
+            "binary-g64");
+  EXPECT_EQ(weights({.most_bits = 1.257}), "binary-g64");
+  expectThrows([] { recommend({.most_bits = std::nextafter(1.257, 0.0)}); }, "the smallest takes 1.257");
 }
 
 /// The formats of the rows are written as they are called.

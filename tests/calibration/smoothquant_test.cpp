@@ -3,6 +3,7 @@
 
 #include "testing.hpp"
 
+#include <cmath>
 #include <limits>
 
 namespace gosset::smoothquant_test {
@@ -19,6 +20,27 @@ TEST(SmoothQuant, FollowsTheFormula) {
   EXPECT_EQ(smoothQuantScales(w, x, {.alpha = 1}), Eigen::Vector3f(16, 4, 4));
   EXPECT_EQ(smoothQuantScales(w, x, {.alpha = 0}), Eigen::Vector3f(1, 0.25f, 4));
   EXPECT_EQ(smoothQuantScales(w, x, {.alpha = 0.75f}), Eigen::Vector3f(8, 2, 4));
+}
+
+TEST(SmoothQuant, MagnitudesCountWhateverTheirSign) {
+  Eigen::Matrix2f w, x;
+  w << 1, 0.5f, -4, -0.25f;
+  x << 2, -9, -16, 3;  // maxima 16 and 9 of the activations; 4 and 0.5 of the weights
+  EXPECT_EQ(smoothQuantScales(w, x, {.alpha = 1}), Eigen::Vector2f(16, 9));
+  EXPECT_EQ(smoothQuantScales(w, x, {.alpha = 0}), Eigen::Vector2f(0.25f, 2));
+  EXPECT_EQ(smoothQuantScales(w, x), Eigen::Vector2f(2, std::sqrt(18.f)));
+}
+
+/// What is below 1e-5 of the largest counts as that, and what is all zero as 1.
+TEST(SmoothQuant, DeadChannelsHaveTheScalesOfTheFloor) {
+  const Eigen::RowVector4f dead(8, 0, -7e-5f, 9e-5f), ones = Eigen::RowVector4f::Ones(), zeros(0, 0, 0, 0);
+  const auto near = [](const Eigen::VectorXf& s, const Eigen::Vector4f& expected) {
+    EXPECT_LT((s - expected).cwiseQuotient(expected).cwiseAbs().maxCoeff(), 1e-6f) << s.transpose();
+  };
+  near(smoothQuantScales(ones, dead, {.alpha = 1}), {8, 8e-5f, 8e-5f, 9e-5f});
+  near(smoothQuantScales(dead, ones, {.alpha = 0}), {1 / 8.f, 1 / 8e-5f, 1 / 8e-5f, 1 / 9e-5f});
+  near(smoothQuantScales(ones, zeros, {.alpha = 1}), ones);
+  near(smoothQuantScales(zeros, 4 * ones, {.alpha = 0.5f}), 2 * ones);
 }
 
 TEST(SmoothQuant, TakesEveryScalarAndOrder) {
@@ -65,6 +87,55 @@ TEST(SmoothQuant, TheSearchBeatsBothEnds) {
   EXPECT_LT(found.error, 0.5 * error(Eigen::VectorXf::Ones(128)));
   EXPECT_LE(found.error, 1.0001 * error(smoothQuantScales(w, x)));
   EXPECT_EQ(searchSmoothQuant(RowMatrixXf::Zero(3, 4), RowMatrixXf::Zero(2, 4)).error, 0);
+}
+
+/// W in 8 bits with a scale a row times X alike, in double.
+double errorAt(const RowMatrixXf& w, const RowMatrixXf& x, float alpha) {
+  const Eigen::VectorXf s = smoothQuantScales(w, x, {.alpha = alpha});
+  const auto rounded = [](RowMatrixXf m) {
+    for (Index row = 0; row < m.rows(); ++row) {
+      const float step = m.row(row).cwiseAbs().maxCoeff() / 127;
+      if (step == 0) continue;
+      for (float& value : m.row(row)) value = step * std::nearbyint(value / step);
+    }
+    return Eigen::MatrixXd(m.cast<double>());
+  };
+  const Eigen::MatrixXd exact = w.cast<double>() * x.cast<double>().transpose();
+  const Eigen::MatrixXd product = rounded(w.array().rowwise() * s.transpose().array()) *
+                                  rounded(x.array().rowwise() / s.transpose().array()).transpose();
+  return (product - exact).norm() / exact.norm();
+}
+
+/// Powers of two evened out are exact: by the weights where each token has one input, and the reverse.
+TEST(SmoothQuant, TheSearchTriesBothEnds) {
+  RowMatrixXf uneven(1, 6);
+  for (int j = 0; j < 6; ++j) uneven(0, j) = std::ldexp(j % 2 == 0 ? 1.f : -1.f, j);
+  const RowMatrixXf one_by_one = RowMatrixXf::Identity(6, 6);
+  const SmoothQuantSearch weights = searchSmoothQuant(uneven, one_by_one);
+  EXPECT_EQ(weights.alpha, 0);
+  EXPECT_LT(weights.error, 1e-6);
+  EXPECT_GT(errorAt(uneven, one_by_one, 0.05f), 1e-4);
+  const SmoothQuantSearch activations = searchSmoothQuant(one_by_one, uneven);
+  EXPECT_EQ(activations.alpha, 1);
+  EXPECT_LT(activations.error, 1e-6);
+  EXPECT_GT(errorAt(one_by_one, uneven, 0.95f), 1e-4);
+}
+
+TEST(SmoothQuant, TheSearchIsExhaustive) {
+  for (const std::uint64_t seed : {1u, 2u, 3u, 4u}) {
+    RowMatrixXf w = gaussian(7, 12, seed), x = gaussian(9, 12, seed + 10);
+    x.col(5) *= seed % 2 == 0 ? -40.f : 3.f;
+    w.col(2) *= seed > 2 ? -30.f : 2.f;
+    float best = 0;
+    for (int step = 1; step <= 20; ++step) {
+      const float alpha = static_cast<float>(step) / 20;
+      if (errorAt(w, x, alpha) < errorAt(w, x, best)) best = alpha;
+    }
+    const SmoothQuantSearch found = searchSmoothQuant(w, x);
+    EXPECT_EQ(found.alpha, best) << seed;
+    EXPECT_NEAR(found.error, errorAt(w, x, best), 1e-3 * found.error) << seed;
+    EXPECT_EQ(found.s, smoothQuantScales(w, x, {.alpha = best})) << seed;
+  }
 }
 
 /// y = W (gain * x + bias), and what folding makes of it.
