@@ -9,7 +9,11 @@
 
 #include "testing.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
+#include <utility>
+#include <vector>
 
 namespace gosset::awq_test {
 namespace {
@@ -39,6 +43,123 @@ TEST(Awq, ScalesAreTheActivationsMagnitudeToThePowerOfAlpha) {
   EXPECT_EQ(awq.scalesAt(0), Eigen::Vector3f(1, 1, 1));
   EXPECT_EQ(awq.scalesAt(0.5), Eigen::Vector3f(0.5f, 1, 2));
   EXPECT_EQ(awq.scalesAt(1), Eigen::Vector3f(0.25f, 1, 4));
+}
+
+/// Mean magnitudes of tokens, root mean squares of a Hessian; nothing is less than 1e-4 of the largest.
+TEST(Awq, ScalesByHand) {
+  Eigen::MatrixXf x(2, 2);
+  x << 0, -2, 4, 2;
+  EXPECT_EQ(Awq(x).scalesAt(1), Eigen::Vector2f(1, 1));
+  Hessian h(2);
+  h.accumulate(x);
+  const float root = std::sqrt(std::sqrt(2.f));  // root mean squares of sqrt 8 and 2
+  EXPECT_LT((Awq(h).scalesAt(1) - Eigen::Vector2f(root, 1 / root)).norm(), 1e-6f);
+  const Eigen::RowVector4f dead(-8, 0, 7e-4f, -16e-4f);
+  const Eigen::Vector4f floored(100, 0.01f, 0.01f, 0.02f);
+  EXPECT_LT((Awq(dead).scalesAt(1) - floored).cwiseQuotient(floored).cwiseAbs().maxCoeff(), 1e-6f);
+  const Eigen::Vector4f half(10, 0.1f, 0.1f, 0.1f * std::sqrt(2.f));
+  EXPECT_LT((Awq(dead).scalesAt(0.5) - half).cwiseQuotient(half).cwiseAbs().maxCoeff(), 1e-6f);
+}
+
+/// What channelScales() tries, and what it takes of it: the first of the least losses.
+TEST(Awq, TriesTheDocumentedGridOnRowsThatAreSpreadEvenly) {
+  RowMatrixXf w(7, 2);
+  for (Index i = 0; i < 7; ++i) w.row(i) << static_cast<float>(i), 1;
+  Eigen::RowVector2f x(1, 4);  // scales 2^-alpha and 2^alpha
+  const auto run = [&](Index search_rows, const std::vector<float>& errors) {
+    std::vector<std::vector<float>> rows;
+    std::vector<float> alphas;
+    const auto trial = [&](const RowMatrixXf& sample, const Eigen::VectorXf& s) {
+      std::vector<float> numbers;
+      for (Index i = 0; i < sample.rows(); ++i) numbers.push_back(sample(i, 0));
+      rows.push_back(numbers);
+      EXPECT_NEAR(s[0] * s[1], 1, 1e-6f);
+      alphas.push_back(std::log2(s[1]));
+      return RowMatrixXf(sample.array() + errors[alphas.size() - 1]);
+    };
+    const Awq awq(x, {.steps = 4, .search_rows = search_rows});
+    const float best = std::log2(awq.channelScales(w, trial)[1]);
+    EXPECT_THAT(alphas, ::testing::Pointwise(::testing::FloatNear(1e-6f), {0.f, 0.25f, 0.5f, 0.75f, 1.f}));
+    for (const auto& numbers : rows) EXPECT_EQ(numbers, rows[0]);
+    return std::pair(best, rows[0]);
+  };
+  using Rows = std::vector<float>;
+  const auto [first, three] = run(3, {1, 1, 2, 3, 4});
+  EXPECT_NEAR(first, 0, 1e-6f);
+  EXPECT_EQ(three, (Rows{0, 2, 4}));  // 0 / 3, 7 / 3 and 14 / 3
+  const auto [last, five] = run(5, {5, 4, 3, 2, 1});
+  EXPECT_NEAR(last, 1, 1e-6f);
+  EXPECT_EQ(five, (Rows{0, 1, 2, 4, 5}));
+  const auto [inside, all] = run(0, {5, 4, -3, 4, 3.5f});
+  EXPECT_NEAR(inside, 0.5, 1e-6f);
+  EXPECT_EQ(all, (Rows{0, 1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ(run(7, {5, 4, 3, 4, 5}).second, all);
+}
+
+/// Every group of a row, or of all rows where one scale serves them, under each of the documented ranges, in double.
+template <ScaledFormat F>
+std::vector<int> expectClippedAsByExhaustiveSearch(const RowMatrixXf& w, const RowMatrixXf& x, int steps) {
+  using C = typename F::Codebook;
+  Hessian h(x.cols());
+  h.accumulate(x);
+  const auto q = quantize<F>(w, Awq(x, {.clip_steps = steps}));
+  const Index width = F::groupWidth(w.cols()), together = F::kOneRowOnly ? 1 : w.rows();
+  std::vector<int> chosen;
+  for (Index row = 0; row < w.rows(); row += together) {
+    for (Index begin = 0; begin < w.cols(); begin += width) {
+      const Index count = std::min(width, w.cols() - begin);
+      const RowMatrixXf numbers = w.block(row, begin, together, count);
+      const auto fit = [&](int step) {
+        const float share = 1 - static_cast<float>(step) / 20;
+        const RowMatrixXf inside = numbers.cwiseMax(share * numbers.minCoeff()).cwiseMin(share * numbers.maxCoeff());
+        return fitAffine<C, typename F::Scale>(PublishedRule{},
+                                               {inside.data(), static_cast<std::size_t>(inside.size())}, count);
+      };
+      std::vector<double> losses;
+      for (int step = 0; step < steps; ++step) {
+        const Affine a = fit(step);
+        Eigen::MatrixXd error = numbers.cast<double>();
+        for (Index i = 0; i < numbers.rows(); ++i) {
+          for (Index j = 0; j < count; ++j) {
+            float back;
+            decode<C>(encode<C>(&numbers(i, j), a), a, &back);
+            error(i, j) -= static_cast<double>(back);
+          }
+        }
+        losses.push_back((error * h.matrix().block(begin, begin, count, count) * error.transpose()).trace());
+      }
+      chosen.push_back(static_cast<int>(std::ranges::min_element(losses) - losses.begin()));
+      EXPECT_EQ(q.packed().affine(row, begin / width), fit(chosen.back())) << "row " << row << ", column " << begin;
+    }
+  }
+  return chosen;
+}
+
+TEST(Awq, ClipsAsAnExhaustiveSearchDoes) {
+  RowMatrixXf w = gaussian(12, 40, 31), x = gaussian(60, 40, 5);
+  for (Index j = 1; j < 40; ++j) x.col(j) += x.col(j - 1);
+  w.row(0) = w.row(0).cwiseSign();           // exact at the full range
+  for (Index row = 1; row < 12; row += 2) {  // far out where no activation is: at the least range
+    w(row, 3) = 9;
+    w(row, 21) = -9;
+    w(row, 39) = row % 4 == 1 ? 7.f : -7.f;
+  }
+  x.col(3).setZero();
+  x.col(21) *= 0.01f;
+  for (const int steps : {10, 13}) {
+    const auto chosen = expectClippedAsByExhaustiveSearch<Grouped<Asymmetric<3>, 16>>(w, x, steps);
+    EXPECT_THAT(chosen, ::testing::Contains(0));
+    EXPECT_THAT(chosen, ::testing::Contains(steps - 1));
+    EXPECT_THAT(chosen, ::testing::Contains(::testing::AllOf(::testing::Gt(1), ::testing::Lt(steps - 2))));
+  }
+  expectClippedAsByExhaustiveSearch<PerChannel<Symmetric<4>>>(w, x, 20);
+  for (const float sign : {1.f, -1.f}) {
+    RowMatrixXf v = gaussian(5, 40, 32);
+    v(2, 3) = sign * 8;
+    EXPECT_EQ((expectClippedAsByExhaustiveSearch<PerTensor<Symmetric<3>>>(v, x, 10)), std::vector<int>{9});
+    v(2, 3) = sign * 4.2f;
+    expectClippedAsByExhaustiveSearch<PerTensor<Symmetric<3>>>(v, x, 10);
+  }
 }
 
 TEST(Awq, BeatsNearestWhereAFewInputsAreLarge) {
