@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
+#include <vector>
 
 namespace gosset::rans_test {
 namespace {
@@ -39,6 +41,69 @@ TEST(Rans, BytesComeBack) {
     for (const Bytes& bytes : {Bytes(count, 7), uniformBytes(count, 2), uniformBytes(count, 3),
                                uniformBytes(count, 256), gaussianBytes(count, 0.3), gaussianBytes(count, 20)}) {
       EXPECT_EQ(decoded(encodeBytes(bytes), count), bytes) << count;
+    }
+  }
+}
+
+/// Two equally frequent symbols: each step makes a state twice as large, plus the byte. Lane 0 codes, last byte first,
+/// 31 zeros after a one, so that its state is exactly 2^62, the limit, when the next one comes.
+Bytes meetingTheLimit() {
+  Bytes bytes(256, 1);
+  for (std::size_t i = 0; i < 64; ++i) bytes[4 * i] = i < 33 ? 1 : 0;
+  int zeros = 31;
+  for (std::size_t i = 0; i < 256 && zeros < 128; ++i) {
+    if (i % 4 != 0) bytes[i] = 0, ++zeros;
+  }
+  return bytes;
+}
+
+TEST(Rans, AStateThatEqualsTheLimitComesBack) {
+  const Bytes bytes = meetingTheLimit();
+  EXPECT_EQ(std::count(bytes.begin(), bytes.end(), 0), 128);
+  EXPECT_EQ(decoded(encodeBytes(bytes), bytes.size()), bytes);
+}
+
+std::uint64_t numberAt(const Bytes& archive, std::size_t at, std::size_t count) {
+  std::uint64_t value = 0;
+  for (std::size_t i = count; i-- > 0;) value = value << 8 | archive[at + i];
+  return value;
+}
+
+/// States and payload as the page on top of the header has them, from the archive's own frequencies.
+TEST(Rans, WritesWhatTheTextbookDoes) {
+  for (const Bytes& bytes : {meetingTheLimit(), uniformBytes(417, 2), uniformBytes(1001, 3), gaussianBytes(2002, 0.4),
+                             gaussianBytes(3003, 20), uniformBytes(7, 256)}) {
+    const Bytes archive = encodeBytes(bytes);
+    const std::size_t symbols = numberAt(archive, 20, 2);
+    std::array<std::uint64_t, 256> frequency{}, start{};
+    std::uint64_t sum = 0;
+    for (std::size_t i = 0; i < symbols; ++i) {
+      const std::size_t symbol = archive[22 + 3 * i];
+      frequency[symbol] = numberAt(archive, 23 + 3 * i, 2);
+      start[symbol] = sum;
+      sum += frequency[symbol];
+      const double share = static_cast<double>(std::count(bytes.begin(), bytes.end(), symbol)) * 16384 /
+                           static_cast<double>(bytes.size());
+      EXPECT_NEAR(static_cast<double>(frequency[symbol]), share, std::max(1.0, 0.02 * share)) << symbol;
+    }
+    EXPECT_EQ(sum, 16384u);
+    std::array<std::uint64_t, 4> states;
+    states.fill(std::uint64_t{1} << 31);
+    std::vector<std::uint32_t> words;  // the last is drawn first
+    for (std::size_t i = bytes.size(); i-- > 0;) {
+      std::uint64_t& x = states[i % 4];
+      const std::uint64_t f = frequency[bytes[i]];
+      // A state stays below 2^63: where x / f reaches 2^49, a word goes out first.
+      if (x / f >= std::uint64_t{1} << 49) {
+        words.push_back(static_cast<std::uint32_t>(x));
+        x >>= 32;
+      }
+      x = (x / f << 14) + x % f + start[bytes[i]];
+    }
+    ASSERT_EQ(archive.size(), 22 + 3 * symbols + 32 + 4 * words.size());
+    for (std::size_t k = 0; k < 4; ++k) EXPECT_EQ(numberAt(archive, 22 + 3 * symbols + 8 * k, 8), states[k]) << k;
+    for (std::size_t k = 0; k < words.size(); ++k) {
+      ASSERT_EQ(numberAt(archive, 54 + 3 * symbols + 4 * k, 4), words[words.size() - 1 - k]) << k;
     }
   }
 }
@@ -146,6 +211,44 @@ TEST(Rans, SaysWhatIsWrong) {
   expectThrows<FormatError>(
       [&] { decoded(with(archive.size() - 1, static_cast<std::uint8_t>(archive.back() ^ 1)), 500); },
       "gosset: corrupted archive: ");
+  // A state is from 2^31 to below 2^63; the first stands behind the table.
+  const Bytes two = encodeBytes(uniformBytes(500, 2));
+  const auto state = [&](std::uint64_t x) {
+    Bytes damaged = two;
+    for (std::size_t i = 0; i < 8; ++i) damaged[28 + i] = static_cast<std::uint8_t>(x >> (8 * i));
+    return damaged;
+  };
+  constexpr std::uint64_t kOne = 1;
+  expectThrows<FormatError>([&] { decoded(state(kOne << 63), 500); }, "a state of 9223372036854775808 is out of range");
+  expectThrows<FormatError>([&] { decoded(state((kOne << 31) - 1), 500); }, "a state of 2147483647 is out of range");
+  for (const std::uint64_t inside : {(kOne << 63) - 1, kOne << 31}) {
+    try {
+      decoded(state(inside), 500);
+      ADD_FAILURE() << "another state was taken";
+    } catch (const FormatError& error) {
+      EXPECT_THAT(error.what(), ::testing::Not(::testing::HasSubstr("out of range")));
+    }
+  }
+  const auto tabled = [&](std::size_t at, std::uint8_t value) {
+    Bytes damaged = two;
+    damaged[at] = value;
+    return damaged;
+  };
+  const auto sum = 16384 + (two[23] == 7 ? 1 : 7 - int{two[23]});
+  expectThrows<FormatError>([&] { decoded(tabled(23, two[23] == 7 ? 8 : 7), 500); },
+                            "its frequencies sum to " + std::to_string(sum) + ", expected 16384");
+  Bytes nothing = tabled(26, 0);
+  nothing[27] = 0;
+  expectThrows<FormatError>([&] { decoded(nothing, 500); }, "symbol 1 has frequency 0");
+  Bytes longer = two;
+  longer.insert(longer.end(), 4, 0);
+  expectThrows<FormatError>([&] { decoded(longer, 500); }, "its payload is " + std::to_string(longer.size() - 60) +
+                                                               " bytes, of which " + std::to_string(two.size() - 60) +
+                                                               " were needed");
+  Bytes shorter = two;
+  shorter.resize(two.size() - 4);
+  expectThrows<FormatError>([&] { decoded(shorter, 500); },
+                            "its payload of " + std::to_string(shorter.size() - 60) + " bytes ends too early");
   Bytes constant = encodeBytes(Bytes(5, 1));
   constant.push_back(0);
   expectThrows<FormatError>([&] { decoded(constant, 5); }, "1 bytes follow its end");
