@@ -8,6 +8,11 @@
 
 #include "testing.hpp"
 
+#include <algorithm>
+#include <cstdlib>
+#include <span>
+#include <string_view>
+
 namespace gosset::low_rank_test {
 namespace {
 
@@ -51,7 +56,10 @@ TEST(LowRank, AMatrixOfLowRankComesBackAtAnyMagnitude) {
     const RowMatrixXf back = quantize<LowRank<PerTensor<Asymmetric<1>>, 4>>(w).dequantized();
     // One bit a number leaves a matrix of full rank over; four directions take the three of w out of it.
     const RowMatrixXf plain = quantize<PerTensor<Asymmetric<1>>>(w).dequantized();
-    EXPECT_LT((back / scale - w / scale).norm(), 0.9f * (plain / scale - w / scale).norm()) << scale;
+    const RowMatrixXf left_over = w / scale - plain / scale;
+    const double error = (back / scale - w / scale).cast<double>().norm();
+    EXPECT_LT(error, 1.01 * truncatedSvdError(left_over, 4)) << scale;
+    EXPECT_GT(error, 0.999 * truncatedSvdError(left_over, 4)) << scale;
   }
 }
 
@@ -84,6 +92,22 @@ TEST(LowRank, EveryByteIsCounted) {
   EXPECT_EQ(narrow.bytes(), 3 * 128 * 2 / 8 + 3 * 2 * 4 + 4 + 2 * 3 * (3 + 128) + 3 * 4);
 }
 
+/// The factors are those of what the format leaves over, from that seed and after so many iterations.
+TEST(LowRank, TheSeedAndTheIterationsAreThoseAskedFor) {
+  const RowMatrixXf w = gaussian(20, 30);
+  const RowMatrixXf left_over = w - quantize<Backbone>(w).dequantized();
+  for (const std::uint64_t seed : {0u, 7u}) {
+    for (const int iterations : {0, 1, 4}) {
+      const auto q =
+          quantize<LowRank<Backbone, 3, float>>(w, Nearest{}, {.seed = seed, .low_rank_iterations = iterations});
+      const auto factors = detail::lowRankFactors(left_over, 3, iterations, seed);
+      const RowMatrixXf correction = factors.left * factors.right;
+      EXPECT_LT((q.dequantized() - (w - left_over) - correction).norm(), 1e-5f * correction.norm())
+          << seed << ", " << iterations;
+    }
+  }
+}
+
 TEST(LowRank, FactorsInBytes) {
   using Bytes = LowRank<Backbone, 4, std::int8_t>;
   const RowMatrixXf w = decaying(172, 65, 0.9f);
@@ -92,6 +116,16 @@ TEST(LowRank, FactorsInBytes) {
   EXPECT_EQ(q.bytes(), quantize<Backbone>(w).bytes() + 4 * (172 + 65) + 4 * 4);
   EXPECT_LT((q.dequantized() - w).norm(), 1.01f * (halves.dequantized() - w).norm());
   EXPECT_EQ(Packed<Bytes>::formatName(), "LowRank<Grouped<Asymmetric<2>, 64>, 4, std::int8_t>");
+  q.packed().visitFields([]<class T>(std::string_view name, std::span<T> numbers) {
+    if (name != "left" && name != "right") return;
+    const std::size_t width = numbers.size() / 4;
+    for (std::size_t k = 0; k < 4; ++k) {  // the largest of each factor is the end of the range, with either sign
+      int largest = 0;
+      for (std::size_t i = 0; i < width; ++i)
+        largest = std::max(largest, std::abs(static_cast<int>(numbers[k * width + i])));
+      EXPECT_EQ(largest, 127) << name << ' ' << k;
+    }
+  });
   EXPECT_TRUE(quantize<Bytes>(RowMatrixXf::Zero(9, 65)).dequantized().isZero(0));
 }
 

@@ -36,6 +36,18 @@ TEST(OutlierColumns, AreThoseThatReachTheThreshold) {
   EXPECT_EQ((OutlierColumns{RowMatrixXf::Zero(2, 5), {.relative_to_median = true}}.columns()), Columns{});
 }
 
+TEST(OutlierColumns, TheMedianOfAnEvenNumberIsTheLowerOne) {
+  const auto columns = [](const Eigen::RowVectorXf& x, float threshold) {
+    return OutlierColumns{x, {.threshold = threshold, .relative_to_median = true}}.columns();
+  };
+  const Eigen::RowVector4f x(8, -2, 1, 3);  // 2
+  EXPECT_EQ(columns(x, 1.5f), (Columns{0, 3}));
+  EXPECT_EQ(columns(x, 1.6f), (Columns{0}));
+  EXPECT_EQ(columns(x, 4), (Columns{0}));
+  EXPECT_EQ(columns(x, 4.1f), Columns{});
+  EXPECT_EQ(columns(Eigen::RowVector2f(-5, 1), 5), (Columns{0}));
+}
+
 TEST(LlmInt8, KeepsOutlierColumnsInSixteenBits) {
   const RowMatrixXf w = gaussian(9, 65);
   const auto q = quantize<LlmInt8>(w, OutlierColumns{activations(20, 65, {3, 64})});

@@ -3,9 +3,14 @@
 
 #include <gosset/codebook/asymmetric.hpp>
 #include <gosset/format/low_rank.hpp>
+#include <gosset/format/plain.hpp>
 #include <gosset/matrix/quantize.hpp>
 
 #include "testing.hpp"
+
+#include <tuple>
+#include <utility>
+#include <vector>
 
 namespace gosset::outliers_test {
 namespace {
@@ -46,6 +51,50 @@ TEST(Outliers, OneNumberFarOutHurtsNoOther) {
     const float kept = (quantize<Outliers<Backbone, 40>>(w).dequantized() - w).norm();
     EXPECT_LT(kept, 1.02f * unspoilt) << cols;
     EXPECT_GT(plain, 2 * unspoilt) << cols;
+  }
+}
+
+/// Of ten numbers one at either end is kept; the other eight, of mean 4.5, are what stands for them inside.
+TEST(Outliers, TheMeanIsThatOfTheNumbersThatStay) {
+  RowMatrixXf w(2, 10);
+  w << 1, 2, 100, 3, 4, 5, 6, -60, 7, 8,  //
+      -8, -7, 6, -6, -5, -4, -90, -3, -2, -1;
+  const auto q = quantize<Outliers<Float16, 200>>(w);
+  std::vector<std::tuple<Index, Index, float>> kept;
+  q.packed().forEach([&](Index row, Index col, float value) { kept.emplace_back(row, col, value); });
+  EXPECT_EQ(kept, (std::vector<std::tuple<Index, Index, float>>{
+                      {0, 2, 95.5f}, {0, 7, -64.5f}, {1, 2, 10.5f}, {1, 6, -85.5f}}));
+  EXPECT_EQ(q.dequantized(), w);
+}
+
+/// round(n * permille / 2000) at either end, a half counting as a whole.
+TEST(Outliers, CountsAreRounded) {
+  const auto kept = [](auto format, Index cols) {
+    Index count = 0;
+    quantize<decltype(format)>(gaussian(1, cols)).packed().forEach([&](Index, Index, float) { ++count; });
+    return count;
+  };
+  EXPECT_EQ(kept(Outliers<Float16, 20>{}, 49), 0);
+  EXPECT_EQ(kept(Outliers<Float16, 20>{}, 50), 2);
+  EXPECT_EQ(kept(Outliers<Float16, 20>{}, 149), 2);
+  EXPECT_EQ(kept(Outliers<Float16, 20>{}, 150), 4);
+  EXPECT_EQ(kept(Outliers<Float16, 1000>{}, 7), 6);
+}
+
+/// Columns are taken 1024 at a time, in blocks of 256, and rows 256 at a time.
+TEST(Outliers, TransposedProductsOfManyColumnsAndRows) {
+  for (const auto& [rows, cols] : {std::pair<Index, Index>{9, 1025}, {3, 3000}, {300, 1300}}) {
+    const auto q = quantize<Outliers<Float16, 60>>(withOutliers(rows, cols));
+    for (const Index columns : {1, 5}) {
+      const Eigen::MatrixXf x = gaussian(rows, columns, 2), before = gaussian(cols, columns, 3);
+      Eigen::MatrixXf y = before;
+      q.packed().addTransposed(x, y);
+      const Eigen::MatrixXd expected =
+          q.dequantized().transpose().cast<double>() * x.cast<double>() + before.cast<double>();
+      const Eigen::MatrixXd error = y.cast<double>() - expected;
+      EXPECT_LT(error.cwiseAbs().maxCoeff(), 3e-6 * expected.cwiseAbs().maxCoeff()) << rows << " x " << cols;
+      for (Index j = 0; j < cols; ++j) EXPECT_LT(error.row(j).norm(), 1e-5 * (1 + expected.row(j).norm())) << j;
+    }
   }
 }
 
