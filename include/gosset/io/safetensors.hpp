@@ -411,16 +411,16 @@ class SafetensorsWriter {
     if (!metadata_.empty()) {
       text += quoted(detail::kMetadataKey) + ":{";
       const std::size_t first = text.size();
-      for (const auto& [key, value] : metadata_) text += comma(first) + quoted(key) + ":" + quoted(value);
+      for (const auto& [key, value] : metadata_) text.append(comma(first)).append(quoted(key) + ":" + quoted(value));
       text += "}";
     }
     std::uint64_t offset = 0;
     for (const Entry* entry : order) {
       const auto& [name, tensor] = *entry;
       detail::require(offset + tensor.bytes >= offset, "tensors: together they would take more than 2^64 bytes");
-      text += comma(1) + quoted(name) + ":{\"dtype\":" + quoted(dtypeName(tensor.dtype)) + ",\"shape\":[";
+      text.append(comma(1)).append(quoted(name) + ":{\"dtype\":" + quoted(dtypeName(tensor.dtype)) + ",\"shape\":[");
       const std::size_t first = text.size();
-      for (const Index dimension : tensor.shape) text += comma(first) + std::to_string(dimension);
+      for (const Index dimension : tensor.shape) text.append(comma(first)).append(std::to_string(dimension));
       text += "],\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(offset + tensor.bytes) + "]}";
       offset += tensor.bytes;
     }

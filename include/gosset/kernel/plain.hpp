@@ -12,8 +12,8 @@
 #include <type_traits>
 
 // y = W x and y += W^T x from 16- or 32-bit floats (or bytes), row after row: the baseline that packed codes are
-// measured against. Sums have one order and are
-// not fused with products, unless one asks for it: the same bits on every machine.
+// measured against. Sums have one order and are not fused with products, unless one asks for it: the same bits on every
+// machine.
 namespace gosset::detail {
 
 /// Rows that share the loads of the activations.
