@@ -89,6 +89,8 @@ BENCHMARK(decode<Int3>)->Unit(benchmark::kMillisecond);
 BENCHMARK(decode<Int2>)->Unit(benchmark::kMillisecond);
 BENCHMARK(decode<Incoherent<E8PRvq4>>)->Unit(benchmark::kMillisecond);
 BENCHMARK(decode<Incoherent<E8P>>)->Unit(benchmark::kMillisecond);
+BENCHMARK(decode<Incoherent<Trellis<4>>>)->Unit(benchmark::kMillisecond);
+BENCHMARK(decode<Incoherent<Trellis<2>>>)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace gosset::bench

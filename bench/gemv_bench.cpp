@@ -139,6 +139,11 @@ void registerAll() {
   registerFormat<E8P>("E8P", 0);
   registerFormat<E8PRvq3>("E8PRvq3", 0);
   registerFormat<E8PRvq4>("E8PRvq4", 0);
+  registerFormat<Trellis<3, 2>>("Trellis<3, 2>", 0);
+  registerFormat<Trellis<2>>("Trellis<2>", 0);
+  registerFormat<Trellis<3>>("Trellis<3>", 0);
+  registerFormat<Trellis<4>>("Trellis<4>", 0);
+  registerFormat<TrellisMixed>("TrellisMixed, 2 bits", 0);
 }
 
 /// Prints as usual, and keeps the medians for a table of ratios.

@@ -6,6 +6,7 @@
 #include <gosset/kernel/e8p_tile.hpp>
 #include <gosset/kernel/plain.hpp>
 #include <gosset/kernel/product.hpp>
+#include <gosset/kernel/trellis_tile.hpp>
 #include <gosset/kernel/trits5_tile.hpp>
 
 #include <cstdint>
@@ -52,7 +53,8 @@ class Matrices {
  public:
   /// group: columns that share a scale; 0: all of a row.
   Matrices(Index m, Index n, Index group, std::size_t span)
-      : layout_(m, ceilDiv(n, C::kDim)),
+      : rate_sums_(mixedRates(n)),
+        layout_(layoutOf(m, n, rate_sums_)),
         groups_(group == 0 ? 1 : n / group),
         group_tiles_(group == 0 ? layout_.tiles() : group / layout_.kTileColumns) {
     stride_ = static_cast<std::size_t>(ceilDiv(bytes(), 64) * 64);
@@ -75,6 +77,24 @@ class Matrices {
     if constexpr (ScalarCodebook<C>) return C::kHasZero;
     return false;
   }
+  /// Rates as a layer's Hessian may ask for them, 2 bits on average.
+  static std::vector<std::uint32_t> mixedRates(Index n) {
+    std::vector<std::uint32_t> sums;
+    constexpr std::uint32_t kRates[] = {12, 12, 14, 28, 12, 16, 12, 22};
+    std::uint32_t sum = 0;
+    for (Index tile = 0; tile < ceilDiv(n, 32); ++tile) sums.push_back(sum += kRates[tile % 8]);
+    return sums;
+  }
+  static gosset::detail::TileLayout<C> layoutOf(Index m, Index n,
+                                                [[maybe_unused]] const std::vector<std::uint32_t>& rate_sums) {
+    if constexpr (MixedRates<C>) {
+      return {m, codesInRow<C>(n), rate_sums.data()};
+    } else {
+      return {m, codesInRow<C>(n)};
+    }
+  }
+
+  std::vector<std::uint32_t> rate_sums_;
   gosset::detail::TileLayout<C> layout_;
   Index groups_, group_tiles_;
   std::size_t stride_, count_;

@@ -114,8 +114,7 @@ class Awq {
       const Index width = grid.end(group) - first;
       fitClipped(grid, group, w.middleCols(first, width), h.block(first, first, width, width));
     }
-    parallelFor(w.rows(), 8 * w.cols(),
-                [&](Index row) { grid.encodeRow(row, w.row(row).data(), codes.row(row).data()); });
+    grid.encodeAll(w, codes);
   }
 
   /// For a matrix whose inputs are in another basis, where the magnitudes are root mean squares.

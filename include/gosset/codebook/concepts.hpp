@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <type_traits>
@@ -72,8 +73,50 @@ concept VectorCodebook = CodebookBase<C> && requires(const float* x, float* y, t
   { C::decode(q, y) } -> std::same_as<void>;
 };
 
+/// A walk through a graph: numbers that stand next to each other share bits, and a row of blocks of kChainColumns
+/// columns is encoded at once, as trellis.hpp draws it. A code is the state of a number, and most series of codes are
+/// none.
+///   kStateBits     bits of a state
+///   kChainColumns  columns of a chain
+///   kMixedRates    whether tiles of 32 columns each have a rate of their own
+///   kRate8         eighths of a bit that are stored a number; of mixed rates, where nothing else is asked for
+///   table(rate8)   the values of states at a rate, and how numbers become states (trellis_table.hpp)
 template <class C>
-concept Codebook = ScalarCodebook<C> || VectorCodebook<C>;
+concept TrellisCodebook = CodebookBase<C> && requires {
+  requires C::kDim == 1 && C::kBits == C::kStateBits;
+  requires C::kChainColumns >= 1 && C::kRate8 >= 1;
+  { C::kMixedRates } -> std::convertible_to<bool>;
+  C::table(C::kRate8);
+};
+
+template <class C>
+concept MixedRates = TrellisCodebook<C> && C::kMixedRates;
+
+template <class C>
+concept Codebook = ScalarCodebook<C> || VectorCodebook<C> || TrellisCodebook<C>;
+
+/// Columns that are encoded together.
+template <Codebook C>
+inline constexpr int kBlockColumns = [] {
+  if constexpr (TrellisCodebook<C>) return C::kChainColumns;
+  return C::kDim;
+}();
+
+/// Codes in a row of n numbers, which are filled up to whole blocks.
+template <Codebook C>
+constexpr std::ptrdiff_t codesInRow(std::ptrdiff_t n) {
+  return (n + kBlockColumns<C> - 1) / kBlockColumns<C> * kBlockColumns<C> / C::kDim;
+}
+
+/// Bits that a number takes in codes.
+template <Codebook C>
+constexpr double bitsOfCodes() {
+  if constexpr (TrellisCodebook<C>) {
+    return C::kRate8 / 8.;
+  } else {
+    return static_cast<double>(C::kBits) / C::kDim;
+  }
+}
 
 namespace detail {
 

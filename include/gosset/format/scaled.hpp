@@ -12,6 +12,7 @@
 #include <gosset/kernel/plain.hpp>
 #include <gosset/kernel/product.hpp>
 #include <gosset/kernel/transposed.hpp>
+#include <gosset/kernel/trellis_tile.hpp>
 #include <gosset/kernel/trits5_tile.hpp>
 #include <gosset/rounding/concepts.hpp>
 #include <gosset/scale/grid.hpp>
@@ -30,9 +31,12 @@
 // What PerTensor, PerChannel, Grouped and a bare codebook have in common: codes and scales.
 namespace gosset {
 
-/// Codes and scales of an m x n matrix; n is padded with zeros to a multiple of the codebook's kDim.
+/// Codes and scales of an m x n matrix; n is padded with zeros to whole blocks of columns.
 ///
-///   codes   rows interleaved by 16, as kernel/layout.hpp draws it: about n b / 8 bytes a row
+///   codes   rows interleaved by 16, as kernel/layout.hpp draws it: about n b / 8 bytes a row; of trellis codes as
+///           kernel/trellis_layout.hpp does
+///   rate_sums  where trellis codes have mixed rates, 32 bits for each tile of 32 columns: the eighths of a bit that a
+///           number takes, summed over this tile and all before
 ///   scales  F::Scale, one for each row and group: 16 rows of a group together, group after group, block after block of
 ///           rows; or one for the whole matrix
 ///   zeros   as scales, for codebooks with a zero point
@@ -61,7 +65,14 @@ class Packed<F> : public PackedBase<Packed<F>> {
   Packed() : Packed(0, 0) {}
 
   /// An all-zero matrix.
-  static Packed shaped(Index rows, Index cols, const FieldLengths& = {}) { return Packed(rows, cols); }
+  static Packed shaped(Index rows, Index cols, [[maybe_unused]] const FieldLengths& lengths = {}) {
+    Packed packed(rows, cols);
+    if constexpr (MixedRates<Codebook>) {
+      if (lengths)
+        packed.codes_ = StoredArray<std::uint8_t>(static_cast<std::size_t>(packed.mostBytes(lengths("codes"))));
+    }
+    return packed;
+  }
 
   /// Errors: std::invalid_argument where a magnitude is beyond 2^127.
   template <class Rounding>
@@ -80,7 +91,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
   /// Whether blocks of rows can be quantized one by one, in memory that a cache holds.
   template <class Rounding>
   static constexpr bool takesRows() {
-    return F::kOneRowOnly && RoundingTraits<Rounding>::kRowByRow;
+    return F::kOneRowOnly && !TrellisCodebook<Codebook> && RoundingTraits<Rounding>::kRowByRow;
   }
 
   /// The same for an m x n matrix of which rowsOf(first, count) are rows, and `largest` is the largest magnitude.
@@ -109,7 +120,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
   Index cols() const { return cols_; }
 
   /// Codes in a row.
-  Index codesInRow() const { return ceilDiv(cols_, Codebook::kDim); }
+  Index codesInRow() const { return gosset::codesInRow<Codebook>(cols_); }
   /// Groups in a row, each of which has a scale.
   Index groups() const { return cols_ == 0 ? 0 : ceilDiv(codesInRow() * Codebook::kDim, groupWidth()); }
 
@@ -129,9 +140,20 @@ class Packed<F> : public PackedBase<Packed<F>> {
     return a;
   }
 
-  /// False also where a scale is negative or the unit is no power of two.
+  /// Eighths of a bit that numbers of each tile of 32 columns take.
+  std::vector<std::uint8_t> rates() const requires TrellisCodebook<Codebook> {
+    std::vector<std::uint8_t> rates;
+    for (Index tile = 0; tile < layout().tiles(); ++tile)
+      rates.push_back(static_cast<std::uint8_t>(layout().rate8(tile)));
+    return rates;
+  }
+
+  /// False also where a scale is negative, the unit is no power of two, or rates are not such or need other bytes.
   bool isValid() const {
     int exponent;
+    if constexpr (MixedRates<Codebook>) {
+      if (!hasValidRates() || layout().bytes() != static_cast<Index>(codes_.size())) return false;
+    }
     return PackedBase<Packed>::isValid() && unit_ > 0 && std::frexp(unit_.get(), &exponent) == 0.5f &&
            std::none_of(scales_.begin(), scales_.end(), [](Scale scale) { return static_cast<float>(scale) < 0; });
   }
@@ -198,6 +220,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
 
   template <class Self, class Visit>
   static void fields(Self& self, const Visit& visit) {
+    if constexpr (MixedRates<Codebook>) visit("rate_sums", self.rate_sums_);
     visit("codes", self.codes_);
     visit("scales", self.scales_);
     if constexpr (hasZero()) visit("zeros", self.zeros_);
@@ -208,6 +231,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
   Packed(Index rows, Index cols)
       : rows_(rows),
         cols_(cols),
+        rate_sums_(evenRates(cols)),
         codes_(static_cast<std::size_t>(layout().bytes())),
         scales_(static_cast<std::size_t>((F::kOneRowOnly ? rows : 1) * groups())),
         zeros_(hasZero() ? scales_.size() : 0) {}
@@ -255,14 +279,49 @@ class Packed<F> : public PackedBase<Packed<F>> {
     return false;
   }
 
-  detail::TileLayout<Codebook> layout() const { return {rows_, codesInRow()}; }
+  detail::TileLayout<Codebook> layout() const {
+    if constexpr (MixedRates<Codebook>) {
+      return {rows_, codesInRow(), rate_sums_.data()};
+    } else {
+      return {rows_, codesInRow()};
+    }
+  }
+
+  /// All tiles at the rate that is usual.
+  static StoredArray<std::uint32_t> evenRates(Index cols) {
+    if constexpr (MixedRates<Codebook>) {
+      const std::vector<std::uint8_t> rates(static_cast<std::size_t>(ceilDiv(cols, detail::kSliceColumns)),
+                                            std::uint8_t{Codebook::kRate8});
+      return sumsOf(rates);
+    } else {
+      return {};
+    }
+  }
+  static StoredArray<std::uint32_t> sumsOf(std::span<const std::uint8_t> rates) {
+    StoredArray<std::uint32_t> sums(rates.size());
+    std::uint32_t sum = 0;
+    std::transform(rates.begin(), rates.end(), sums.writable().begin(), [&](std::uint8_t rate) { return sum += rate; });
+    return sums;
+  }
+  bool hasValidRates() const {
+    std::uint32_t before = 0;
+    return std::all_of(rate_sums_.begin(), rate_sums_.end(), [&](std::uint32_t sum) {
+      const std::uint32_t rate = sum - before;
+      before = sum;
+      return rate >= detail::kLeastTrellisRate8 && rate <= detail::kMostTrellisRate8;
+    });
+  }
+  /// So many bytes of codes, but no more than there can be.
+  Index mostBytes(Index bytes) const {
+    return std::clamp<Index>(bytes, 0, layout().blocks() * layout().tiles() * 8 * detail::kMostTrellisRate8);
+  }
   Index groupWidth() const { return F::groupWidth(codesInRow() * Codebook::kDim); }
 
   /// What kernels take of `count` rows from the first of a block on; only where there is one for this width of groups.
   detail::CodeView<Codebook, Scale> view(Index first, Index count) const {
     const Index block = first / detail::kBlockRows;
     const Index scale = F::kOneRowOnly ? layout().scaleAt(block, 0, groups()) : 0;
-    return {{count, codesInRow()},
+    return {layout().part(block, count),
             codes_.data() + layout().at(block, 0),
             scales_.data() + scale,
             hasZero() ? zeros_.data() + scale : nullptr,
@@ -300,6 +359,10 @@ class Packed<F> : public PackedBase<Packed<F>> {
   /// Packs codes and their grid as the rows from a block on.
   void store(Index first_block, const Grid<F>& grid, const CodeMatrix<Codebook>& codes) {
     storeAffine(first_block * detail::kBlockRows, grid);
+    if constexpr (MixedRates<Codebook>) {
+      rate_sums_ = sumsOf(grid.rates());
+      codes_ = StoredArray<std::uint8_t>(static_cast<std::size_t>(layout().bytes()));
+    }
     std::uint8_t* bytes = codes_.writable().data();
     parallelFor(ceilDiv(codes.rows(), detail::kBlockRows), 2 * detail::kBlockRows * cols_, [&](Index block) {
       layout().packBlock(codes.row(block * detail::kBlockRows).data(), codesInRow(), first_block + block, bytes);
@@ -326,6 +389,10 @@ class Packed<F> : public PackedBase<Packed<F>> {
         return;
       }
     }
+    if constexpr (!TrellisCodebook<Codebook>) decodeRuns(block, values, stride);  // these always have a kernel
+  }
+
+  void decodeRuns(Index block, float* values, Index stride) const {
     const Index rows = layout().rowsOf(block), padded = codesInRow() * Codebook::kDim;
     std::vector<Code> codes(static_cast<std::size_t>(rows * codesInRow()));
     std::vector<float> whole(static_cast<std::size_t>(padded));
@@ -343,6 +410,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
   }
 
   detail::EmptyAfterMove<Index> rows_, cols_;
+  StoredArray<std::uint32_t> rate_sums_;  ///< of mixed rates
   StoredArray<std::uint8_t> codes_;
   StoredArray<Scale> scales_, zeros_;
   detail::EmptyAfterMove<float, 1> unit_;

@@ -34,7 +34,7 @@ void multiplyFloat(const CodeView<C, T>& w, const float* x, float* y) {
       loadGroup(w, w.scales, block, g, scale);
       BlockFloats sum[4] = {};  // four chains, to hide the latency of additions
       for (const Index last = std::min(tile + w.group_tiles, w.layout.tiles()); tile < last; ++tile) {
-        const std::uint8_t* bytes = tiles[tile];
+        const auto bytes = tiles[tile];
         const float* numbers = x + tile * kColumns;
         simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
           Code::levels(

@@ -76,6 +76,9 @@ class TileLayout {
   static constexpr Index kTileBundles = kTileCodes * kBits / 32;
   static constexpr Index kTileBytes = kTileBundles * kBundleBytes;
 
+  /// A tile as kernels take it.
+  using TileAt = const std::uint8_t*;
+
   TileLayout(Index rows, Index codes) : rows_(rows), codes_(codes), row_bytes_(0) {
     for (const Plane& plane : kPlane) row_bytes_ += planeBytes(codes, plane.bits);
   }
@@ -98,6 +101,13 @@ class TileLayout {
   Index scaleAt(Index block, Index group, Index groups) const {
     return block * kBlockRows * groups + group * rowsOf(block);
   }
+
+  /// `count` rows from a block on; codes are those from there on, then.
+  TileLayout part(Index /*first_block*/, Index count) const { return {count, codes_}; }
+
+  TileAt tile(const std::uint8_t* codes, Index block, Index tile) const { return codes + at(block, tile); }
+  /// How many tiles of a block, from its first on, can be read where they stand.
+  Index wholeTiles(Index block) const { return rowsOf(block) == kBlockRows ? wholeTiles() : 0; }
 
   /// Reads a tile as if it were whole: kTileBytes, rows and columns that do not exist being zero.
   void copyTile(const std::uint8_t* bytes, Index block, Index tile, std::uint8_t* whole) const {

@@ -44,7 +44,7 @@ using DecodedSlice = Tile[TileCode<C>::kTerms][kParts];
 
 /// Decodes a slice.
 template <TileCodebook C, int slice>
-[[gnu::always_inline]] inline void decodeSlice(const std::uint8_t* tile, DecodedSlice<C>& out) {
+[[gnu::always_inline]] inline void decodeSlice(typename TileLayout<C>::TileAt tile, DecodedSlice<C>& out) {
   simd::unroll<TileCode<C>::kTerms * kParts>([&](auto at) __attribute__((always_inline)) {
     constexpr int kTerm = at % TileCode<C>::kTerms, kPart = at / TileCode<C>::kTerms;
     TileCode<C>::template bytes<kTerm, slice>(tile + kPart * simd::kByteLanes, out[kTerm][kPart]);
@@ -79,7 +79,7 @@ void addExtras(const CodeView<C, T>& w, const RoundedActivations& x, Index block
     if (extra.slice != slice) {
       slice = extra.slice;
       const Index tile = slice / kSlices<C>;
-      const std::uint8_t* bytes = tiles[tile];
+      const auto bytes = tiles[tile];
       simd::unroll<kSlices<C>>([&](auto s) {
         if (s == slice % kSlices<C>) decodeSlice<C, s>(bytes, decoded);
       });
@@ -111,7 +111,7 @@ void multiplyRounded(const CodeView<C, T>& w, const RoundedActivations& x, float
       loadGroup(w, w.scales, block, g, scale);
       BlockFloats sum = {};
       for (const Index last = std::min(tile + w.group_tiles, w.layout.tiles()); tile < last; ++tile) {
-        const std::uint8_t* bytes = tiles[tile];
+        const auto bytes = tiles[tile];
         simd::unroll<kParts * kSlices<C> * Code::kTerms>([&](auto at) __attribute__((always_inline)) {
           constexpr int kTerm = at % Code::kTerms, kSlice = at / Code::kTerms % kSlices<C>;
           constexpr int kPart = at / (Code::kTerms * kSlices<C>);
@@ -146,7 +146,7 @@ struct DecodedTiles {
   template <class T>
   void decode(const CodeView<C, T>& w, TileReader<C>& tiles, Index block, Index first, Index count) {
     for (Index i = 0; i < count; ++i) {
-      const std::uint8_t* bytes = tiles[first + i];
+      const auto bytes = tiles[first + i];
       simd::unroll<kSlices<C>>([&](auto s) __attribute__((always_inline)) {
         decodeSlice<C, s>(bytes, slices[i * kSlices<C> + s]);
         loadGroup(w, w.scales, block, (first + i) / w.group_tiles, scales[i * kSlices<C> + s]);

@@ -53,7 +53,8 @@ struct LastNumberFirst {
 ///   kExact      whether the terms give the codebook's values exactly
 ///   bytes<t, s>(tile, out)   term t of slice s of a tile: byte k of lane r in out[i] belongs to row r and column
 ///                           Order::column(s, i, k)
-///               Where a register has fewer than 16 lanes, tile points at the first byte of its first lane.
+///               Where a register has fewer than 16 lanes, tile points at the first byte of its first lane. It is a
+///               TileAt of the codebook's TileLayout.
 ///   levels(tile, visit)   the codebook's values exactly: visit(column, Floats) for all columns, lane r: row r
 ///   columns<s>(tile, i, visit)   where it exists: the same for the columns of register i alone, as visit(k, Floats)
 /// tileCodes() and levelsOfTerms() below do most of it.
@@ -119,8 +120,8 @@ inline constexpr std::array<int, kSliceColumns> kPlaces = [] {
 }  // namespace detail
 
 /// levels() of a TileCode whose terms are exact.
-template <class Code, class Visit>
-[[gnu::always_inline]] inline void levelsOfTerms(const std::uint8_t* tile, const Visit& visit) {
+template <class Code, class TileAt, class Visit>
+[[gnu::always_inline]] inline void levelsOfTerms(const TileAt& tile, const Visit& visit) {
   simd::unroll<Code::Order::kSlices>([&](auto slice) __attribute__((always_inline)) {
     Tile terms[Code::kTerms];
     simd::unroll<Code::kTerms>([&](auto t)

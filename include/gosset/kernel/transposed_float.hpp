@@ -65,7 +65,7 @@ template <int kCount>
 /// The columns of register i of a slice, where the code decodes all columns together. Not inlined, for it is much code,
 /// which the compiler has to thin out each time.
 template <TileCodebook C, int slice, int i>
-[[gnu::noinline]] void decodeQuad(const std::uint8_t* tile, simd::Floats* columns) {
+[[gnu::noinline]] void decodeQuad(typename TileLayout<C>::TileAt tile, simd::Floats* columns) {
   TileCode<C>::levels(
       tile, [&](int column, simd::Floats level) __attribute__((always_inline)) {
         simd::unroll<4>([&](auto k) __attribute__((always_inline)) {
@@ -76,13 +76,13 @@ template <TileCodebook C, int slice, int i>
 
 /// Whether a register's columns can be decoded alone.
 template <TileCodebook C>
-inline constexpr bool kDecodesColumns = requires(const std::uint8_t* tile) {
+inline constexpr bool kDecodesColumns = requires(typename TileLayout<C>::TileAt tile) {
   TileCode<C>::template columns<0>(tile, Index{}, [](int, simd::Floats) {});
 };
 
 /// Calls visit(k, Floats) for the four columns of register i of a slice; each k is a constant once inlined.
 template <TileCodebook C, int slice, class Register, class Visit>
-[[gnu::always_inline]] inline void levelsOfQuad(const std::uint8_t* tile, Register i, const Visit& visit) {
+[[gnu::always_inline]] inline void levelsOfQuad(typename TileLayout<C>::TileAt tile, Register i, const Visit& visit) {
   if constexpr (kDecodesColumns<C>) {
     TileCode<C>::template columns<slice>(tile, i, visit);
   } else {
@@ -137,12 +137,8 @@ class TransposedChunk {
   void findTile(Index tile) {
     for (Index b = 0; b < blocks_; ++b) {
       const Index block = first_ + b;
-      if (w_.layout.rowsOf(block) == kBlockRows && tile < w_.layout.wholeTiles()) {
-        at_[b] = w_.codes + w_.layout.at(block, tile);
-      } else {
-        w_.layout.copyTile(w_.codes, block, tile, copies_[b]);
-        at_[b] = copies_[b];
-      }
+      const bool whole = tile < w_.layout.wholeTiles(block);
+      at_[b] = whole ? w_.layout.tile(w_.codes, block, tile) : copies_[b].fill(w_.layout, w_.codes, block, tile);
     }
   }
 
@@ -203,10 +199,10 @@ class TransposedChunk {
   Index first_, blocks_;
   const float* rows_;
   Index x_stride_;
-  const std::uint8_t* at_[kChunkBlocks];
+  typename Layout::TileAt at_[kChunkBlocks];
   float zeros_[kTokens];
   alignas(64) float x_[kChunkBlocks * kParts][kTokens][simd::kWordLanes];
-  alignas(64) std::uint8_t copies_[kChunkBlocks][Layout::kTileBytes];
+  TileCopy<C> copies_[kChunkBlocks];
 };
 
 /// y (n x t, column-major, columns y_stride apart) += unit * W^T x in floats, x being m x t, its columns

@@ -140,7 +140,7 @@ class IntegerTransposedChunk {
   static simd::Ints larger(simd::Ints a, simd::Ints b) { return a > b ? a : b; }
 
   /// Where a tile of a block stands; one at the edge of the matrix is copied and filled up.
-  const std::uint8_t* findTile(Index b, Index tile) {
+  typename Layout::TileAt findTile(Index b, Index tile) {
     const Index block = first_ + b;
     const std::uint8_t* bytes = w_.codes + w_.layout.at(block, tile);
     // What is read next: a few tiles further in each block, else the same tiles of the next chunk.
@@ -153,13 +153,12 @@ class IntegerTransposedChunk {
         simd::prefetch(next + i * kBundleBytes);
       }
     });
-    if (w_.layout.rowsOf(block) == kBlockRows && tile < w_.layout.wholeTiles()) return bytes;
-    w_.layout.copyTile(w_.codes, block, tile, copy_);
-    return copy_;
+    if (tile < w_.layout.wholeTiles(block)) return w_.layout.tile(w_.codes, block, tile);
+    return copy_.fill(w_.layout, w_.codes, block, tile);
   }
 
   template <int term, int slice>
-  [[gnu::always_inline]] static void decode(const std::uint8_t* tile, Decoded& out) {
+  [[gnu::always_inline]] static void decode(typename Layout::TileAt tile, Decoded& out) {
     simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
       Tile bytes;
       Code::template bytes<term, slice>(tile + p * simd::kByteLanes, bytes);
@@ -221,7 +220,7 @@ class IntegerTransposedChunk {
   Index x_stride_;
   float step_[kTokens], zeros_[kTokens];
   alignas(64) std::int32_t x_[kTokens][kBlocks * kFours][4];  ///< four rows' bytes, from the lowest up; the last unused
-  alignas(64) std::uint8_t copy_[Layout::kTileBytes];
+  TileCopy<C> copy_;
   Decoded decoded_[kAtOnce ? 1 : kBlocks];  ///< where the columns do not go into registers all at once
 };
 

@@ -41,7 +41,20 @@ struct BlockFloats {
   [[gnu::always_inline]] const simd::Floats& operator[](int p) const { return part[p]; }
 };
 
-/// Tiles of a block one after the other, each whole: those at the edges of the matrix are copied and filled up.
+/// A tile at the edge of the matrix, copied and filled up.
+template <Codebook C>
+class TileCopy {
+ public:
+  typename TileLayout<C>::TileAt fill(const TileLayout<C>& layout, const std::uint8_t* codes, Index block, Index tile) {
+    layout.copyTile(codes, block, tile, bytes_);
+    return bytes_;
+  }
+
+ private:
+  alignas(64) std::uint8_t bytes_[TileLayout<C>::kTileBytes];
+};
+
+/// Tiles of a block one after the other, each whole.
 template <Codebook C>
 class TileReader {
  public:
@@ -53,14 +66,11 @@ class TileReader {
       : layout_(layout),
         codes_(codes),
         block_(block),
-        whole_(layout.rowsOf(block) == kBlockRows ? layout.wholeTiles() : 0),
+        whole_(layout.wholeTiles(block)),
         first_(codes + layout.at(block, 0)) {}
 
   [[gnu::always_inline]] const std::uint8_t* operator[](Index tile) {
-    if (tile >= whole_) {
-      layout_.copyTile(codes_, block_, tile, copy_);
-      return copy_;
-    }
+    if (tile >= whole_) return copy_.fill(layout_, codes_, block_, tile);
     const std::uint8_t* p = first_ + tile * TileLayout<C>::kTileBytes;
     simd::unroll<TileLayout<C>::kTileBundles>([&](auto i) __attribute__((always_inline)) {
       simd::prefetch(p + kAhead + i * kBundleBytes);
@@ -73,7 +83,7 @@ class TileReader {
   const std::uint8_t* codes_;
   Index block_, whole_;
   const std::uint8_t* first_;
-  alignas(64) std::uint8_t copy_[TileLayout<C>::kTileBytes];
+  TileCopy<C> copy_;
 };
 
 /// The scales (or zero points) of a group, one for each row of the block.
@@ -97,7 +107,7 @@ void decodeTile(const CodeView<C, T>& w, TileReader<C>& tiles, Index block, Inde
   BlockFloats scale, zero = {};
   loadGroup(w, w.scales, block, tile / w.group_tiles, scale);
   if (w.zeros != nullptr) loadGroup(w, w.zeros, block, tile / w.group_tiles, zero);
-  const std::uint8_t* bytes = tiles[tile];
+  const auto bytes = tiles[tile];
   simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
     TileCode<C>::levels(
         bytes + p * simd::kByteLanes, [&](auto column, simd::Floats level) __attribute__((always_inline)) {

@@ -7,12 +7,13 @@
 #include <gosset/rounding/basis_hessian.hpp>
 #include <gosset/rounding/ldl.hpp>
 #include <gosset/rounding/row_product.hpp>
+#include <gosset/rounding/tile_rates.hpp>
+#include <gosset/scale/block_coder.hpp>
 #include <gosset/scale/grid.hpp>
 
 #include <Eigen/LU>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstddef>
@@ -43,6 +44,7 @@ struct FeedbackOptions {
   int sweeps;
   BlockOrder order;
   bool static_groups;
+  std::optional<double> mean_bits;  ///< of tiles with rates of their own
   std::function<void(const LdlqProgress&)> progress;
 };
 
@@ -75,6 +77,7 @@ class Feedback {
         grid_(grid),
         codes_(codes),
         options_(std::move(options)),
+        chunks_(w.rows()),
         static_groups_(options_.static_groups || options_.order == BlockOrder::kByDiagonal || grid.groups() == 1) {
     require(hessian.size() == grid.inputs(), "Ldlq: expected a Hessian of ", grid.inputs(), " inputs, got ",
             hessian.size());
@@ -88,6 +91,7 @@ class Feedback {
       h = places.transpose() * h * places;
     }
     cholesky_.emplace(std::move(h), options_.damping);
+    chooseRates();
   }
 
   void run() {
@@ -100,10 +104,15 @@ class Feedback {
   }
 
  private:
-  static constexpr Index kDim = C::kDim;
-  static constexpr Index kPanel = ceilDiv(128, kDim) * kDim;  // columns that share one matrix product
-  static constexpr Index kRowChunk = 64;                      // rows that go through a panel together
-  using BlockRows = Eigen::Matrix<float, Eigen::Dynamic, kDim, kDim == 1 ? Eigen::ColMajor : Eigen::RowMajor>;
+  static constexpr Index kDim = kBlockColumns<C>, kCodes = kDim / C::kDim;  // of a block
+  static constexpr Index kPanel = ceilDiv(128, kDim) * kDim;                // columns that share one matrix product
+  static constexpr Index kAbout = 64;                                       // rows of a chunk
+  using Coder = BlockCoder<Grid<F>>;
+  template <class T, int cols>
+  using Rows =
+      Eigen::Matrix<T, Eigen::Dynamic, cols, cols == 1 ? Eigen::ColMajor : Eigen::RowMajor, RowChunks<C>::kMost>;
+  using BlockCodes = Rows<typename C::Code, kCodes>;
+  using BlockRows = Rows<float, kDim>;
   using SquareBlock = Eigen::Matrix<float, kDim, kDim>;
 
   /// H with a mean diagonal between 1 and 2, so that activations of any magnitude give sums that float holds; only
@@ -127,6 +136,25 @@ class Feedback {
     h.bottomRows(extra).setZero();
     h.diagonal().tail(extra).setConstant(mean_diagonal);
     return h;
+  }
+
+  /// Where tiles have rates of their own, bits go to those whose errors weigh most.
+  void chooseRates() {
+    if constexpr (MixedRates<C>) {
+      const std::vector<double> of_blocks = cholesky_->blockWeights(kDim);
+      std::vector<double> weights(static_cast<std::size_t>(grid_.tiles()));
+      std::vector<Index> columns(weights.size());
+      for (Index place = 0; place < w_.cols(); place += kDim) {
+        const auto tile = static_cast<std::size_t>(grid_.tileOf(columnAt(place)));
+        weights[tile] += of_blocks[static_cast<std::size_t>(place / kDim)] * static_cast<double>(kDim);
+        columns[tile] += kDim;
+      }
+      for (std::size_t tile = 0; tile < weights.size(); ++tile) weights[tile] /= static_cast<double>(columns[tile]);
+      grid_.setRates(tileRates<C::kStateBits>(weights, columns, options_.mean_bits.value_or(C::kRate8 / 8.)));
+    } else {
+      require(!options_.mean_bits, "Ldlq: mean_bits: ", F::name(),
+              " has the same rate for all columns; TrellisMixed has rates to choose");
+    }
   }
 
   void orderBlocks(const Eigen::MatrixXd& h) {
@@ -207,14 +235,14 @@ class Feedback {
                                             unit.block(first, first, width, width)),
                        lastCodeFrom(begin + first, width));
       }
-      parallelFor(ceilDiv(w_.rows(), kRowChunk), kRowChunk * kPanel * kPanel, [&](Index chunk) {
-        const Index row = chunk * kRowChunk;
-        const Index rows = std::min(kRowChunk, w_.rows() - row);
+      parallelFor(chunks_.count(), kAbout * kPanel * kPanel, [&](Index chunk) {
+        const Index row = chunks_.begin(chunk), rows = chunks_.size(chunk);
+        Coder coder(grid_, row, rows);
         for (Index col = last - kDim; col >= first; col -= kDim) {
           auto error = w_.block(row, begin + col, rows, kDim);
           const BlockRows target_block = target.block(row, col, rows, kDim);
           BlockRows values(rows, kDim);
-          encodeBlock(row, begin + col, target_block, values);
+          encodeBlock(coder, row, begin + col, target_block, values);
           error -= values;
           target.block(row, 0, rows, col).noalias() += error * unit.block(col, 0, kDim, col);
         }
@@ -224,15 +252,15 @@ class Feedback {
   }
 
   /// The codes of one block of columns, and the values that they stand for.
-  void encodeBlock(Index row, Index place, const BlockRows& numbers, BlockRows& values) {
+  void encodeBlock(Coder& coder, Index row, Index place, const BlockRows& numbers, BlockRows& values) {
     const Index col = columnAt(place);
-    const Index group = grid_.groupOf(col);
-    const auto affine = [&](Index i) { return grid_.affine(row + i, group); };
-    std::array<typename C::Code, kRowChunk> codes;
-    encodeEach<C>(numbers.data(), numbers.rows(), affine, codes.data());
-    decodeEach<C>(codes.data(), numbers.rows(), affine, values.data());
-    for (Index i = 0; i < numbers.rows(); ++i) codes_(row + i, col / kDim) = codes[static_cast<std::size_t>(i)];
+    BlockCodes codes(numbers.rows(), kCodes);
+    coder.encode(col, numbers.data(), codes.data());
+    coder.decode(col, codes.data(), values.data());
+    codesAt(row, numbers.rows(), col) = codes;
   }
+
+  auto codesAt(Index row, Index rows, Index col) { return codes_.block(row, col / C::kDim, rows, kCodes); }
 
   /// One sweep of coordinate descent; false where it changed nothing. With all other blocks fixed and g = sum_{j != k}
   /// E_j H_jk, the loss depends on block k as e H_kk e^T + 2 e g^T, least at e = -g H_kk^-1. The block is rounded
@@ -252,13 +280,13 @@ class Feedback {
       }
       RowMatrixXf gradient = RowMatrixXf::Zero(w_.rows(), width);
       addProduct<Late<F>>(w_, h, gradient);
-      parallelFor(ceilDiv(w_.rows(), kRowChunk), kRowChunk * kPanel * kPanel, [&](Index chunk) {
-        const Index row = chunk * kRowChunk;
-        const Index rows = std::min(kRowChunk, w_.rows() - row);
+      parallelFor(chunks_.count(), kAbout * kPanel * kPanel, [&](Index chunk) {
+        const Index row = chunks_.begin(chunk), rows = chunks_.size(chunk);
+        Coder coder(grid_, row, rows);
         for (Index col = width - kDim; col >= 0; col -= kDim) {
           const SquareBlock block = h_panel.block(col, col, kDim, kDim);
           auto error = w_.block(row, begin + col, rows, kDim);
-          const BlockRows change = improve(row, begin + col, error, gradient.block(row, col, rows, kDim), block,
+          const BlockRows change = improve(coder, row, begin + col, error, gradient.block(row, col, rows, kDim), block,
                                            inverses[static_cast<std::size_t>(col / kDim)]);
           if (change.isZero(0)) continue;
           changed = true;
@@ -272,32 +300,33 @@ class Feedback {
     return changed;
   }
 
-  /// Tries the best code of one block in `rows` rows, given E there and E H there; keeps it where the loss falls.
-  /// Returns the change of E.
+  /// Tries the best codes of one block, given E there and E H there; keeps them where the loss falls. Returns the
+  /// change of E.
   template <class Error, class Gradient>
-  BlockRows improve(Index row, Index place, const Error& error, const Gradient& gradient, const SquareBlock& h,
-                    const SquareBlock& inverse) {
+  BlockRows improve(Coder& coder, Index row, Index place, const Error& error, const Gradient& gradient,
+                    const SquareBlock& h, const SquareBlock& inverse) {
     const Index rows = error.rows();
     const Index col = columnAt(place);
-    const Index group = grid_.groupOf(col);
-    const auto affine = [&](Index i) { return grid_.affine(row + i, group); };
-    std::array<typename C::Code, kRowChunk> codes;
-    for (Index i = 0; i < rows; ++i) codes[static_cast<std::size_t>(i)] = codes_(row + i, col / kDim);
+    BlockCodes codes = codesAt(row, rows, col);
     BlockRows old_values(rows, kDim), new_values(rows, kDim);
-    decodeEach<C>(codes.data(), rows, affine, old_values.data());
+    coder.decode(col, codes.data(), old_values.data());
     const BlockRows others = gradient - error * h;
     const BlockRows wanted = old_values + error + others * inverse;
-    encodeEach<C>(wanted.data(), rows, affine, codes.data());
-    decodeEach<C>(codes.data(), rows, affine, new_values.data());
+    coder.encode(col, wanted.data(), codes.data());
+    coder.decode(col, codes.data(), new_values.data());
     BlockRows change = old_values - new_values;
-    for (Index i = 0; i < rows; ++i) {
-      // loss(e + c) - loss(e) = c (H_kk (2 e + c)^T + 2 g^T) = c (2 gradient + c H_kk)^T
-      const auto c = change.row(i);
-      const float rise = (2 * gradient.row(i) + c * h).dot(c);
+    for (Index first = 0; first < rows; first += Coder::kTogether) {
+      const Index count = std::min(Coder::kTogether, rows - first);
+      float rise = 0;
+      for (Index i = first; i < first + count; ++i) {
+        // loss(e + c) - loss(e) = c (H_kk (2 e + c)^T + 2 g^T) = c (2 gradient + c H_kk)^T
+        const auto c = change.row(i);
+        rise += (2 * gradient.row(i) + c * h).dot(c);
+      }
       if (rise < 0) {
-        codes_(row + i, col / kDim) = codes[static_cast<std::size_t>(i)];
+        codesAt(row + first, count, col) = codes.middleRows(first, count);
       } else {
-        change.row(i).setZero();
+        change.middleRows(first, count).setZero();
       }
     }
     return change;
@@ -311,6 +340,7 @@ class Feedback {
   Grid<F>& grid_;
   CodeMatrix<C>& codes_;
   FeedbackOptions options_;
+  RowChunks<C> chunks_;
   bool static_groups_;
   std::vector<Index> block_at_;                      ///< place / kDim -> block
   std::optional<DampedCholesky<Late<F>>> cholesky_;  ///< of H in places

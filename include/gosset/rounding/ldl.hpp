@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 namespace gosset::detail {
 
@@ -54,6 +55,17 @@ class DampedCholesky {
       diagonal.triangularView<Eigen::Lower>().solveInPlace<Eigen::OnTheRight>(block);
     }
     return columns.cast<float>();
+  }
+
+  /// What an error in each block of `dim` columns weighs, all blocks behind it compensating: the mean diagonal of D_kk
+  /// = C_kk C_kk^T.
+  std::vector<double> blockWeights(Index dim) const {
+    std::vector<double> weights;
+    for (Index col = 0; col < matrix_.rows(); col += dim) {
+      const Eigen::MatrixXd block = matrix_.block(col, col, dim, dim).template triangularView<Eigen::Lower>();
+      weights.push_back(block.squaredNorm() / static_cast<double>(dim));
+    }
+    return weights;
   }
 
   /// Columns [first, first + count) of the damped H. n x count.

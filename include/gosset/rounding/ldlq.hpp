@@ -7,13 +7,19 @@
 #include <gosset/rounding/hessian.hpp>
 
 #include <functional>
+#include <optional>
 #include <utility>
 
 namespace gosset {
 
 struct LdlqOptions {
   double damping = 0.01;  ///< added to the diagonal of H, in units of its mean; raised until H factorizes
-  int sweeps = 4;         ///< passes of coordinate descent afterwards; none ever raises the loss, and more gain little
+  /// Passes of coordinate descent afterwards; none ever raises the loss. By default 4, and 1 for trellis codes, where a
+  /// pass takes longer and more gain little.
+  std::optional<int> sweeps = {};
+  /// Bits a number, on average, where tiles of columns have rates of their own (TrellisMixed), 1 to 6: those whose
+  /// errors weigh most get more, by the diagonal of D in H = L D L^T. 2 by default.
+  std::optional<double> mean_bits = {};
   std::function<void(const LdlqProgress&)> progress = {};
 };
 
@@ -30,8 +36,10 @@ class Ldlq {
 
   template <ScaledFormat F>
   void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
-    detail::Feedback<F>(hessian_, w, grid, codes,
-                        {options_.damping, options_.sweeps, detail::BlockOrder::kLastFirst, false, options_.progress})
+    const int sweeps = options_.sweeps.value_or(TrellisCodebook<typename F::Codebook> ? 1 : 4);
+    detail::Feedback<F>(
+        hessian_, w, grid, codes,
+        {options_.damping, sweeps, detail::BlockOrder::kLastFirst, false, options_.mean_bits, options_.progress})
         .run();
   }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <gosset/core/parallel.hpp>
 #include <gosset/rounding/concepts.hpp>
 
 #include <utility>
@@ -14,8 +13,7 @@ struct Nearest {
 
   template <ScaledFormat F>
   void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
-    parallelFor(w.rows(), 8 * w.cols(),
-                [&](Index row) { grid.encodeRow(row, w.row(row).data(), codes.row(row).data()); });
+    grid.encodeAll(w, codes);
   }
 };
 

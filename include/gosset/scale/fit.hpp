@@ -32,10 +32,17 @@ template <Codebook C, StorageScalar T>
 Affine fitAffine(const ScaleFit& fit, std::span<const float> x, Index row = 0) {
   return std::visit(
       [&](auto method) {
-        if constexpr (std::is_same_v<decltype(method), LeastSquares>)
-          return fitAffine<C, T>(method, x, row);
-        else
+        if constexpr (!std::is_same_v<decltype(method), LeastSquares>) {
           return fitAffine<C, T>(method, x);
+        } else if constexpr (TrellisCodebook<C>) {
+          detail::invalidArgument(
+              "LeastSquares: no number of a trellis code can be encoded without its neighbours, so that scales cannot "
+              "be "
+              "searched by errors; use PublishedRule or Percentile");
+          return Affine{};
+        } else {
+          return fitAffine<C, T>(method, x, row);
+        }
       },
       fit);
 }

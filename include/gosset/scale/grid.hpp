@@ -7,23 +7,26 @@
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/scale/affine.hpp>
+#include <gosset/scale/block_coder.hpp>
 #include <gosset/scale/fit.hpp>
 #include <gosset/scale/granularity.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace gosset {
 
-/// The codes of a matrix, unpacked: m x ceil(n / kDim).
+/// The codes of a matrix, unpacked: m x codesInRow<C>(n), for most codebooks ceil(n / kDim).
 template <Codebook C>
 using CodeMatrix = Eigen::Matrix<typename C::Code, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 /// What a rounding works with: the groups of one m x n matrix, their fitted scales, and the map between numbers and
-/// codes. The matrix is padded with zeros to cols(), a multiple of the codebook's kDim; inputs() of its columns are
+/// codes. The matrix is padded with zeros to cols(), whole blocks of columns; inputs() of its columns are
 /// real, and no fit looks at the others. Group g holds the columns [begin(g), end(g)) of one row, or of all rows where
 /// the format has one scale for all. Numbers, and so scales, are in units of unit(): the matrix's divided by it.
 template <ScaledFormat F>
@@ -37,12 +40,14 @@ class Grid {
   Grid(Index rows, Index inputs, ScaleFit fit, float unit = 1)
       : rows_(rows),
         inputs_(inputs),
-        cols_(ceilDiv(inputs, Codebook::kDim) * Codebook::kDim),
+        cols_(ceilDiv(inputs, kColumns) * kColumns),
         width_(F::groupWidth(cols_)),
         groups_(ceilDiv(cols_, width_)),
         fit_(fit),
         unit_(unit),
-        affine_(static_cast<std::size_t>((F::kOneRowOnly ? rows : 1) * groups_)) {}
+        affine_(static_cast<std::size_t>((F::kOneRowOnly ? rows : 1) * groups_)) {
+    if constexpr (TrellisCodebook<Codebook>) rates_.assign(static_cast<std::size_t>(tiles()), Codebook::kRate8);
+  }
 
   Index rows() const { return rows_; }
   Index inputs() const { return inputs_; }
@@ -61,7 +66,7 @@ class Grid {
   void fitGroup(Index group, const Eigen::Ref<const RowMatrixXf>& numbers, Index last_code = -1) {
     const Index padding = end(group) == cols_ ? cols_ - inputs_ : 0;
     if (padding > 0 || (!F::kOneRowOnly && numbers.outerStride() != numbers.cols())) {
-      const Index at = last_code < 0 ? numbers.cols() - Codebook::kDim : last_code;
+      const Index at = last_code < 0 ? numbers.cols() - kColumns : last_code;
       fitReal(group, withoutPadding(numbers, at, padding));
     } else {
       fitReal(group, numbers);
@@ -103,8 +108,45 @@ class Grid {
   const Affine& affine(Index row, Index group) const { return affine_[at(row, group)]; }
   std::span<const Affine> affines() const { return affine_; }
 
+  /// Tiles of 32 columns, each of which may have a rate of its own where the codebook has mixed rates.
+  Index tiles() const { return ceilDiv(cols_, kTileColumns); }
+  /// Eighths of a bit, a number for each tile.
+  std::span<const std::uint8_t> rates() const { return rates_; }
+  Index tileOf(Index col) const { return col / kTileColumns; }
+  int rateAt(Index col) const { return rates_[static_cast<std::size_t>(tileOf(col))]; }
+  void setRates(std::vector<std::uint8_t> rates) requires MixedRates<Codebook> {
+    detail::require(rates.size() == rates_.size(), "Grid::setRates: expected ", rates_.size(), " rates, got ",
+                    rates.size());
+    for (const std::uint8_t rate : rates) {
+      detail::require(rate >= detail::kLeastTrellisRate8 && rate <= detail::kMostTrellisRate8,
+                      "Grid::setRates: expected rates of ", detail::kLeastTrellisRate8, " to ",
+                      detail::kMostTrellisRate8, " eighths of a bit, got ", int{rate});
+    }
+    rates_ = std::move(rates);
+  }
+
+  /// The nearest codes of all of w (m x cols()).
+  void encodeAll(const RowMatrixXf& w, CodeMatrix<Codebook>& codes) const {
+    if constexpr (TrellisCodebook<Codebook>) {
+      const detail::RowChunks<Codebook> chunks(rows_);
+      parallelFor(chunks.count(), Index{1} << 20, [&](Index i) {
+        const Index row = chunks.begin(i), rows = chunks.size(i);
+        detail::BlockCoder<Grid> coder(*this, row, rows);
+        Eigen::Matrix<float, Eigen::Dynamic, kColumns, Eigen::RowMajor> numbers(rows, kColumns);
+        Eigen::Matrix<Code, Eigen::Dynamic, kColumns, Eigen::RowMajor> chosen(rows, kColumns);
+        for (Index col = 0; col < cols_; col += kColumns) {
+          numbers = w.block(row, col, rows, kColumns);
+          coder.encode(col, numbers.data(), chosen.data());
+          codes.block(row, col, rows, kColumns) = chosen;
+        }
+      });
+    } else {
+      parallelFor(rows_, 8 * cols_, [&](Index row) { encodeRow(row, w.row(row).data(), codes.row(row).data()); });
+    }
+  }
+
   /// The codes of one whole row of cols() numbers. Of the last code only the real numbers count.
-  void encodeRow(Index row, const float* x, Code* codes) const {
+  void encodeRow(Index row, const float* x, Code* codes) const requires(!TrellisCodebook<Codebook>) {
     for (Index group = 0; group < groups_; ++group) {
       const Index first = begin(group);
       encodeRun<Codebook>(x + first, (end(group) - first) / Codebook::kDim, affine(row, group),
@@ -116,6 +158,8 @@ class Grid {
   }
 
  private:
+  static constexpr Index kColumns = kBlockColumns<Codebook>, kTileColumns = 32;
+
   /// A code for the numbers of the last, partly padded one: the padding may be anything, so it becomes what the code
   /// found last has there, as long as that brings the real numbers nearer.
   Code lastCode(Affine a, const float* row) const {
@@ -154,11 +198,11 @@ class Grid {
 
   /// A copy without the last `padding` columns of the code that begins at a column; what is left of it comes last.
   static RowMatrixXf withoutPadding(const Eigen::Ref<const RowMatrixXf>& numbers, Index code, Index padding) {
-    const Index after = numbers.cols() - code - Codebook::kDim;
+    const Index after = numbers.cols() - code - kColumns;
     RowMatrixXf real(numbers.rows(), numbers.cols() - padding);
     real.leftCols(code) = numbers.leftCols(code);
     real.middleCols(code, after) = numbers.rightCols(after);
-    real.rightCols(Codebook::kDim - padding) = numbers.middleCols(code, Codebook::kDim - padding);
+    real.rightCols(kColumns - padding) = numbers.middleCols(code, kColumns - padding);
     return real;
   }
 
@@ -171,6 +215,7 @@ class Grid {
   ScaleFit fit_;
   float unit_;
   std::vector<Affine> affine_;
+  std::vector<std::uint8_t> rates_;  ///< of trellis codes
 };
 
 }  // namespace gosset

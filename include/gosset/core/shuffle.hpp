@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/dot.hpp>
+#include <gosset/core/simd.hpp>
+
+#include <cstdint>
+
+// Bytes that change places within 16, by indices that are known at run time only, and look-ups made of that.
+namespace gosset::simd {
+
+/// Whether shuffle16() is an instruction.
+#if defined(__SSSE3__) || defined(__aarch64__)
+inline constexpr bool kHasByteShuffle = true;
+#else
+inline constexpr bool kHasByteShuffle = false;
+#endif
+
+using Halves = Vec<std::uint16_t, kByteLanes / 2>;
+
+/// In each 16 bytes: byte i is v's byte number index[i], 0 .. 15.
+[[gnu::always_inline]] inline Bytes shuffle16(Bytes v, Bytes index) {
+#if defined(__AVX512BW__)
+  return (Bytes)_mm512_shuffle_epi8((__m512i)v, (__m512i)index);
+#elif defined(__AVX2__)
+  return (Bytes)_mm256_shuffle_epi8((__m256i)v, (__m256i)index);
+#elif defined(__SSSE3__)
+  return (Bytes)_mm_shuffle_epi8((__m128i)v, (__m128i)index);
+#elif defined(__aarch64__)
+  return (Bytes)vqtbl1q_u8((uint8x16_t)v, (uint8x16_t)index);
+#else
+  Bytes result;
+  for (int i = 0; i < kByteLanes; ++i) result[i] = v[i / 16 * 16 + index[i]];
+  return result;
+#endif
+}
+
+/// 16 bytes from p + begin[0], the next from p + begin[1], and so on.
+[[gnu::always_inline]] inline Bytes loadSixteens(const std::uint8_t* p, const std::uint8_t* begin) {
+#if defined(__AVX512BW__)
+  const auto part = [&](int i) { return _mm_loadu_si128((const __m128i*)(p + begin[i])); };
+  const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(part(0)), part(1), 1);
+  const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(part(2)), part(3), 1);
+  return (Bytes)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+#elif defined(__AVX2__)
+  const __m128i low = _mm_loadu_si128((const __m128i*)(p + begin[0]));
+  return (Bytes)_mm256_inserti128_si256(_mm256_castsi128_si256(low), _mm_loadu_si128((const __m128i*)(p + begin[1])),
+                                        1);
+#else
+  return load<Bytes>(p + begin[0]);
+#endif
+}
+
+/// In each 16 bytes: those of a's eight numbers and then of b's, all below 256.
+[[gnu::always_inline]] inline Bytes packBytes(Halves a, Halves b) {
+#if defined(__AVX512BW__)
+  return (Bytes)_mm512_packus_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (Bytes)_mm256_packus_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return (Bytes)_mm_packus_epi16((__m128i)a, (__m128i)b);
+#elif defined(__aarch64__)
+  return (Bytes)vuzp1q_u8((uint8x16_t)a, (uint8x16_t)b);
+#else
+  Bytes result;
+  for (int i = 0; i < kByteLanes; ++i) result[i] = static_cast<std::uint8_t>(i < 8 ? a[i] : b[i - 8]);
+  return result;
+#endif
+}
+
+/// Byte by byte a where the highest bit of `top` is set, else b.
+[[gnu::always_inline]] inline Bytes selectByTop(Bytes top, Bytes a, Bytes b) {
+#if defined(__AVX512BW__)
+  return (Bytes)_mm512_mask_mov_epi8((__m512i)b, _mm512_movepi8_mask((__m512i)top), (__m512i)a);
+#elif defined(__AVX2__)
+  return (Bytes)_mm256_blendv_epi8((__m256i)b, (__m256i)a, (__m256i)top);
+#else
+  return select((Bytes)((Vec<std::int8_t, kByteLanes>)top < 0), a, b);
+#endif
+}
+
+/// Byte lane i: table[index lane i mod kCount], kCount 16, 32, 64 or 128 bytes.
+template <int kCount>
+[[gnu::always_inline]] inline Bytes lookupByShuffles(const std::uint8_t* table, Bytes index) {
+#if defined(__aarch64__)
+  if constexpr (kCount == 64) return (Bytes)vqtbl4q_u8(vld1q_u8_x4(table), (uint8x16_t)(index & std::uint8_t{63}));
+#endif
+  if constexpr (kCount == 16) {
+    return lookup16(table, index & std::uint8_t{15});
+  } else {
+    constexpr int kHalf = kCount / 2, kToTop = kCount == 32 ? 3 : kCount == 64 ? 2 : 1;
+    return selectByTop(index << kToTop, lookupByShuffles<kHalf>(table + kHalf, index),
+                       lookupByShuffles<kHalf>(table, index));
+  }
+}
+
+}  // namespace gosset::simd
