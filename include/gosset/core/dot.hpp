@@ -311,6 +311,12 @@ template <std::uint8_t kMask>
   return (Bytes)(parity << 7) & std::uint8_t{0x80};
 #endif
 }
+#if defined(__GFNI__)
+/// Each byte times a matrix of 8 x 8 bits: bit i of the result is the parity of the byte and of byte 7 - i of `matrix`.
+[[gnu::always_inline]] inline Bytes multiplyBits(std::uint64_t matrix, Bytes v) {
+  return (Bytes)_mm512_gf2p8affine_epi64_epi8((__m512i)v, _mm512_set1_epi64(static_cast<long long>(matrix)), 0);
+}
+#endif
 /// Byte lane i: table[index lane i mod 64]; table: 64 bytes.
 [[gnu::always_inline]] inline Bytes lookup64(const std::uint8_t* table, Bytes index) {
   return (Bytes)_mm512_permutexvar_epi8((__m512i)index, _mm512_load_si512((const void*)table));

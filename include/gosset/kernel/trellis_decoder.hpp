@@ -16,12 +16,20 @@
 //
 //   AVX-512 VBMI   each 8 numbers get the 8 bytes that their states lie in, and an instruction takes 8 windows of 8
 //   bits
-//                  from each of these; high bits turn the index by look-ups of 6 bits, levels come from 64 to 256 bytes
+//                  from each of these; high bits turn the index by a product with a matrix of bits (GFNI; else by
+//                  look-ups of 6 bits), levels come from 64 to 256 bytes
 //   byte shuffles  each number gets the two bytes that a window of 8 bits lies in, and a multiplication by a power of
 //   two
 //                  moves it into the upper one; look-ups of 4 bits
 //   others         a state at a time, from a table of all values
 namespace gosset::detail {
+
+/// High bits that the first look-ups see.
+#if defined(__AVX512VBMI__) && defined(__AVX512BW__) && !defined(__GFNI__)
+inline constexpr int kFewHighBits = 6;
+#else
+inline constexpr int kFewHighBits = 8;
+#endif
 
 /// Tables for one rate.
 struct TrellisDecoder {
@@ -32,7 +40,8 @@ struct TrellisDecoder {
   // By 8 numbers: the bytes of a piece, from 64 on those of what goes on; where windows begin in them; the look-ups.
   alignas(64) std::uint8_t eights[4][64] = {};  ///< for a piece behind none to three others
   alignas(64) std::uint8_t window_bits[kWindows][64] = {};
-  alignas(64) std::uint8_t mix[2][64] = {};
+  alignas(64) std::uint8_t mix[2][64] = {};  ///< by 6 high bits
+  std::uint64_t mix_bits[2] = {};            ///< by 8 high bits, as matrices of bits: simd::multiplyBits()
   // By 16 numbers, of which each half fills 16 bytes with pairs: bytes from sixteen_begin on, and the power of two.
   alignas(64) std::uint8_t pairs[kWindows][kHalves][64] = {};
   alignas(64) std::uint16_t powers[kWindows][kHalves][32] = {};
@@ -72,13 +81,17 @@ struct TrellisDecoder {
           eights[q][8 * j + i] = static_cast<std::uint8_t>(at % 128);
         }
         const int first = static_cast<int>(table.firstBit(8 * j + i)) - 8 * begin;
-        const int starts[] = {first, first + index_bits, first + index_bits + 6};
+        const int starts[] = {first, first + index_bits, first + index_bits + kFewHighBits};
         for (int w = 0; w < kWindows; ++w) window_bits[w][8 * j + i] = static_cast<std::uint8_t>(starts[w]);
       }
     }
     for (int bits = 0; bits < 64; ++bits) {
       mix[0][bits] = mixed(table, bits, 0);
       mix[1][bits] = mixed(table, bits, 6);
+    }
+    for (int high = 0; high < high_bits; ++high) {
+      const unsigned turned = mixed(table, 1, high);
+      for (int i = 0; i < 8; ++i) mix_bits[high / 8] |= std::uint64_t{turned >> i & 1} << (8 * (7 - i) + high % 8);
     }
   }
 
@@ -117,9 +130,6 @@ const TrellisDecoder* trellisDecoders() {
   return decoders.data();
 }
 
-/// High bits that the first look-ups see.
-inline constexpr int kFewHighBits = simd::kHasLookup256 ? 6 : 8;
-
 /// The 16 bytes that each 16 numbers from 16 * first on lie in.
 [[gnu::always_inline]] inline simd::Bytes sixteensOf(const TrellisDecoder& d, const std::uint8_t* piece,
                                                      const std::uint8_t* next, int first) {
@@ -155,8 +165,13 @@ template <int kIndexBits, bool kManyHighBits, int kBefore>
   const auto window = [&](int w) __attribute__((always_inline)) {
     return (Bytes)_mm512_multishift_epi64_epi8(_mm512_load_si512(d.window_bits[w]), source);
   };
+#if defined(__GFNI__)
+  Bytes index = window(0) ^ multiplyBits(d.mix_bits[0], window(1));
+  if constexpr (kManyHighBits) index ^= multiplyBits(d.mix_bits[1], window(2));
+#else
   Bytes index = window(0) ^ lookup64(d.mix[0], window(1));
   if constexpr (kManyHighBits) index ^= lookup64(d.mix[1], window(2));
+#endif
   if constexpr (kIndexBits == 6) return lookup64(d.levels, index);
   if constexpr (kIndexBits == 7) return lookup128(d.levels, index);
   return lookup256(d.levels, index);

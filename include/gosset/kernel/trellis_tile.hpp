@@ -68,7 +68,7 @@ class TileCopy<C> {
 template <TrellisCodebook C>
 class TileReader<C> {
  public:
-  static constexpr Index kAhead = 48 * kBundleBytes;
+  static constexpr Index kAhead = 128 * kBundleBytes;
 
   TileReader(const TileLayout<C>& layout, const std::uint8_t* codes, Index block)
       : layout_(layout),
@@ -76,14 +76,14 @@ class TileReader<C> {
         block_(block),
         whole_(layout.wholeTiles(block)),
         first_(codes + layout.at(block, 0)),
-        to_next_(layout.toNext(block)) {}
+        to_next_(layout.toNext(block)),
+        ahead_((to_next_ > 0 ? to_next_ : layout.rowBytes() * kBlockRows) + kAhead) {}
 
   [[gnu::always_inline]] TrellisTile operator[](Index tile) {
     if (tile >= whole_) return copy_.fill(layout_, codes_, block_, tile);
     const std::uint8_t* p = first_ + 8 * layout_.ratesBefore(tile);
     simd::unroll<TileLayout<C>::kTileBundles>([&](auto i) __attribute__((always_inline)) {
-      simd::prefetch(p + kAhead + i * kBundleBytes);
-      simd::prefetch(p + to_next_ + kAhead + i * kBundleBytes);
+      simd::prefetchToL2(p + ahead_ + i * kBundleBytes);
     });
     return {p, p + to_next_, &layout_.decoder(tile)};
   }
@@ -94,6 +94,8 @@ class TileReader<C> {
   Index block_, whole_;
   const std::uint8_t* first_;
   Index to_next_;
+  Index
+      ahead_;  ///< to what is asked for: always a block further on, so that a block comes from memory once and in time
   TileCopy<C> copy_;
 };
 
