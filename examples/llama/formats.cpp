@@ -52,6 +52,10 @@ constexpr auto sensitiveGptq = [](const PackJob&, const LayerInputs& inputs) {
   return How{BySensitivity(inputs.hessian, Gptq(inputs.hessian, {.act_order = true})), LeastSquares{}};
 };
 constexpr auto ldlq = [](const PackJob&, const LayerInputs& inputs) { return How{Ldlq(inputs.hessian)}; };
+template <int eighths>
+constexpr auto ldlqMean = [](const PackJob&, const LayerInputs& inputs) {
+  return How{Ldlq(inputs.hessian, {.mean_bits = eighths / 8.})};
+};
 constexpr auto ldlqLeastSquares = [](const PackJob&, const LayerInputs& inputs) {
   return How{Ldlq(inputs.hessian), LeastSquares{}};
 };
@@ -165,7 +169,19 @@ auto makeTable() {
       // Lattice codes in a random basis.
       line<Incoherent<E8PRvq4>>("quip#4", "QuIP#, 4 bits", ldlq),
       line<Incoherent<E8PRvq3>>("quip#3", "QuIP#, 3 bits", ldlq),
-      line<Incoherent<E8P>>("quip#2", "QuIP#, 2 bits", ldlq));
+      line<Incoherent<E8P>>("quip#2", "QuIP#, 2 bits", ldlq),
+      // Trellis codes in a random basis; mixed: tiles of 32 columns each in the rate that their errors ask for.
+      line<Incoherent<Trellis<4>>>("trellis#4", "trellis codes, 4 bits", ldlq),
+      line<Incoherent<Trellis<3>>>("trellis#3", "trellis codes, 3 bits", ldlq),
+      line<Incoherent<Trellis<5, 2>>>("trellis#2.5", "trellis codes, 2.5 bits", ldlq),
+      line<Incoherent<Trellis<2>>>("trellis#2", "trellis codes, 2 bits", ldlq),
+      line<Incoherent<Trellis<3, 2>>>("trellis#1.5", "trellis codes, 1.5 bits", ldlq),
+      line<Incoherent<TrellisMixed>>("trellis-mixed#4", "trellis codes, 4 bits on average", ldlqMean<32>),
+      line<Incoherent<TrellisMixed>>("trellis-mixed#3.5", "trellis codes, 3.5 bits on average", ldlqMean<28>),
+      line<Incoherent<TrellisMixed>>("trellis-mixed#3", "trellis codes, 3 bits on average", ldlqMean<24>),
+      line<Incoherent<TrellisMixed>>("trellis-mixed#2.5", "trellis codes, 2.5 bits on average", ldlqMean<20>),
+      line<Incoherent<TrellisMixed>>("trellis-mixed#2", "trellis codes, 2 bits on average", ldlqMean<16>),
+      line<Incoherent<TrellisMixed>>("trellis-mixed#1.5", "trellis codes, 1.5 bits on average", ldlqMean<12>));
 }
 
 }  // namespace

@@ -15,4 +15,5 @@
 #include <gosset/codebook/residual.hpp>
 #include <gosset/codebook/symmetric.hpp>
 #include <gosset/codebook/ternary.hpp>
+#include <gosset/codebook/trellis.hpp>
 #include <gosset/codebook/trits5.hpp>

@@ -10,4 +10,7 @@
 #include <gosset/kernel/product.hpp>
 #include <gosset/kernel/tile_code.hpp>
 #include <gosset/kernel/transposed.hpp>
+#include <gosset/kernel/trellis_decoder.hpp>
+#include <gosset/kernel/trellis_layout.hpp>
+#include <gosset/kernel/trellis_tile.hpp>
 #include <gosset/kernel/trits5_tile.hpp>
