@@ -122,6 +122,24 @@ TEST(Archive, TakesNoMoreMemoryThanItsBytesAllow) {
   expectThrows<FormatError>([&] { unarchive<F>(bytes, Index{1} << 40); }, "more than 64 for each of its own 150");
 }
 
+TEST(Archive, BitsThatBelongToNoCodeAreRefused) {
+  const auto expectRefused = []<class F>(std::type_identity<F>, const std::string& array) {
+    auto packed = Packed<F>::shaped(3, 21);  // codes of 2 bits: 16 and 5
+    packed.visitFields([&]<class T>(std::string_view name, std::span<T> values) {
+      if (name == array) values.back() = T(0x80);
+    });
+    expectThrows<FormatError>(
+        [&] { unarchive<F>(archive(QuantizedMatrix<F>(packed))); },
+        "in " + Packed<F>::formatName() + ": " + array + ": expected zeros in the bits that belong to no code");
+  };
+  expectRefused(std::type_identity<PerChannel<Ternary>>{}, "codes");
+  expectRefused(std::type_identity<Incoherent<PerChannel<Ternary>>>{}, "inner.codes");
+  // Codes that are coded one by one leave such bits out.
+  auto packed = Packed<PerChannel<Asymmetric<3>>>::shaped(3, 21);
+  const auto q = QuantizedMatrix<PerChannel<Asymmetric<3>>>(packed);
+  EXPECT_EQ(unarchive<PerChannel<Asymmetric<3>>>(archive(q)), q);
+}
+
 TEST(Archive, CorruptedOnesAreRefused) {
   using F = PerChannel<Ternary>;
   const auto q = quantize<F>(gaussian(40, 70));

@@ -90,16 +90,17 @@ void expect(bool holds, const char* what);
 Eigen::MatrixXf someMatrix(Index rows, Index cols);
 
 /// A matrix of some format, its arrays filled without quantizing, for which every format would have to be compiled:
-/// codes of any kind, scales of a half, columns that rise.
+/// codes of any kind, but zeros where bits belong to none, scales of a half, columns that rise.
 template <class F>
 Packed<F> somePacked(Index rows, Index cols) {
   const FieldLengths lengths = [rows](std::string_view name) { return name.ends_with("columns") ? 2 : 2 * rows; };
   auto packed = Packed<F>::shaped(rows, cols, lengths);
-  packed.visitFields([]<class T>(std::string_view name, std::span<T> values) {
+  packed.visitFields([&]<class T>(std::string_view name, std::span<T> values) {
     for (std::size_t i = 0; i < values.size(); ++i) {
       if constexpr (std::is_integral_v<T>) {
         values[i] =
             name.ends_with("counts") || name.ends_with("indices") ? T{} : static_cast<T>(sizeof(T) == 1 ? 37 * i : i);
+        if (packed.fault().ends_with("bits that belong to no code")) values[i] = T{};
       } else if (!name.ends_with("unit")) {
         values[i] = T(0.5f);
       }

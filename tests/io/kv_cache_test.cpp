@@ -216,13 +216,29 @@ TEST(KvCacheFileErrors, Lies) {
   expectLie<std::uint8_t>(
       "keys.inner.inner.codes", [](std::vector<std::uint8_t>& c) { c.pop_back(); }, "expected U8 of shape");
   expectLie<std::uint8_t>(
-      "keys.inner.indices", [](std::vector<std::uint8_t>& c) { c[0] = 255; }, "its codes are none of");
+      "keys.inner.indices", [](std::vector<std::uint8_t>& c) { c[0] = 255; },
+      "keys.inner.indices: expected columns below");
   expectLie<Float16>(
       "values.window",
       [](std::vector<Float16>& w) { w[3] = static_cast<Float16>(std::numeric_limits<float>::infinity()); },
-      "its window is not finite");
+      "values.window: expected finite numbers");
   expectLie<Float16>(
       "values.window", [](std::vector<Float16>& w) { w.resize(w.size() - 40); }, "expected F16 of shape");
+}
+
+TEST(KvCacheFileErrors, BitsThatBelongToNoCode) {
+  using Cache = KvCache<LowRank<Kivi<3, 32>, 2>, Incoherent<Small>>;  // 20 channels of 2 bits, in 2 bundles
+  const TemporaryFolder folder;
+  Cache cache({4, 2, 20}, {.window = 40, .longest_block = 120, .merge = true});
+  for (const Index tokens : {130, 50}) cache.append(gaussian(tokens, 40, 1), gaussian(tokens, 40, 2));
+  ASSERT_EQ(cache.contents().staged, 1);
+  save(cache, folder / "kv");
+  EXPECT_EQ(load<Cache>(folder / "kv"), cache);
+  for (const std::string array : {"keys.inner.codes", "values.codes"}) {
+    rewrite<std::uint8_t>(folder / "kv", folder / "lie", "layer.0." + array, [](auto& codes) { codes.back() |= 0x80; });
+    expectThrows<FormatError>([&] { (void)load<Cache>(folder / "lie"); },
+                              array + ": expected zeros in the bits that belong to no code");
+  }
 }
 
 TEST(KvCacheFileErrors, MissingTensors) {

@@ -16,6 +16,10 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 namespace gosset::quantized_any_test {
 namespace {
@@ -174,34 +178,35 @@ TEST(ThroughFile, EveryWrapperOfEveryWrapperComesBack) {
   expectBack(All::cases<G<Base>>());
 }
 
-/// Overwrites a number of a tensor of 16- or 32-bit floats in a file; false where the tensor is of another type.
-bool spoil(const std::filesystem::path& path, const std::string& tensor, float wrong) {
-  std::uint64_t at = 0;
-  Dtype type{};
-  {
-    const SafetensorsFile file(path, FileAccess::kLoad);
-    type = file.info(tensor).dtype;
-    const std::span<const std::byte> first = file.data(file.names().front());
-    const std::span<const std::byte> bytes = file.data(tensor);
-    if (bytes.empty() || (type != Dtype::kF16 && type != Dtype::kBF16 && type != Dtype::kF32)) return false;
-    const std::byte* begin = first.data();
-    for (const std::string& name : file.names()) begin = std::min(begin, file.data(name).data(), std::less<>());
-    const std::uint64_t header = std::filesystem::file_size(path) - [&] {
-      std::uint64_t all = 0;
-      for (const std::string& name : file.names()) all += file.data(name).size();
-      return all;
-    }();
-    at = header + static_cast<std::uint64_t>(bytes.data() - begin);
+/// Where a tensor begins in its file.
+std::uint64_t placeOf(const std::filesystem::path& path, const std::string& tensor) {
+  const SafetensorsFile file(path, FileAccess::kLoad);
+  const std::byte* begin = file.data(file.names().front()).data();
+  std::uint64_t header = std::filesystem::file_size(path);
+  for (const std::string& name : file.names()) {
+    begin = std::min(begin, file.data(name).data(), std::less<>());
+    header -= file.data(name).size();
   }
+  return header + static_cast<std::uint64_t>(file.data(tensor).data() - begin);
+}
+
+template <class T>
+void overwrite(const std::filesystem::path& path, std::uint64_t at, const T& value) {
   std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
   file.seekp(static_cast<std::streamoff>(at));
-  const Float16 half(wrong);
-  const BFloat16 brain(wrong);
-  const auto put = [&](const auto& value) { file.write(reinterpret_cast<const char*>(&value), sizeof(value)); };
-  if (type == Dtype::kF16) put(half);
-  if (type == Dtype::kBF16) put(brain);
-  if (type == Dtype::kF32) put(wrong);
-  return file.good();
+  file.write(reinterpret_cast<const char*>(&value), sizeof(value));
+  ASSERT_TRUE(file.good());
+}
+
+/// Overwrites a number of a tensor of 16- or 32-bit floats in a file; false where the tensor is of another type.
+bool spoil(const std::filesystem::path& path, const std::string& tensor, float wrong) {
+  const TensorInfo info = SafetensorsFile(path).info(tensor);
+  if (info.bytes() == 0) return false;
+  const std::uint64_t at = placeOf(path, tensor);
+  if (info.dtype == Dtype::kF16) return overwrite(path, at, Float16(wrong)), true;
+  if (info.dtype == Dtype::kBF16) return overwrite(path, at, BFloat16(wrong)), true;
+  if (info.dtype == Dtype::kF32) return overwrite(path, at, wrong), true;
+  return false;
 }
 
 TEST(ThroughFile, AFloatThatIsNotFiniteIsRefusedInEveryArray) {
@@ -229,12 +234,40 @@ TEST(ThroughFile, AFloatThatIsNotFiniteIsRefusedInEveryArray) {
 TEST(ThroughFile, AScaleBelowZeroOrAnOddUnitIsRefused) {
   const TemporaryFolder folder;
   const AnyMatrix q(quantize<Base>(gaussian(9, 21)));
-  for (const auto& [tensor, wrong] : std::vector<std::pair<std::string, float>>{
-           {"w.scales", -1.f}, {"w.unit", 0.75f}, {"w.unit", -2.f}, {"w.unit", 0.f}}) {
+  const std::string said = "'Grouped<Asymmetric<3>, 8>': ";
+  const std::string scales = "scales: expected none below 0", unit = "unit: expected a power of two";
+  for (const auto& [tensor, wrong, expected] : std::vector<std::tuple<std::string, float, std::string>>{
+           {"w.scales", -1.f, scales}, {"w.unit", 0.75f, unit}, {"w.unit", -2.f, unit}, {"w.unit", 0.f, unit}}) {
     save(folder / "f", q);
     ASSERT_TRUE(spoil(folder / "f", tensor, wrong));
     const SafetensorsFile file(folder / "f");
-    expectThrows<FormatError>([&] { (void)readAny<FormatList<Base>>(file, "w"); }, "hold numbers that make no sense");
+    expectThrows<FormatError>([&] { (void)readAny<FormatList<Base>>(file, "w"); }, said + expected);
+  }
+}
+
+/// The last byte of 21 codes of 3 bits has the high bits of 5: another file would have the same matrix if it were read.
+TEST(ThroughFile, BitsThatBelongToNoCodeAreRefused) {
+  const TemporaryFolder folder;
+  using All = Around<A, B, C, D, E, G>;
+  for (const auto& cases :
+       {casesOf<Base, PerTensor<Base::Codebook>, A<Base>, B<Base>, C<Base>, D<Base>, E<Base>, G<Base>>(),
+        All::cases<A<Base>>(), All::cases<C<Base>>()}) {
+    for (const Case& format : cases) {
+      const AnyMatrix q = format.quantized(gaussian(9, 21));
+      save(folder / "f", q);
+      std::string tensor;
+      for (const std::string& name : SafetensorsFile(folder / "f").names())
+        tensor = name.ends_with("codes") ? name : tensor;
+      const std::uint64_t last = placeOf(folder / "f", tensor) + SafetensorsFile(folder / "f").info(tensor).bytes() - 1;
+      std::ifstream whole(folder / "f", std::ios::binary);
+      whole.seekg(static_cast<std::streamoff>(last));
+      overwrite(folder / "f", last, static_cast<char>(whole.get() | 0x80));
+      const SafetensorsFile file(folder / "f");
+      for (const PackedAccess access : {PackedAccess::kCopy, PackedAccess::kView}) {
+        expectThrows<FormatError>([&] { (void)format.read(file, access); },
+                                  tensor.substr(2) + ": expected zeros in the bits that belong to no code");
+      }
+    }
   }
 }
 

@@ -27,7 +27,7 @@ class Packed<quantized_residual_test::Nonsense> : public Packed<float> {
   static Packed shaped(Index rows, Index cols, const FieldLengths& = {}) {
     return Packed(Packed<float>::shaped(rows, cols));
   }
-  bool isValid() const { return false; }
+  std::string fault() const { return "values: expected sense"; }
 };
 
 }  // namespace gosset
@@ -145,12 +145,15 @@ TEST_F(LyingColumns, OfNoUnit) {
 }
 
 TEST(QuantizedResidual, WrappersAskWhatIsInside) {
-  EXPECT_TRUE(Packed<Incoherent<LlmInt8>>::shaped(3, 4).isValid());
-  EXPECT_FALSE(Packed<Incoherent<Nonsense>>::shaped(3, 4).isValid());
-  EXPECT_FALSE((Packed<LowRank<Nonsense, 1>>::shaped(3, 4).isValid()));
-  EXPECT_FALSE((Packed<Outliers<Nonsense, 1>>::shaped(3, 4).isValid()));
-  EXPECT_FALSE((Packed<MixedColumns<Nonsense>>::shaped(3, 4).isValid()));
-  EXPECT_FALSE((Packed<ChannelScaled<Nonsense>>::shaped(3, 4).isValid()));
+  EXPECT_EQ(Packed<Incoherent<LlmInt8>>::shaped(3, 4).fault(), "");
+  const std::string inside = "inner.values: expected sense";
+  EXPECT_EQ(Packed<Incoherent<Nonsense>>::shaped(3, 4).fault(), inside);
+  EXPECT_EQ((Packed<LowRank<Nonsense, 1>>::shaped(3, 4).fault()), inside);
+  EXPECT_EQ((Packed<Outliers<Nonsense, 1>>::shaped(3, 4).fault()), inside);
+  EXPECT_EQ((Packed<MixedColumns<Nonsense>>::shaped(3, 4).fault()), inside);
+  EXPECT_EQ((Packed<Outliers<LowRank<Nonsense, 1>, 1>>::shaped(3, 4).fault()), "inner." + inside);
+  auto scaled = Packed<ChannelScaled<Nonsense>>::shaped(3, 4);
+  EXPECT_EQ(scaled.fault(), inside);
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ class Mock : public PackedBase<Mock> {
 
   Index rows() const { return rows_; }
   Index cols() const { return cols_; }
-  bool isValid() const { return unit_ >= 0.f; }
+  std::string fault() const { return unit_ >= 0.f ? "" : "unit: expected none below 0"; }
 
   void computeRows(Index, Index, Eigen::Ref<RowMatrixXf> w) const { w.setZero(); }
 
@@ -328,7 +328,10 @@ TEST_F(LyingFile, WrongRank) {
 TEST_F(LyingFile, ContentsThatMakeNoSense) {
   const float unit = -1.f;
   std::memcpy(tensors_["unit"].bytes.data(), &unit, sizeof(unit));
-  expectRefused("packed matrix 'w': its arrays hold numbers that make no sense in 'Mock<Asymmetric<4>, 64>'", 1);
+  expectRefused(
+      "packed matrix 'w': its arrays hold numbers that make no sense in 'Mock<Asymmetric<4>, 64>': unit: expected "
+      "none below 0",
+      1);
 }
 
 TEST(Quantized, TypesAreCheckedByName) {

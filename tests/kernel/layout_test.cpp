@@ -5,6 +5,8 @@
 
 #include "testing.hpp"
 
+#include <algorithm>
+#include <cstdint>
 #include <vector>
 
 namespace gosset::detail::layout_test {
@@ -102,6 +104,40 @@ TYPED_TEST(LayoutTest, KeepsEveryCodeOfEveryShapeAndNothingElse) {
         layout.packBlock(codes.data() + block * kBlockRows * count, count, block, bytes.data());
       }
       for (std::size_t i = 0; i < size; ++i) ASSERT_NE(bytes[i], 0) << rows << " x " << count << " byte " << i;
+    }
+  }
+}
+
+TYPED_TEST(LayoutTest, BitsThatBelongToNoCodeAreTold) {
+  using C = TypeParam;
+  for (const Index rows : {1, 18}) {
+    for (const Index count : {0, 1, 3, 5, 8, 10, 31, 33, 64}) {
+      const TileLayout<C> layout(rows, count);
+      std::vector<typename C::Code> codes(static_cast<std::size_t>(rows * count)), back(codes.size());
+      std::vector<std::uint8_t> bytes(static_cast<std::size_t>(layout.bytes()));
+      const auto unpack = [&] {
+        for (Index block = 0; block < layout.blocks(); ++block) {
+          layout.unpackBlock(bytes.data(), block, back.data() + block * kBlockRows * count, count);
+        }
+      };
+      EXPECT_TRUE(layout.isPaddingZero(bytes.data()));
+      std::size_t of_codes = 0;
+      for (std::uint8_t& byte : bytes) {
+        for (int bit = 0; bit < 8; ++bit) {
+          byte = static_cast<std::uint8_t>(1 << bit);
+          unpack();
+          const bool of_code = back != codes;
+          of_codes += of_code ? 1 : 0;
+          ASSERT_EQ(layout.isPaddingZero(bytes.data()), of_code) << rows << " x " << count;
+        }
+        byte = 0;
+      }
+      EXPECT_EQ(of_codes, codes.size() * C::kBits);
+      std::fill(codes.begin(), codes.end(), static_cast<typename C::Code>((std::uint64_t{1} << C::kBits) - 1));
+      for (Index block = 0; block < layout.blocks(); ++block) {
+        layout.packBlock(codes.data() + block * kBlockRows * count, count, block, bytes.data());
+      }
+      EXPECT_TRUE(layout.isPaddingZero(bytes.data()));
     }
   }
 }

@@ -192,7 +192,8 @@ QuantizedMatrix<Format> unarchive(std::span<const std::uint8_t> bytes, Index mos
                       {reinterpret_cast<std::uint8_t*>(values.data()), values.size_bytes()});
   });
   detail::readFilling(reader, bytes.size(), packed_bytes);
-  ArchiveReader::expect(packed.isValid(), "its arrays hold numbers that make no sense in ", expected);
+  const std::string fault = packed.fault();
+  ArchiveReader::expect(fault.empty(), "its arrays hold numbers that make no sense in ", expected, ": ", fault);
   return QuantizedMatrix<Format>(std::move(packed));
 }
 

@@ -102,10 +102,12 @@ class Packed<ChannelScaled<F, T>> : public PackedWrapper<Packed<ChannelScaled<F,
 
   static std::string formatName() { return detail::scaledName<T>("ChannelScaled<" + Packed<F>::formatName()); }
 
-  /// False also where a scale or the unit is not positive.
-  bool isValid() const {
-    return Base::isValid() && unit_ > 0 &&
-           std::all_of(scales_.begin(), scales_.end(), [](T value) { return static_cast<float>(value) > 0; });
+  /// Also scales and a unit that are not positive.
+  std::string fault() const {
+    if (!(unit_ > 0)) return "unit: expected a positive number";
+    const bool positive =
+        std::all_of(scales_.begin(), scales_.end(), [](T value) { return static_cast<float>(value) > 0; });
+    return positive ? Base::fault() : "channel_scales: expected positive numbers";
   }
 
   /// The scales s_j as they are stored, n of them.

@@ -43,7 +43,7 @@ namespace gosset {
 ///   computeProduct(x, y, activations)      y = matrix * x
 ///   computeProductRows(first, count, x, y, activations)  the rows [first, first + count) of that, into those of y
 ///   computeTransposed(x, y)                y += matrix^T * x
-///   isValid()                       whether what the arrays hold makes sense
+///   fault()                         what makes no sense of what the arrays hold
 ///   kRowsIndependent                false where a row cannot be had without the others
 ///   kFastProduct                    true where products read the packed numbers as they are, at the speed of memory
 ///   kUses kNeeds                    hooks of a rounding that it uses, and cannot do without (rounding/concepts.hpp)
@@ -155,13 +155,17 @@ class PackedBase : public VisitsFields<Self> {
     return owns;
   }
 
-  /// Whether every stored float is finite: what a file may get wrong in any format.
-  bool isValid() const {
-    bool finite = true;
-    this->visitFields(
-        [&]<class T>(std::string_view, std::span<const T> values) { finite = finite && detail::areFinite(values); });
-    return finite;
+  /// What makes no sense of what the arrays hold, which a file may get wrong: the array, a colon and what was expected.
+  /// Empty where all does. In any format floats must be finite.
+  std::string fault() const {
+    std::string fault;
+    this->visitFields([&]<class T>(std::string_view name, std::span<const T> values) {
+      if (fault.empty() && !detail::areFinite(values)) fault = std::string(name) + ": expected finite numbers";
+    });
+    return fault;
   }
+
+  bool isValid() const { return self().fault().empty(); }
 
   // Defaults: a stretch of rows becomes floats at a time.
 
@@ -253,7 +257,10 @@ class PackedWrapper : public PackedBase<Self> {
   Index rows() const { return inner_.rows(); }
   Index cols() const { return inner_.cols(); }
   const Inner& inner() const { return inner_; }
-  bool isValid() const { return inner_.isValid() && PackedBase<Self>::isValid(); }
+  std::string fault() const {
+    const std::string inside = inner_.fault();
+    return inside.empty() ? PackedBase<Self>::fault() : "inner." + inside;
+  }
 
  protected:
   explicit PackedWrapper(Inner inner) : inner_(std::move(inner)) {}
@@ -287,7 +294,7 @@ concept PackedMatrix = detail::Complete<P> && std::copyable<P> &&
   { P::formatName() } -> std::convertible_to<std::string>;
   { p.rows() } -> std::convertible_to<Index>;
   { p.cols() } -> std::convertible_to<Index>;
-  { p.isValid() } -> std::convertible_to<bool>;
+  { p.fault() } -> std::convertible_to<std::string>;
   { p.bytes() } -> std::convertible_to<Index>;
   { p.dequantized() } -> std::same_as<RowMatrixXf>;
   p.visitFields([](std::string_view, auto) {});

@@ -77,12 +77,16 @@ class Packed<MixedColumns<F, T>> : public PackedWrapper<Packed<MixedColumns<F, T
 
   static std::string formatName() { return detail::scaledName<T>("MixedColumns<" + Packed<F>::formatName()); }
 
-  /// False also where columns do not rise, do not lie in the matrix or lack values, or the unit is not positive.
-  bool isValid() const {
+  /// Also columns that do not rise, do not lie in the matrix or lack values, and a unit that is not positive.
+  std::string fault() const {
     const bool rising = std::adjacent_find(columns_.begin(), columns_.end(), std::greater_equal<>()) == columns_.end();
     const bool inside = columns_.empty() || static_cast<Index>(columns_.values().back()) < this->cols();
-    const bool whole = values_.size() == columns_.size() * static_cast<std::size_t>(this->rows());
-    return rising && inside && whole && unit_ > 0 && Base::isValid();
+    if (!rising || !inside) return detail::concat("columns: expected rising numbers below ", this->cols());
+    if (values_.size() != columns_.size() * static_cast<std::size_t>(this->rows())) {
+      return detail::concat("values: expected ", this->rows(), " for each of ", columns_.size(), " columns");
+    }
+    if (!(unit_ > 0)) return "unit: expected a positive number";
+    return Base::fault();
   }
 
   std::span<const std::uint32_t> columns() const { return columns_.values(); }

@@ -73,16 +73,16 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
     return "Outliers<" + Packed<F>::formatName() + ", " + std::to_string(permille) + ">";
   }
 
-  /// False also where columns or counts lie beyond the matrix.
-  bool isValid() const {
+  /// Also columns and counts beyond the matrix.
+  std::string fault() const {
     for (Index row = 0; row < rows(); ++row) {
       Index counted = 0;
       for (Index block = 0; block + 1 < blocks(); ++block) counted += countAt(row, block);
-      if (counted > keptInRow(cols())) return false;
+      if (counted > keptInRow(cols())) return detail::concat("counts: expected at most ", keptInRow(cols()), " a row");
     }
     bool inside = true;
     forEach([&](Index, Index col, float) { inside = inside && col < cols(); });
-    return inside && Base::isValid();
+    return inside ? Base::fault() : detail::concat("indices: expected columns below ", cols());
   }
 
   /// Calls visit(row, col, value) for each entry of S, in the order in which they are stored; values in units of the

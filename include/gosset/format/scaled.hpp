@@ -148,14 +148,20 @@ class Packed<F> : public PackedBase<Packed<F>> {
     return rates;
   }
 
-  /// False also where a scale is negative, the unit is no power of two, or rates are not such or need other bytes.
-  bool isValid() const {
+  /// Also negative scales, a unit that is no power of two, rates that are none or need other bytes, and bits that belong
+  /// to no code, which would be another file of the same matrix.
+  std::string fault() const {
+    if (const std::string fault = PackedBase<Packed>::fault(); !fault.empty()) return fault;
     int exponent;
+    if (!(unit_ > 0 && std::frexp(unit_.get(), &exponent) == 0.5f)) return "unit: expected a power of two";
+    const auto isNegative = [](Scale scale) { return static_cast<float>(scale) < 0; };
+    if (std::any_of(scales_.begin(), scales_.end(), isNegative)) return "scales: expected none below 0";
     if constexpr (MixedRates<Codebook>) {
-      if (!hasValidRates() || layout().bytes() != static_cast<Index>(codes_.size())) return false;
+      if (!hasValidRates()) return "rate_sums: expected sums of rates of 8 to 48 eighths of a bit";
+      if (layout().bytes() != static_cast<Index>(codes_.size())) return "codes: expected as many bytes as the rates say";
     }
-    return PackedBase<Packed>::isValid() && unit_ > 0 && std::frexp(unit_.get(), &exponent) == 0.5f &&
-           std::none_of(scales_.begin(), scales_.end(), [](Scale scale) { return static_cast<float>(scale) < 0; });
+    if (!layout().isPaddingZero(codes_.data())) return "codes: expected zeros in the bits that belong to no code";
+    return {};
   }
 
   // What the base asks for, in blocks of 16 rows.

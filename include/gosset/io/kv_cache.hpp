@@ -271,7 +271,9 @@ Cache readKvCache(const SafetensorsFile& file, std::string_view name, const Scal
     if (!values.empty()) std::memcpy(values.data(), file.data(tensor).data() + first, values.size_bytes());
     first += values.size_bytes();
   });
-  if (!cache.isValid()) fail("its codes are none of ", detail::printable(format), ", or its window is not finite");
+  if (const std::string fault = cache.fault(); !fault.empty()) {
+    fail("its arrays hold numbers that make no sense in ", detail::printable(format), ": ", fault);
+  }
   return cache;
 }
 

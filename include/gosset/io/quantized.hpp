@@ -214,9 +214,9 @@ P readPacked(const SafetensorsFile& file, std::string_view name, PackedAccess ac
   P::fields(packed, [&](std::string_view field, auto& values) {
     detail::readPackedField(file, detail::concat(name, ".", field), rows, cols, access, values);
   });
-  if (!packed.isValid()) {
+  if (const std::string fault = packed.fault(); !fault.empty()) {
     detail::fileError(file.path(), "packed matrix ", detail::printable(name),
-                      ": its arrays hold numbers that make no sense in ", detail::printable(format));
+                      ": its arrays hold numbers that make no sense in ", detail::printable(format), ": ", fault);
   }
   return packed;
 }

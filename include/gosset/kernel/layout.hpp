@@ -155,6 +155,23 @@ class TileLayout {
     }
   }
 
+  /// Whether the bits that belong to no code are zero, as packBlock leaves them. Looks at no more than each row's end.
+  bool isPaddingZero(const std::uint8_t* bytes) const {
+    const auto isShared = [this](const Plane& plane) { return plane.bits < 8 && codes_ % (32 / plane.bits) != 0; };
+    if (std::none_of(kPlane.begin(), kPlane.end(), isShared)) return true;
+    std::uint8_t used[kTileBytes] = {}, whole[kTileBytes];
+    for (Index row = 0; row < kBlockRows; ++row) {
+      for (Index i = 0; i < codesOf(tiles() - 1); ++i) putCode(~0u, row, i, used);
+    }
+    for (Index block = 0; block < blocks(); ++block) {
+      copyTile(bytes, block, tiles() - 1, whole);
+      for (Index i = 0; i < kTileBytes; ++i) {
+        if ((whole[i] & ~used[i]) != 0) return false;
+      }
+    }
+    return true;
+  }
+
   /// The code of `row` and column i of a whole tile: the definition that every decoder is held to.
   static std::uint32_t getCode(const std::uint8_t* whole, Index row, Index i) {
     std::uint32_t code = 0;

@@ -140,6 +140,23 @@ class TileLayout<C> {
     }
   }
 
+  /// Whether the bits that belong to no state are zero: those behind the last row's.
+  bool isPaddingZero(const std::uint8_t* bytes) const {
+    const Index block = blocks() - 1;
+    if (block < 0 || rowsOf(block) == kBlockRows) return true;
+    for (Index t = 0; t < tiles(); ++t) {
+      const TrellisTable& table = C::table(rate8(t));
+      const Index end = table.firstBit(kPieceColumns * rowsOf(block) - 1) + C::kStateBits;
+      for (Index p = 0; p < pieces(t); ++p) {
+        const std::uint8_t* piece = bytes + at(block, t) + p * rate8(t);
+        for (Index bit = end; bit < 8 * rate8(t); ++bit) {
+          if ((piece[bit / 8] >> (bit % 8) & 1) != 0) return false;
+        }
+      }
+    }
+    return true;
+  }
+
   /// The state of a number: the definition that every decoder is held to.
   int state(const std::uint8_t* bytes, Index block, Index row, Index col) const {
     const Index t = col / kTileCodes, piece = col % kTileCodes / kPieceColumns;

@@ -204,8 +204,13 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
   static std::string formatName() {
     return "KvCache<" + Packed<KeyFormat>::formatName() + ", " + Packed<ValueFormat>::formatName() + ">";
   }
-  /// False where a file holds codes that mean nothing, or a window of numbers that are not finite.
-  bool isValid() const { return keys_.isValid() && values_.isValid(); }
+  /// What makes no sense of what the arrays hold, which a file may get wrong: the array, a colon and what was expected.
+  /// Empty where all does.
+  std::string fault() const {
+    if (const std::string fault = keys_.fault(); !fault.empty()) return "keys." + fault;
+    const std::string fault = values_.fault();
+    return fault.empty() ? fault : "values." + fault;
+  }
 
   /// Equal in shape, in the tokens held and in every stored bit.
   friend bool operator==(const KvCache& a, const KvCache& b) {

@@ -204,11 +204,20 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
     window_.assign(static_cast<std::size_t>(window_tokens * shape_.kvWidth()), WindowScalar{});
   }
 
-  /// False where a file holds codes that mean nothing, or a window of numbers that are not finite.
-  bool isValid() const {
-    bool valid = windowMap().template cast<float>().allFinite();
-    forAll([&](const auto& packed) { valid = valid && packed.isValid(); });
-    return valid;
+  /// As that of a packed matrix; numbers of the window must be finite, too.
+  std::string fault() const {
+    std::string fault;
+    const auto look = [&](const char* prefix, const auto& blocks) {
+      for (const auto& heads : blocks) {
+        for (const auto& packed : heads) {
+          if (fault.empty() && !(fault = packed.fault()).empty()) fault.insert(0, prefix);
+        }
+      }
+    };
+    look("", blocks_);
+    look("staged.", staged_);
+    const bool finite = windowMap().template cast<float>().allFinite();
+    return fault.empty() && !finite ? "window: expected finite numbers" : fault;
   }
 
   static std::string formatName() { return Packed<Format>::formatName(); }
