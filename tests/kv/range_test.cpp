@@ -9,8 +9,11 @@
 
 #include <cmath>
 #include <limits>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
 namespace gosset::range_test {
@@ -98,6 +101,89 @@ TEST(KvRangeOfFloats, KeysAndValuesOfAnySize) {
       [&] { (void)large.attend(Eigen::Vector2f(1, 0)); },
       "gosset: KvCache::attend: expected values whose sums are within the range of float, got some beyond it "
       "for head 0 and the query of token 2");
+}
+
+/// Units times 2^exponent, as a file may have them.
+template <class Cache>
+void enlarge(Cache& cache, std::string_view side, int exponent) {
+  cache.visitFields([&]<class T>(std::string_view name, std::span<T> values) {
+    if constexpr (std::is_same_v<T, float>) {
+      if (name.starts_with(side) && name.ends_with("unit")) values[0] = std::ldexp(values[0], exponent);
+    }
+  });
+}
+
+template <class Format>
+class KvUnits : public ::testing::Test {};
+using WithUnits =
+    ::testing::Types<Kivi<8, 32>, Incoherent<Kivi<4, 32>>, Grouped<NormalFloat4, 32>, Outliers<Kivi<4, 32>, 40>>;
+TYPED_TEST_SUITE(KvUnits, WithUnits);
+
+TYPED_TEST(KvUnits, OfAnySizeGiveTheRightAnswerOrAnError) {
+  const auto cache = filled<TypeParam>(kShape, 160, {.window = 32});
+  const Eigen::MatrixXd k = cache.keys().template cast<double>(), v = cache.values().template cast<double>();
+  int right = 0, refused = 0;
+  for (const std::string_view side : {"keys.", "values."}) {
+    for (const int exponent : {-120, -60, 60, 100, 122, 126, 127}) {
+      auto large = cache;
+      enlarge(large, side, exponent);
+      ASSERT_EQ(large.fault(), "");
+      const double factor = std::ldexp(1., exponent);
+      for (const float size : {1e-20f, 1.f, 1e20f}) {
+        for (const Index count : {1, 20}) {
+          SCOPED_TRACE(::testing::Message() << side << exponent << " queries " << count << " x " << size);
+          const RowMatrixXf q = gaussian(count, kShape.queryWidth(), 3) * size;
+          RowMatrixXf y;
+          try {
+            y = large.attend(q);
+          } catch (const std::invalid_argument&) {
+            EXPECT_GE(exponent, 60);
+            ++refused;
+            continue;
+          }
+          ++right;
+          for (Index head = 0; head < kShape.heads; ++head) {  // of the oldest query
+            const Index at = head / 2 * 16, tokens = 161 - count;
+            Eigen::VectorXd s =
+                k.block(0, at, tokens, 16) * q.block(0, head * 16, 1, 16).transpose().cast<double>() / 4;
+            if (side == "keys.") s *= factor;
+            const Eigen::VectorXd weights = (s.array() - s.maxCoeff()).exp();
+            Eigen::VectorXd expected = v.block(0, at, tokens, 16).transpose() * weights / weights.sum();
+            if (side == "values.") expected *= factor;
+            EXPECT_LT((y.block(0, head * 16, 1, 16).transpose().cast<double>() - expected).norm(),
+                      1e-4 * expected.norm());
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GE(right, 40);
+  EXPECT_GE(refused, 10);
+}
+
+TEST(KvRangeOfUnits, AScoreOfMinusInfinityDoesNotHideItsToken) {
+  KvCache<Kivi<8, 32>> cache({.heads = 1, .kv_heads = 1, .head_dim = 16}, {.window = 32});
+  cache.append(RowMatrixXf::Ones(35, 16), RowMatrixXf::Ones(35, 16));
+  enlarge(cache, "keys.", 127);
+  EXPECT_EQ(cache.attend(Eigen::VectorXf::Constant(16, 0.125f)), Eigen::VectorXf::Ones(16));
+  EXPECT_EQ(cache.attend(Eigen::VectorXf::Constant(16, -0.125f)), Eigen::VectorXf::Ones(16));
+  expectWholeText(
+      [&] { (void)cache.attend(Eigen::VectorXf::Constant(16, -1)); },
+      "gosset: KvCache::attend: expected scores within the range of float, got one beyond it for head 0 and "
+      "the query of token 34");
+}
+
+TEST(KvRangeOfUnits, AnOutputThatIsBeyondFloatOnceItIsRotatedBackIsAnError) {
+  using Cache = KvCache<Float16, Incoherent<Kivi<8, 32>>>;
+  Cache cache({.heads = 1, .kv_heads = 1, .head_dim = 16}, {.window = 2});
+  cache.append(RowMatrixXf::Ones(2, 16), gaussian(2, 16));
+  enlarge(cache, "values.", 126);
+  const RowMatrixXf q = RowMatrixXf::Zero(1, 16);
+  RowMatrixXf large = RowMatrixXf::Zero(2, 40);  // whose rows are not one behind the other
+  EXPECT_THROW(cache.attendTo(q, large.block(1, 3, 1, 16)), std::invalid_argument);
+  enlarge(cache, "values.", -20);
+  cache.attendTo(q, large.block(1, 3, 1, 16));
+  EXPECT_TRUE(large.allFinite());
 }
 
 TEST(ScoreFunctions, WhatTheyThrowComesOut) {

@@ -3,6 +3,7 @@
 
 #include <gosset/core/error.hpp>
 #include <gosset/core/parallel.hpp>
+#include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>
 
 #include <algorithm>
@@ -17,13 +18,16 @@ namespace gosset::detail {
 
 inline constexpr std::uint32_t kNotFinite = 0x7f800000u;  ///< these bits of a float are set in NaN and infinity alone
 
-/// In a form that compilers turn into vector instructions.
 inline bool allFinite(const float* x, Index n) {
-  std::uint32_t found = 0;
-  for (Index i = 0; i < n; ++i) {
-    found |= static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(x[i]) & kNotFinite) == kNotFinite);
-  }
-  return found == 0;
+  using Words = simd::Vec<std::uint32_t>;
+  constexpr Index kLanes = simd::kLanes<std::uint32_t>;
+  simd::Vec<std::int32_t> found{};
+  Index i = 0;
+  for (; i + kLanes <= n; i += kLanes) found |= (simd::load<Words>(x + i) & kNotFinite) == kNotFinite;
+  bool any = false;
+  for (Index lane = 0; lane < kLanes; ++lane) any = any || found[lane] != 0;
+  for (; i < n; ++i) any = any || (std::bit_cast<std::uint32_t>(x[i]) & kNotFinite) == kNotFinite;
+  return !any;
 }
 
 /// W in float, row-major. Errors: std::invalid_argument where W is empty or holds anything but finite floats.

@@ -324,12 +324,21 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     });
     for (Index i = 0; i < parts; ++i) {
       const auto& bad = workspace.parts_[static_cast<std::size_t>(i)].bad;
-      if (bad) {
-        detail::invalidArgument("KvCache::attend: expected ", bad->expected, " for head ", bad->head,
-                                " and the query of token ", bad->query);
-      }
+      if (bad) refuse(*bad);
     }
     values_.rotateBack(output);
+    for (Index i = 0; i < output.rows(); ++i) {
+      for (Index head = 0; head < shape_.heads; ++head) {
+        if (detail::allFinite(&output(i, head * shape_.head_dim), shape_.head_dim)) continue;
+        refuse(
+            {"values whose sums are within the range of float, got some beyond it", head, size() - output.rows() + i});
+      }
+    }
+  }
+
+  [[noreturn]] static void refuse(const AttendWorkspace::BadQuery& bad) {
+    detail::invalidArgument("KvCache::attend: expected ", bad.expected, " for head ", bad.head,
+                            " and the query of token ", bad.query);
   }
 
   /// Queries in the basis of the keys, scaled such that their products with these are scores / 2^exponent: 0, unless
@@ -359,14 +368,13 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     Index stored;  ///< as many as scores have to be made for, cut ones included
   };
 
-  /// Scores of a query from their products with it; false where one is beyond float. Only plain floats of 32 bits, or
-  /// of a wider range than 16-bit ones have it, can be so large that scores of queries of ordinary size are.
+  /// Scores of a query from their products with it; false where one is beyond float, as queries, keys of plain floats
+  /// or a file's units may have it.
   static bool toScores(int exponent, float* scores, Index count) {
-    constexpr bool kWide = !std::is_same_v<typename decltype(keys_)::WindowScalar, Float16>;
     for (Index i = 0; exponent != 0 && i < count; ++i) {
       scores[i] = static_cast<float>(std::ldexp(double{scores[i]}, exponent));
     }
-    return (exponent == 0 && !kWide) || detail::allFinite(scores, count);
+    return detail::allFinite(scores, count);
   }
 
   /// kQueries queries from `first` on, those of all heads that share a KV head.
@@ -412,11 +420,7 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
       const Index head = kv_head * group + i % group, query = position + i / group;
       auto result = output.row(first + i / group).segment(place(i), dim);
       result = softmax.result(i).transpose();
-      if (!softmax.exists(i)) {
-        part.report("scores that are numbers or -infinity, got NaN or +infinity", head, query);
-      } else if (!detail::allFinite(result.data(), dim)) {
-        part.report("values whose sums are within the range of float, got some beyond it", head, query);
-      }
+      if (!softmax.exists(i)) part.report("scores that are numbers or -infinity, got NaN or +infinity", head, query);
     }
   }
 
