@@ -65,15 +65,19 @@ class TrellisSearch {
     const Index seam = std::min<Index>(kSeam, count / 2);
     begin(-1);
     for (Index t = count - seam; t < count + seam; ++t) step(t % count);
-    int state = best(0, 1);
-    for (Index t = seam; t-- > 0;) state = before(state, t);
+    int at_seam = best(0, 1);
+    for (Index t = seam; t-- > 0;) at_seam = before(at_seam, t);
 
-    begin(state);
-    for (Index t = 0; t < count; ++t) step(t);
+    begin(at_seam);
+    for (Index t = 0; t < count; ++t) {
+      step(t);
+      leaveReached(at_seam, bitsUpTo(t + 1, count));
+    }
     const int common = table_.states() >> bits_[0];  // the first state keeps these bits of the last
-    state = best(state % common, common);
-    for (Index t = count; t-- > 0; state = before(state, t)) {
+    int state = best(at_seam % common, common);
+    for (Index t = count; t-- > 0;) {
       states[count - 1 - t] = static_cast<std::uint16_t>(state);
+      state = reached(at_seam, bitsUpTo(t, count), before(state, t));
     }
   }
 
@@ -81,6 +85,7 @@ class TrellisSearch {
   static constexpr int kLanes = simd::kShortLanes;
   static constexpr Index kSeam = 64;
   static constexpr std::int16_t kFloor = -31000;  ///< the least metric
+  static constexpr std::int16_t kClosed = 32767;  ///< the largest
   static constexpr float kLargest = 64;           ///< beyond all levels
 
   /// 64-byte aligned numbers, not initialized.
@@ -135,9 +140,28 @@ class TrellisSearch {
 
   /// All states are open, or one alone.
   void begin(int state) {
-    std::fill_n(metrics_.data(), table_.states(), state < 0 ? kFloor : std::int16_t{32767});
+    std::fill_n(metrics_.data(), table_.states(), state < 0 ? kFloor : kClosed);
     if (state >= 0) metrics_.data()[state] = kFloor;
     least_ = kFloor;
+  }
+
+  /// New bits of the numbers before time t.
+  Index bitsUpTo(Index t, Index count) const { return table_.firstBit(count) - table_.firstBit(count - t); }
+
+  /// `state`, or where it cannot be reached from another by so many new bits, one that agrees with it in these.
+  int reached(int from, Index bits, int state) const {
+    if (bits >= table_.stateBits()) return state;
+    return (from << bits & (table_.states() - 1)) | (state & ((1 << bits) - 1));
+  }
+
+  /// Closes all states that cannot be reached so: where numbers are far from all levels, metrics rise so much that
+  /// closed states would come within their range.
+  void leaveReached(int from, Index bits) {
+    if (bits >= table_.stateBits()) return;
+    std::int16_t* metrics = metrics_.data();
+    const int first = reached(from, bits, 0), end = first + (1 << bits);
+    std::fill(metrics, metrics + first, kClosed);
+    std::fill(metrics + end, metrics + table_.states(), kClosed);
   }
 
   /// The state with the least metric among first, first + every, ..
