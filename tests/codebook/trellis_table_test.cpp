@@ -105,7 +105,7 @@ void checkFrozen() {
       levels.insert(level);
       sum_of_squares += level * level;
     }
-    EXPECT_GE(static_cast<int>(levels.size()), t.indices() / 2) << name << ": few levels repeat";
+    EXPECT_GE(static_cast<int>(levels.size()), t.indices() * 2 / 5) << name << ": few levels repeat";
     EXPECT_NEAR(sum_of_squares / t.indices() / 1024, 1, 0.25) << name << ": the variance of what they stand for";
     for (int state = 0; state < t.states(); state += 77) {
       EXPECT_EQ(t.value(state), static_cast<float>(t.levelOfIndex(t.index(state))) / 32) << name;

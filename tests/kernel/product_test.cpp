@@ -72,7 +72,8 @@ void checkProduct(Index rows, Index n, Index tokens, Index group_tiles, bool one
 
 template <class C>
 class ProductTest : public ::testing::Test {};
-using Codebooks = ::testing::Types<Binary, Ternary, Trits5, Asymmetric<3>, Symmetric<8>, NormalFloat4, E8P, E8PRvq3>;
+using Codebooks = ::testing::Types<Binary, Ternary, Trits5, Asymmetric<3>, Symmetric<8>, NormalFloat4, E8P, E8PRvq3,
+                                   Trellis<2>, TrellisMixed>;
 TYPED_TEST_SUITE(ProductTest, Codebooks);
 
 TYPED_TEST(ProductTest, OddShapes) {
@@ -129,6 +130,21 @@ TYPED_TEST(ProductTest, DecodesBlocks) {
       for (Index j = 0; j < n; ++j) ASSERT_EQ(values(row, j), numberAt(w.view, row, j)) << row << ' ' << j;
       ASSERT_TRUE((values.row(row).tail(3).array() == 77.f).all());
     }
+  }
+}
+
+/// Rates whose decoders differ in kind, and other numbers of states.
+TEST(Product, TrellisesOfOtherRates) {
+  checkProduct<Trellis<3, 2>, Float16>(33, 417, 1, 50);
+  checkProduct<Trellis<27, 8>, Float16>(33, 417, 3, 2);
+  checkProduct<Trellis<4>, Float16>(33, 417, 1, 2);
+  checkProduct<Trellis<2, 1, 16>, Float16>(33, 417, 3, 50);
+}
+
+/// Three bands of rows.
+TEST(Product, TrellisesOfManyRows) {
+  for (const Index rows : {255, 256, 400}) {
+    for (const Index tokens : {1, 5}) checkProduct<TrellisMixed, Float16>(rows, 129, tokens, 2);
   }
 }
 

@@ -34,7 +34,7 @@ void checkTransposed(Index rows, Index n, Index tokens, Index group_tiles, bool 
 template <class C>
 class TransposedTest : public ::testing::Test {};
 using Codebooks = ::testing::Types<Binary, Ternary, Trits5, Asymmetric<2>, Asymmetric<3>, Asymmetric<4>, Asymmetric<5>,
-                                   Symmetric<8>, NormalFloat4, LloydMax<2>, E8P, E8PRvq3>;
+                                   Symmetric<8>, NormalFloat4, LloydMax<2>, E8P, E8PRvq3, Trellis<2>, TrellisMixed>;
 TYPED_TEST_SUITE(TransposedTest, Codebooks);
 
 TYPED_TEST(TransposedTest, OddShapes) {

@@ -21,16 +21,20 @@ template <Codebook C, class T>
 float numberAt(const CodeView<C, T>& w, Index row, Index col) {
   using L = TileLayout<C>;
   const Index block = row / kBlockRows, code = col / C::kDim, tile = code / L::kTileCodes;
-  std::uint8_t whole[L::kTileBytes];
-  w.layout.copyTile(w.codes, block, tile, whole);
-  const auto q = static_cast<typename C::Code>(L::getCode(whole, row % kBlockRows, code % L::kTileCodes));
   float level;
-  if constexpr (ScalarCodebook<C>) {
-    level = C::level(q);
+  if constexpr (TrellisCodebook<C>) {
+    level = C::table(w.layout.rate8(tile)).value(w.layout.state(w.codes, block, row % kBlockRows, col));
   } else {
-    float point[C::kDim];
-    C::decode(q, point);
-    level = point[col % C::kDim];
+    std::uint8_t whole[L::kTileBytes];
+    w.layout.copyTile(w.codes, block, tile, whole);
+    const auto q = static_cast<typename C::Code>(L::getCode(whole, row % kBlockRows, code % L::kTileCodes));
+    if constexpr (ScalarCodebook<C>) {
+      level = C::level(q);
+    } else {
+      float point[C::kDim];
+      C::decode(q, point);
+      level = point[col % C::kDim];
+    }
   }
   const Index group = col / L::kTileColumns / w.group_tiles;
   const Index at = w.one_scale ? group : w.layout.scaleAt(block, group, w.groups) + row % kBlockRows;
