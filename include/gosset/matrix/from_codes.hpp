@@ -12,6 +12,7 @@
 #include <concepts>
 #include <optional>
 #include <type_traits>
+#include <utility>
 
 namespace gosset {
 
@@ -56,6 +57,19 @@ float unitOfScales(const RowMatrixXf& s, const RowMatrixXf& z) {
   return exact ? 1.f : storageUnit(largest);
 }
 
+/// Whether these are the walks of a packed matrix of trellis codes, whose states overlap.
+template <TrellisCodebook C, class P>
+void requireWalks(const P& packed, const CodeMatrix<C>& given) {
+  const CodeMatrix<C> kept = packed.codes();
+  for (Index row = 0; row < kept.rows(); ++row) {
+    for (Index i = 0; i < kept.cols(); ++i) {
+      require(kept(row, i) == given(row, i), "fromCodes: codes: expected walks of ", C::name(),
+              ", each state of which begins with the end of the one before, as codes() gives them; they part at (", row,
+              ", ", i, ")");
+    }
+  }
+}
+
 /// The codes, each checked to be one of the codebook's.
 template <Codebook C, class Codes>
 CodeMatrix<C> checkedCodes(const Eigen::DenseBase<Codes>& codes) {
@@ -76,7 +90,9 @@ CodeMatrix<C> checkedCodes(const Eigen::DenseBase<Codes>& codes) {
 /// A matrix from codes, scales and zero points that somebody else chose: another tool's checkpoint, a search of one's
 /// own.
 ///
-///   codes   m x ceil(n / kDim), any unsigned integers, in the codebook's numbering
+///   codes   m x codesInRow<Codebook>(n), any unsigned integers, in the codebook's numbering; of trellis codes the
+///   states
+///           of whole walks, where rates are mixed all of 2 bits
 ///   scales  m x groups for PerChannel and Grouped, 1 x 1 where one scale serves all; not negative
 ///   zeros   as scales, in levels, for codebooks with a zero point, else none: value = scale * (level - zero)
 ///   cols    n, where that is not codes.cols() * kDim
@@ -100,9 +116,8 @@ template <class Format, class Codes, class Scales, class Zeros = RowMatrixXf>
     return false;
   }();
   const Index m = codes.rows(), n = cols.value_or(codes.cols() * C::kDim);
-  detail::require(m >= 1 && n >= 1 && codes.cols() == ceilDiv(n, C::kDim), "fromCodes: codes: expected ",
-                  ceilDiv(n, C::kDim), " codes in each of at least 1 row for ", n, " columns, got ", m, " x ",
-                  codes.cols());
+  detail::require(m >= 1 && n >= 1 && codes.cols() == codesInRow<C>(n), "fromCodes: codes: expected ", codesInRow<C>(n),
+                  " codes in each of at least 1 row for ", n, " columns, got ", m, " x ", codes.cols());
   const RowMatrixXf s = scales.derived().matrix().template cast<float>();
   const RowMatrixXf z = zeros.derived().matrix().template cast<float>();
   const Grid<F> shape(m, n, PublishedRule{});
@@ -121,7 +136,9 @@ template <class Format, class Codes, class Scales, class Zeros = RowMatrixXf>
       grid.setScale(row, group, s(row, group), kHasZero ? z(row, group) : 0.f);
     }
   }
-  return QuantizedMatrix<Format>(Packed<Format>::assembled(grid, given));
+  auto packed = Packed<Format>::assembled(grid, given);
+  if constexpr (TrellisCodebook<C>) detail::requireWalks<C>(packed, given);
+  return QuantizedMatrix<Format>(std::move(packed));
 }
 
 }  // namespace gosset
