@@ -35,7 +35,8 @@ struct AwqOptions {
 /// a_j^alpha with a_j the mean magnitude of input j, alpha being the step with the least output error, mean |(W - What)
 /// x|^2 over the tokens. The error is taken through the activations' second moment, so tokens need not be kept. As a
 /// rounding it is Nearest, in groups whose range is first shrunk where that lowers the group's own output error; that
-/// works with any format.
+/// works with any format, but for trellis codes, whose groups keep theirs: the rows of a band are encoded together, so
+/// that what one row would win is known only when all have chosen.
 ///
 ///   quantize<ChannelScaled<Grouped<Asymmetric<4>, 128>>>(W, Awq{X})
 ///
@@ -106,15 +107,19 @@ class Awq {
   template <ScaledFormat F>
   void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
     checkInputs(grid.inputs());
-    if (!options_.clip) return roundInto(Nearest{}, w, grid, codes);
-    Eigen::MatrixXf h = Eigen::MatrixXf::Zero(grid.cols(), grid.cols());
-    h.topLeftCorner(grid.inputs(), grid.inputs()) = normalised(hessian_.matrix());
-    for (Index group = 0; group < grid.groups(); ++group) {
-      const Index first = grid.begin(group);
-      const Index width = grid.end(group) - first;
-      fitClipped(grid, group, w.middleCols(first, width), h.block(first, first, width, width));
+    if constexpr (TrellisCodebook<typename F::Codebook>) {
+      roundInto(Nearest{}, w, grid, codes);
+    } else {
+      if (!options_.clip) return roundInto(Nearest{}, w, grid, codes);
+      Eigen::MatrixXf h = Eigen::MatrixXf::Zero(grid.cols(), grid.cols());
+      h.topLeftCorner(grid.inputs(), grid.inputs()) = normalised(hessian_.matrix());
+      for (Index group = 0; group < grid.groups(); ++group) {
+        const Index first = grid.begin(group);
+        const Index width = grid.end(group) - first;
+        fitClipped(grid, group, w.middleCols(first, width), h.block(first, first, width, width));
+      }
+      grid.encodeAll(w, codes);
     }
-    grid.encodeAll(w, codes);
   }
 
   /// For a matrix whose inputs are in another basis, where the magnitudes are root mean squares.
