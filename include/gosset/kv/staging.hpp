@@ -28,7 +28,7 @@ constexpr double codeBits() {
   } else if constexpr (requires { typename Format::Codebook; }) {
     return codeBits<typename Format::Codebook>();
   } else if constexpr (Codebook<Format>) {
-    return static_cast<double>(Format::kBits) / Format::kDim;
+    return bitsOfCodes<Format>();
   } else {
     return 1;
   }
