@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gosset/calibration/awq.hpp>
 #include <gosset/codebook.hpp>
+#include <gosset/codebook/trellis.hpp>
 #include <gosset/format.hpp>
 #include <gosset/matrix/any_matrix.hpp>
 #include <gosset/matrix/quantize.hpp>
 #include <gosset/rounding/hessian.hpp>
+#include <gosset/rounding/ldlq.hpp>
 #include <gosset/rounding/outlier_columns.hpp>
 #include <gosset/rounding/stochastic.hpp>
 
@@ -106,6 +108,40 @@ TEST(SameBits, OfCodesWithKernels) {
   checkMatrix(bits, "symmetric", packed<PerChannel<Symmetric<8>>>(Stochastic{.seed = 3}), SameOn::kFma, SameOn::kDot);
   checkMatrix(bits, "nf4", packed<Grouped<NormalFloat4, 64>>(), SameOn::kFma, SameOn::kFma);
   checkMatrix(bits, "e8p", packed<PerChannel<E8P>>(), SameOn::kFma, SameOn::kDot);
+  bits.finish();
+}
+
+/// Rates of tiles by feedback too, for which Eigen's factorizations promise nothing.
+TEST(SameBits, OfTrellises) {
+  SameBits bits({
+      {"trellis stored", 0x9582167d75115f24u},
+      {"trellis decoded", 0x17c0468c24060486u},
+      {"trellis x 1", 0x8b65dc0f183516b3u},
+      {"trellis x 19", 0xa69e44ddd251ff2au},
+      {"trellis x 19 by token", 0x77918b34ecd158aau},
+      {"trellis x 1 float", 0xd9309825729de428u},
+      {"trellis x 19 float", 0x43c3b6d396db2dc4u},
+      {"trellis transposed x 3", 0x9e3e1ead06a6250du},
+      {"trellis transposed x 19", 0xb6036b9e34e50279u},
+      {"mixed stored", 0x0d81028c8eb30db5u},
+      {"mixed decoded", 0x898ddc21e0d044f9u},
+      {"mixed x 1", 0xbda743299b236dacu},
+      {"mixed x 19", 0x851d02e0b48b9343u},
+      {"mixed x 19 by token", 0x1bd547f22f6bb987u},
+      {"mixed x 1 float", 0x49c970bbd5f92f8du},
+      {"mixed x 19 float", 0xfa6f54e1467ea2b4u},
+      {"mixed transposed x 3", 0x4820599604331b09u},
+      {"mixed transposed x 19", 0xa45fdc3e5b11435au},
+      {"trellis by feedback stored", 0x2c4a1ef0e08a8c05u},
+      {"mixed to nearest stored", 0x78292c27e06a5d96u},
+  });
+  Hessian h(200);
+  h.accumulate(testing::sameActivations(300, 200, 6));
+  checkMatrix(bits, "trellis", packed<PerChannel<Trellis<2>>>(), SameOn::kFma, SameOn::kDot);
+  checkMatrix(bits, "mixed", packed<Grouped<TrellisMixed, 32>>(Ldlq(h, {.mean_bits = 2.5})), SameOn::kFma,
+              SameOn::kDot);
+  bits.check("trellis by feedback stored", storedHash(packed<PerChannel<Trellis<2>>>(Ldlq(h)).packed()));
+  bits.check("mixed to nearest stored", storedHash(packed<Grouped<TrellisMixed, 32>>().packed()));
   bits.finish();
 }
 
