@@ -4,6 +4,7 @@
 #include "kernel/random_codes.hpp"
 
 #include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -54,16 +55,26 @@ template <class C>
   }
 }
 
-/// Every rate with 2^L states. 129 rows: a band of nine blocks, whose last tiles stand near the end of the array.
-template <int L, int... i>
-void checkRates(std::integer_sequence<int, i...>) {
-  (checkBytes<Trellis<i + kLeastTrellisRate8, 8, L>>(129, 65), ...);
+/// Rates of every kind with 2^L states. 129 rows: a band of nine blocks, whose last tiles stand near the end of the
+/// array.
+template <int L, int... rate8>
+void checkRates(std::integer_sequence<int, rate8...>) {
+  (checkBytes<Trellis<rate8, 8, L>>(129, 65), ...);
 }
 
-TEST(TrellisTileTest, BytesOfEveryRateAndEveryNumberOfStates) {
-  checkRates<12>(std::make_integer_sequence<int, kTrellisRates>{});
-  checkRates<14>(std::make_integer_sequence<int, kTrellisRates>{});
-  checkRates<16>(std::make_integer_sequence<int, kTrellisRates>{});
+TEST(TrellisTileTest, BytesOfEveryNumberOfStates) {
+  constexpr std::integer_sequence<int, 8, 9, 13, 16, 17, 24, 27, 32, 41, 47, 48> kRates;
+  checkRates<12>(kRates);
+  checkRates<14>(kRates);
+  checkRates<16>(kRates);
+}
+
+TEST(TrellisTileTest, BytesOfEveryRate) {
+  const ExactCodes<TrellisMixed> w(17, 32 * 250);
+  std::set<int> rates;
+  for (Index tile = 0; tile < w.layout.tiles(); ++tile) rates.insert(w.layout.rate8(tile));
+  EXPECT_EQ(static_cast<int>(rates.size()), kTrellisRates);
+  checkBytes<TrellisMixed>(17, 32 * 250);
 }
 
 template <class C>
