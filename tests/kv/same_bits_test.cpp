@@ -13,6 +13,15 @@ using testing::hashOf;
 using testing::SameBits;
 using testing::SameOn;
 
+template <class Cache>
+std::uint64_t storedHash(const Cache& cache) {
+  std::string bytes;
+  cache.visitFields([&](std::string_view, auto array) {
+    bytes.append(reinterpret_cast<const char*>(array.data()), array.size_bytes());
+  });
+  return testing::hashBytes(bytes.data(), bytes.size());
+}
+
 /// What a cache stores and holds, and attention over it by few queries and by many.
 template <class Cache>
 void checkCache(SameBits& bits, const std::string& name, SameOn few) {
@@ -20,11 +29,7 @@ void checkCache(SameBits& bits, const std::string& name, SameOn few) {
   const RowMatrixXf keys = testing::sameActivations(300, 64, 1), values = testing::sameNumbers(300, 64, 2);
   cache.append(keys.topRows(200), values.topRows(200));
   for (Index i = 200; i < 300; ++i) cache.append(keys.row(i), values.row(i));
-  std::string bytes;
-  cache.visitFields([&](std::string_view, auto array) {
-    bytes.append(reinterpret_cast<const char*>(array.data()), array.size_bytes());
-  });
-  bits.check(name + " stored", testing::hashBytes(bytes.data(), bytes.size()));
+  bits.check(name + " stored", storedHash(cache));
   bits.check(name + " values", hashOf(cache.values()));
   const RowMatrixXf queries = testing::sameNumbers(20, 128, 3);
   const AttendOptions options{.sliding_window = 250};
@@ -50,6 +55,48 @@ TEST(SameBits, OfCaches) {
   checkCache<KvCache<Gear<2, 32, 4, 20>>>(bits, "gear", SameOn::kDot);
   checkCache<KvCache<KvRotated<E8P, 3>>>(bits, "preset", SameOn::kDot);
   checkCache<KvCache<Float16>>(bits, "half", SameOn::kFma);
+  bits.finish();
+}
+
+/// Blocks of a prompt, tokens one by one, of which some were merged and some wait to be, and the window. Two seeds give
+/// what is written down, and not the same codes; nor do fewer iterations.
+template <class Cache>
+void checkSeeds(SameBits& bits, const std::string& name) {
+  const RowMatrixXf keys = testing::sameActivations(150, 64, 1), values = testing::sameNumbers(150, 64, 2);
+  const auto check = [&](const std::string& which, const QuantizeOptions& options) {
+    Cache cache(KvShape{4, 2, 32}, {.window = 16, .longest_block = 48, .merge = true, .quantize = options});
+    cache.append(keys.topRows(70), values.topRows(70));
+    for (Index i = 70; i < 150; ++i) cache.append(keys.row(i), values.row(i));
+    const std::uint64_t hash = storedHash(cache);
+    bits.check(name + which + " stored", hash);
+    bits.check(name + which + " keys", hashOf(cache.keys()));
+    bits.check(name + which + " values", hashOf(cache.values()));
+    return hash;
+  };
+  const std::uint64_t first = check(", seed 5", {.seed = 5});
+  EXPECT_NE(first, check(", seed 6", {.seed = 6})) << name;
+  if (name == "rotated") return;
+  EXPECT_NE(first, check(", 1 iteration", {.seed = 5, .low_rank_iterations = 1})) << name;
+}
+
+TEST(SameBits, OfCachesBySeed) {
+  SameBits bits({
+      {"rotated, seed 5 stored", 0x55dfcb27ead34604u},   {"rotated, seed 5 keys", 0xc3340ec75fd9015eu},
+      {"rotated, seed 5 values", 0x1eaeac364a867a79u},   {"rotated, seed 6 stored", 0xb1b6bdfacd1af983u},
+      {"rotated, seed 6 keys", 0x2d0a9b35a22d782cu},     {"rotated, seed 6 values", 0xf402ee92064e69deu},
+      {"gear, seed 5 stored", 0x092fc1bc1169953au},      {"gear, seed 5 keys", 0xd025cd7b63d5c0dcu},
+      {"gear, seed 5 values", 0xd3fe3ce1a73aad14u},      {"gear, seed 6 stored", 0x959050a15416ee63u},
+      {"gear, seed 6 keys", 0xf93534c8814a50b7u},        {"gear, seed 6 values", 0xf2747502403ae2d6u},
+      {"gear, 1 iteration stored", 0xdd3adfcddbe7b69au}, {"gear, 1 iteration keys", 0x4907c41ed803b84fu},
+      {"gear, 1 iteration values", 0x8b844c4f5b7111edu}, {"preset, seed 5 stored", 0x5e8e5196b2f11490u},
+      {"preset, seed 5 keys", 0x534d282c4b6c0b38u},      {"preset, seed 5 values", 0x8fe7ee6c7fea601au},
+      {"preset, seed 6 stored", 0x06ff98ecc19276b6u},    {"preset, seed 6 keys", 0xde10e525bbc47715u},
+      {"preset, seed 6 values", 0x2823b15b210b0488u},    {"preset, 1 iteration stored", 0x635266493889ca5au},
+      {"preset, 1 iteration keys", 0xd57f00c0978b75bfu}, {"preset, 1 iteration values", 0x026ed2689a2498d0u},
+  });
+  checkSeeds<KvCache<Incoherent<Kivi<4, 32>>>>(bits, "rotated");
+  checkSeeds<KvCache<Gear<2, 32, 4, 20>>>(bits, "gear");
+  checkSeeds<KvCache<KvRotated<E8P, 3>>>(bits, "preset");
   bits.finish();
 }
 

@@ -12,7 +12,10 @@
 
 #include "same_bits.hpp"
 
+#include <functional>
+#include <span>
 #include <string_view>
+#include <type_traits>
 #include <variant>
 
 namespace gosset::same_bits_test {
@@ -220,6 +223,96 @@ TEST(SameBits, OfOtherFormats) {
   checkMatrix(bits, "low rank first", packed<LowRankFirst<PerChannel<E8P>, 4, std::int8_t>>(), SameOn::kFma,
               SameOn::kDot);
   checkMatrix(bits, "columns", packed<LlmInt8>(columns), SameOn::kFma, SameOn::kDot);
+  bits.finish();
+}
+
+/// Hash of the codes, scales and factors that a matrix is kept in; the seed kept beside them is the one that was asked
+/// for.
+template <class Format, class Rounding = Nearest>
+std::uint64_t seededHash(const QuantizeOptions& options, const Rounding& rounding = {}) {
+  std::string bytes;
+  const auto add = [&]<class T>(std::string_view name, std::span<T> values) {
+    if (!name.ends_with("seed")) {
+      bytes.append(reinterpret_cast<const char*>(values.data()), values.size_bytes());
+    } else if constexpr (std::is_integral_v<T>) {
+      for (const T value : values) EXPECT_EQ(static_cast<std::uint64_t>(value), options.seed) << name;
+    }
+  };
+  quantize<Format>(testing::sameNumbers(48, 80, 1), rounding, options).packed().visitFields(add);
+  return testing::hashBytes(bytes.data(), bytes.size());
+}
+
+TEST(SameBits, OfEverySeed) {
+  SameBits bits({
+      {"rotated seed 5", 0xd6927c4bff397cfeu},
+      {"rotated seed 6", 0x7427944bb176a7a8u},
+      {"rotated twice seed 5", 0x166092ec1ebd26ccu},
+      {"rotated twice seed 6", 0x52fe9ea9a0430bbfu},
+      {"rotated, scaled seed 5", 0x95a215f75d010577u},
+      {"rotated, scaled seed 6", 0x9ed889f2ce608a4fu},
+      {"low rank seed 5", 0xf3f2fa49100399e4u},
+      {"low rank seed 6", 0x66452dcc584bc785u},
+      {"low rank iterations 0", 0xbbef1ff22a68364cu},
+      {"low rank iterations 1", 0x81a365af1055fa39u},
+      {"low rank in bytes seed 5", 0xa2c6dbfb388a3bb9u},
+      {"low rank in bytes seed 6", 0x91590645d17c804bu},
+      {"low rank in bytes iterations 0", 0xfbfdc969957250cdu},
+      {"low rank in bytes iterations 1", 0x4bea03b7b0fac1a6u},
+      {"low rank in floats seed 5", 0xed84bc8e2c30f6b0u},
+      {"low rank in floats seed 6", 0x484a5983646574e5u},
+      {"low rank in floats iterations 0", 0x34e9af6ce70c9f91u},
+      {"low rank in floats iterations 1", 0x4144384d7d394cf9u},
+      {"low rank first seed 5", 0xa1f06d126b5415bbu},
+      {"low rank first seed 6", 0xdac7d7773af93a65u},
+      {"low rank first iterations 0", 0xd30f29dac93b0af3u},
+      {"low rank first iterations 1", 0xc4ff7897bab0b860u},
+      {"low rank, rotated seed 5", 0x69957a1c896721dau},
+      {"low rank, rotated seed 6", 0x58de38699a8a379bu},
+      {"low rank, rotated iterations 0", 0x60f9079815b24c88u},
+      {"low rank, rotated iterations 1", 0x95adc61612a50ea6u},
+      {"rotated, low rank seed 5", 0x4243e03d4e1c6b47u},
+      {"rotated, low rank seed 6", 0x3d98542bd536fcf9u},
+      {"rotated, low rank first seed 5", 0xeb546bf993aba87bu},
+      {"rotated, low rank first seed 6", 0x8e3ae0b7215971c6u},
+      {"outliers seed 5", 0x8e607d0ed38cc371u},
+      {"outliers seed 6", 0xe57a10f985132b26u},
+      {"columns seed 5", 0x9a2e82eb9f05a59bu},
+      {"columns seed 6", 0x20f6180ba0d45056u},
+      {"stochastic seed 5", 0x31a9aadce7dff0e1u},
+      {"stochastic seed 6", 0x52d81ab52e6abe74u},
+  });
+  const OutlierColumns columns(testing::sameActivations(64, 80, 4));
+  const Awq awq(testing::sameActivations(64, 80, 4));
+  using Backbone = Grouped<Asymmetric<2>, 32>;
+  struct {
+    std::string name;
+    std::function<std::uint64_t(const QuantizeOptions&)> hash;
+  } const all[] = {
+      {"rotated", [](const auto& o) { return seededHash<Incoherent<Symmetric<8>>>(o); }},
+      {"rotated twice", [](const auto& o) { return seededHash<Incoherent<Incoherent<E8P>>>(o); }},
+      {"rotated, scaled", [&](const auto& o) { return seededHash<ChannelScaled<Incoherent<Backbone>>>(o, awq); }},
+      {"low rank", [](const auto& o) { return seededHash<LowRank<Backbone, 4>>(o); }},
+      {"low rank in bytes", [](const auto& o) { return seededHash<LowRank<Backbone, 3, std::int8_t>>(o); }},
+      {"low rank in floats", [](const auto& o) { return seededHash<LowRank<Backbone, 3, float>>(o); }},
+      {"low rank first", [](const auto& o) { return seededHash<LowRankFirst<E8P, 4, std::int8_t>>(o); }},
+      {"low rank, rotated", [](const auto& o) { return seededHash<Incoherent<LowRankFirst<Backbone, 2>>>(o); }},
+      {"rotated, low rank", [](const auto& o) { return seededHash<LowRank<Incoherent<Backbone>, 2>>(o); }},
+      {"rotated, low rank first", [](const auto& o) { return seededHash<LowRankFirst<Incoherent<Backbone>, 2>>(o); }},
+      {"outliers", [](const auto& o) { return seededHash<Outliers<LowRank<Backbone, 2>, 20>>(o); }},
+      {"columns", [&](const auto& o) { return seededHash<MixedColumns<Incoherent<Backbone>>>(o, columns); }},
+      {"stochastic", [](const auto& o) { return seededHash<Backbone>({}, Stochastic{o.seed}); }},
+  };
+  for (const auto& [name, hash] : all) {
+    const std::uint64_t first = hash({.seed = 5}), second = hash({.seed = 6});
+    EXPECT_NE(first, second) << name;
+    bits.check(name + " seed 5", first);
+    bits.check(name + " seed 6", second);
+    if (!name.starts_with("low rank")) continue;
+    for (const int iterations : {0, 1}) {
+      bits.check(name + " iterations " + std::to_string(iterations),
+                 hash({.seed = 5, .low_rank_iterations = iterations}));
+    }
+  }
   bits.finish();
 }
 
