@@ -61,6 +61,30 @@ TEST(Residual, CodesAreConcatenated) {
   EXPECT_EQ(y, (std::array<float, 2>{1.5f, 2.25f}));
 }
 
+/// Pairs of 0 and 1.
+struct Square2 : Square4 {
+  static constexpr int kBits = 2;
+  static unsigned digit(float x) { return static_cast<unsigned>(std::clamp(std::nearbyint(x), 0.f, 1.f)); }
+  static Code encode(const float* x) { return static_cast<Code>(digit(x[0]) + 2 * digit(x[1])); }
+  static void decode(Code q, float* y) {
+    y[0] = static_cast<float>(q % 2);
+    y[1] = static_cast<float>(q / 2);
+  }
+};
+
+TEST(Residual, StagesMayDifferInBits) {
+  using CoarseFirst = Residual<Square2, Square4, Greedy>;
+  using FineFirst = Residual<Square4, Square2, Greedy>;
+  EXPECT_EQ(CoarseFirst::first(0b10'1101), 0b10);
+  EXPECT_EQ(CoarseFirst::second(0b10'1101), 0b1101);
+  EXPECT_EQ(FineFirst::first(0b1101'10), 0b1101);
+  EXPECT_EQ(FineFirst::second(0b1101'10), 0b10);
+  const float x[] = {1.75f, 0.5f};  // the ties go to the even, 0
+  EXPECT_EQ(CoarseFirst::encode(x), 0b01'1011u);
+  EXPECT_EQ(nearest<CoarseFirst>({1.75f, 0.5f}), (std::array<float, 2>{1.75f, 0.5f}));
+  EXPECT_EQ(nearest<FineFirst>({2.25f, 3.25f}), (std::array<float, 2>{2.25f, 3.25f}));
+}
+
 TEST(Residual, TheJointSearchRepairsAFirstStageThatIsTooFar) {
   // The second stage only goes up: 0.75 is 0 + 3/4, but the nearest first stage is 1.
   EXPECT_EQ(nearest<GreedyPair>({0.75f, 0.75f}), (std::array<float, 2>{1, 1}));

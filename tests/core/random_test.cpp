@@ -52,6 +52,14 @@ TEST(Random, TheSameBitsEverywhere) {
   EXPECT_EQ(testing::hashBytes(numbers.data(), numbers.size() * 8), 15769954645391634323u);
 }
 
+/// Files keep seeds, not signs: which bit gives a sign, and which way, must stay.
+TEST(Random, SignsAreThoseOfTheTopBit) {
+  SplitMix64 sequence(SplitMix64(7).next());
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    EXPECT_EQ(randomSign(7, i), sequence.next() < 0x8000000000000000u ? 1.f : -1.f) << i;
+  }
+}
+
 TEST(Random, UniformNumbersFillTheUnitInterval) {
   constexpr int kCount = 1 << 16;
   double sum = 0, squares = 0;

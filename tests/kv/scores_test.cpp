@@ -54,6 +54,21 @@ TEST(Scores, WeighTokensAsByHand) {
   EXPECT_NEAR(capped[2], 3.f / 4, 1e-6f);
 }
 
+TEST(Scores, OptionsAreChecked) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  validate(AttendOptions{.scale = -3.f, .sliding_window = 1});
+  validate(AttendOptions{});
+  expectThrows([] { validate(AttendOptions{.sliding_window = 0}); },
+               "AttendOptions: sliding_window must be at least 1 token, got 0");
+  for (const float scale : {kInfinity, -kInfinity}) {
+    expectThrows([&] { validate(AttendOptions{.scale = scale}); }, "AttendOptions: expected a finite scale, got ");
+  }
+  SoftCap{0x1p-100f}.checkHeads(1);
+  for (const float cap : {0.f, -1.f, kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
+    expectThrows([&] { SoftCap{cap}.checkHeads(1); }, "SoftCap: expected a positive finite cap, got ");
+  }
+}
+
 TEST(Scores, AlibiNeedsASlopeForEachHead) {
   expectThrows([] { Alibi(0); }, "Alibi: expected at least one head, got 0");
   expectThrows([] { Alibi(-3); }, "Alibi: expected at least one head, got -3");
@@ -65,6 +80,7 @@ TEST(Scores, AlibiNeedsASlopeForEachHead) {
       "Alibi: expected finite slopes, got inf for head 1");
   Alibi(4).checkHeads(4);
   expectThrows([] { Alibi(2).checkHeads(4); }, "Alibi: expected a slope for each of the 4 query heads, got 2");
+  expectThrows([] { Alibi(4).checkHeads(2); }, "Alibi: expected a slope for each of the 2 query heads, got 4");
   EXPECT_TRUE(std::isnan(Alibi(2)(1.f, 2, 5, 3)));
   EXPECT_TRUE(std::isnan(Alibi(2)(1.f, -1, 5, 3)));
 }

@@ -8,8 +8,13 @@
 
 #include "testing.hpp"
 
+#include <algorithm>
+#include <cmath>
+#include <iterator>
 #include <limits>
+#include <string>
 #include <variant>
+#include <vector>
 
 namespace gosset::grid_test {
 namespace {
@@ -141,6 +146,38 @@ TYPED_TEST(PaddedGrid, AGroupFittedAloneIsTheSameInAnyOrderOfItsCodes) {
     expect(Grid<PerChannel<C>>(3, n, PublishedRule{}), Grid<PerChannel<C>>(3, n, PublishedRule{}));
     expect(Grid<PerTensor<C>>(3, n, PublishedRule{}), Grid<PerTensor<C>>(3, n, PublishedRule{}));
   }
+}
+
+/// Points that rise with their second number: (-8, -8), (1, 1), (1.625, 1.875), (2, 2.125).
+struct Stairs {
+  using Code = std::uint8_t;
+  static constexpr int kDim = 2;
+  static constexpr int kBits = 2;
+  static constexpr ScaleRule kRule = ScaleRule::kRootMeanSquare;
+  static constexpr float kGaussianScale = 1;
+  static constexpr float kPoints[4][2] = {{-8, -8}, {1, 1}, {1.625f, 1.875f}, {2, 2.125f}};
+  static std::string name() { return "Stairs"; }
+  static Code encode(const float* x) {
+    const auto distance = [&](const auto& p) { return std::hypot(p[0] - x[0], p[1] - x[1]); };
+    const auto nearest = [&](const auto& a, const auto& b) { return distance(a) < distance(b); };
+    return static_cast<Code>(std::min_element(std::begin(kPoints), std::end(kPoints), nearest) - std::begin(kPoints));
+  }
+  static void decode(Code q, float* y) { std::copy_n(kPoints[q], 2, y); }
+};
+
+/// With 0 beside it, 2 is nearest to (1, 1); with 1 to the next point, with 1.875 to the last, which has 2 itself.
+TEST(Grid, APaddedCodeClimbsAsLongAsItComesNearer) {
+  Grid<PerTensor<Stairs>> grid(1, 3, PublishedRule{});
+  grid.setAffine(0, 0, {1, 0});
+  const auto codes = [&](float last) {
+    const float w[] = {2, 0, last, 0};
+    std::uint8_t found[2];
+    grid.encodeRow(0, w, found);
+    return std::vector<int>(found, found + 2);
+  };
+  EXPECT_EQ(codes(2), (std::vector<int>{1, 3}));
+  EXPECT_EQ(codes(1), (std::vector<int>{1, 1}));
+  EXPECT_EQ(codes(-7), (std::vector<int>{1, 0}));
 }
 
 TEST(Grid, PaddedScalesByHand) {

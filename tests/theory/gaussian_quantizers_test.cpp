@@ -47,6 +47,17 @@ TEST(GaussianQuantizers, KnownAnswers) {
   EXPECT_EQ(sign.thresholds, std::vector<double>{0.0});
 }
 
+/// The tails, of which differences of distribution functions keep no digit; Q(8) and Q(20) from tables.
+TEST(GaussianQuantizers, MassesFarOutArePrecise) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  for (const auto& [from, mass] : {std::pair(8., 6.220960574271784e-16), {20., 2.753624118606234e-89}}) {
+    EXPECT_NEAR(detail::gaussianMass(from, kInfinity), mass, 1e-12 * mass);
+    EXPECT_NEAR(detail::gaussianMass(-kInfinity, -from), mass, 1e-12 * mass);
+    EXPECT_NEAR(detail::gaussianMass(from, 2 * from), mass, 1e-12 * mass);
+    EXPECT_NEAR(detail::gaussianMass(-2 * from, -from), mass, 1e-12 * mass);
+  }
+}
+
 TEST(GaussianQuantizers, UniformAtTheBestStep) {
   EXPECT_NEAR(uniformQuantizer(2).mse, 0.36338, 5e-6);
   EXPECT_NEAR(uniformQuantizer(4).mse, 0.11885, 5e-6);
