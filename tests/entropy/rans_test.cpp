@@ -204,10 +204,16 @@ TEST(Rans, SaysWhatIsWrong) {
   expectThrows<FormatError>([&] { decoded({}, 0); }, "it ends where 4 more bytes were expected and 0 are left");
   expectThrows<FormatError>([&] { decoded(with(0, 'x'), 500); }, "it does not begin with gANS");
   expectThrows<FormatError>([&] { decoded(archive, 499); }, "it holds 500 bytes, expected 499");
-  expectThrows<FormatError>([&] { decoded(with(21, 9), 500); }, "symbols for 500 bytes");
+  expectThrows<FormatError>([&] { decoded(with(21, 9), 500); }, " symbols for 500 bytes");
+  Bytes many = with(20, 1);
+  many[21] = 1;
+  expectThrows<FormatError>([&] { decoded(many, 500); }, "it has 257 symbols for 500 bytes");
+  many[20] = many[21] = 0;
+  expectThrows<FormatError>([&] { decoded(many, 500); }, "it has 0 symbols for 500 bytes");
   expectThrows<FormatError>([&] { decoded(with(23, 0), 500); }, "frequenc");
   expectThrows<FormatError>([&] { decoded(with(25, 0), 500); }, "its symbols do not rise");
-  expectThrows<FormatError>([&] { decoded(with(12, static_cast<std::uint8_t>(archive[12] ^ 1)), 500); }, "sealed with");
+  expectThrows<FormatError>([&] { decoded(with(12, static_cast<std::uint8_t>(archive[12] ^ 1)), 500); },
+                            "the bytes do not give the number it was sealed with");
   expectThrows<FormatError>(
       [&] { decoded(with(archive.size() - 1, static_cast<std::uint8_t>(archive.back() ^ 1)), 500); },
       "gosset: corrupted archive: ");
@@ -252,7 +258,17 @@ TEST(Rans, SaysWhatIsWrong) {
   Bytes constant = encodeBytes(Bytes(5, 1));
   constant.push_back(0);
   expectThrows<FormatError>([&] { decoded(constant, 5); }, "1 bytes follow its end");
+  // Symbols of 2^13 slots, of which state 2^32 + s is in the first of the byte's. In the second it is the same byte.
+  const Bytes four = {1, 2, 1, 2};
+  for (const std::size_t lane : {0, 1, 2, 3}) {
+    Bytes beside = encodeBytes(four);
+    beside[28 + 8 * lane] = 1;
+    expectThrows<FormatError>([&] { decoded(beside, 4); }, "the decoder does not end at its start");
+  }
   Bytes empty = encodeBytes(Bytes{});
+  empty[20] = 1;
+  expectThrows<FormatError>([&] { decoded(empty, 0); }, "it has 1 symbols for 0 bytes");
+  empty[20] = 0;
   empty.push_back(0);
   expectThrows<FormatError>([&] { decoded(empty, 0); }, "1 bytes follow its end");
 }

@@ -236,7 +236,9 @@ TEST(Feedback, EachPassLowersTheLossByItsShare) {
 TEST(Feedback, SweepsEndWhereNoOtherCodeIsBetter) {
   const Index cols = 24;
   const Hessian h = correlated(cols);
-  const RowMatrixXf w = gaussian(70, cols, 4);
+  // Of numbers so small all gains are below 1e-5.
+  const float unit = 0x1p-10f;
+  const RowMatrixXf w = unit * gaussian(70, cols, 4);
   const auto q = quantize<PerChannel<Asymmetric<2>>>(w, Ldlq(h, {.damping = 0, .sweeps = 100}));
   const Eigen::MatrixXd error = w.cast<double>() - q.dequantized().cast<double>();
   for (Index row = 0; row < w.rows(); ++row) {
@@ -247,7 +249,8 @@ TEST(Feedback, SweepsEndWhereNoOtherCodeIsBetter) {
         float value;
         decode<Asymmetric<2>>(code, a, &value);
         const double change = static_cast<double>(w(row, col)) - static_cast<double>(value) - error(row, col);
-        EXPECT_GE(change * (2 * slope + change * curve), -1e-6 * curve) << row << ", " << col << ": " << int{code};
+        EXPECT_GE(change * (2 * slope + change * curve), -1e-6 * curve * unit * unit)
+            << row << ", " << col << ": " << int{code};
       }
     }
   }
