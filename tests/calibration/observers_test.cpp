@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
 #include <utility>
@@ -125,6 +126,19 @@ HistogramObserver observed(const Counted& numbers) {
   return observer;
 }
 
+/// Counts that fall to both sides of 0, and the same with a few numbers far out on one.
+std::vector<Counted> hills(int steps, float step, Index least, const std::function<double(int)>& height,
+                           const std::pair<float, Index>& below, const std::pair<float, Index>& above) {
+  Counted hill;
+  for (int i = -steps; i <= steps; ++i) {
+    hill.emplace_back(step * static_cast<float>(i), least + std::lround(1000 * height(i)));
+  }
+  std::vector<Counted> hills(3, hill);
+  hills[1].push_back(below);
+  hills[2].push_back(above);
+  return hills;
+}
+
 /// The documented search by any loss: shares of the full range, then of either end; of equal ones the widest.
 template <ScalarCodebook C, class Loss>
 ValueRange searched(const ValueRange& all, const Loss& loss) {
@@ -179,14 +193,8 @@ TEST(HistogramObserver, LeastSquaresIsThatOfAnExhaustiveSearch) {
     };
     EXPECT_EQ(observer.leastSquares<C>(), searched<C>(all, error));
   };
-  Counted bell;
-  for (int i = -12; i <= 12; ++i) {
-    bell.emplace_back(0.31f * static_cast<float>(i), 1 + std::lround(1000 * std::exp(-i * i / 16.0)));
-  }
-  Counted low = bell, high = bell;
-  low.emplace_back(-11.f, 2);
-  high.emplace_back(17.f, 3);
-  for (const Counted& numbers : {bell, low, high}) {
+  const auto bell = [](int i) { return std::exp(-i * i / 16.0); };
+  for (const Counted& numbers : hills(12, 0.31f, 1, bell, {-11.f, 2}, {17.f, 3})) {
     check(numbers, Symmetric<3>{});
     check(numbers, Asymmetric<2>{});
     check(numbers, Asymmetric<3>{});
@@ -237,14 +245,8 @@ TEST(HistogramObserver, LeastDivergenceIsThatOfAnExhaustiveSearch) {
     EXPECT_EQ(found, (searched<C>(observer.range(), loss)));
     return found;
   };
-  Counted steep;
-  for (int i = -15; i <= 15; ++i) {
-    steep.emplace_back(0.27f * static_cast<float>(i), 2 + std::lround(2000 * std::exp(-std::abs(i) / 2.5)));
-  }
-  Counted low = steep, high = steep;
-  low.emplace_back(-9.f, 40);
-  high.emplace_back(13.f, 60);
-  for (const Counted& numbers : {steep, low, high}) {
+  const auto steep = [](int i) { return 2 * std::exp(-std::abs(i) / 2.5); };
+  for (const Counted& numbers : hills(15, 0.27f, 2, steep, {-9.f, 40}, {13.f, 60})) {
     check(numbers, Symmetric<2>{});
     check(numbers, Symmetric<3>{});
     check(numbers, Asymmetric<2>{});
