@@ -56,8 +56,10 @@ TYPED_TEST(KvMerge, WhatWaitsIsNearlyExactAndAttendedTo) {
     done += tokens;
     ASSERT_EQ(cache.size(), done);
     const Index waiting = done % 256;
-    EXPECT_LT((cache.keys().bottomRows(waiting) - k.middleRows(done - waiting, waiting)).norm(), 0.01f * k.norm());
-    EXPECT_LT((cache.values().bottomRows(waiting) - v.middleRows(done - waiting, waiting)).norm(), 0.01f * v.norm());
+    const RowMatrixXf keys = k.middleRows(done - waiting, waiting), values = v.middleRows(done - waiting, waiting);
+    const float most = waiting < 64 ? 0x1p-11f : 0.0056f;  // in 16-bit floats, or in steps of a 255th of the range
+    EXPECT_LE((cache.keys().bottomRows(waiting) - keys).norm(), most * keys.norm());
+    EXPECT_LE((cache.values().bottomRows(waiting) - values).norm(), most * values.norm());
     expectAttention(cache);
   }
 }
@@ -67,6 +69,10 @@ TYPED_TEST(KvMerge, TruncationKeepsTheFirstTokensAsTheyAre) {
   const RowMatrixXf w = gaussian(490, kShape.kvWidth(), 1);
   appendOneByOne(whole, w, w);
   ASSERT_EQ(lengths(whole), (std::vector<Index>{256, 64, 64, 64, 3, 42}));
+  const auto share = [](const RowMatrixXf& held, const RowMatrixXf& tokens) {
+    return (held - tokens).norm() / tokens.norm();
+  };
+  const float most = share(whole.keys().topRows(256), w.topRows(256));  // of what is merged; all else is more exact
   for (const Index n : {489, 448, 447, 400, 384, 300, 256, 200, 1, 0}) {
     SCOPED_TRACE(n);
     auto cache = whole;
@@ -75,7 +81,7 @@ TYPED_TEST(KvMerge, TruncationKeepsTheFirstTokensAsTheyAre) {
     EXPECT_EQ(cache.values(), whole.values().topRows(n));
     appendOneByOne(cache, w.topRows(300), w.topRows(300));
     EXPECT_EQ(cache.size(), n + 300);
-    EXPECT_LT((cache.keys().bottomRows(300) - w.topRows(300)).norm(), 0.5f * w.norm());
+    EXPECT_LT(share(cache.keys().bottomRows(300), w.topRows(300)), 1.02f * most);
     expectAttention(cache);
   }
 }

@@ -29,7 +29,15 @@ TYPED_TEST(AffineTest, AScaleOfZeroMakesEverythingZero) {
     const Affine nothing{0, 2.5f};
     decode<TypeParam>(encode<TypeParam>(&x, nothing), nothing, &y);
     EXPECT_EQ(y, 0.f);
+    EXPECT_EQ(encode<TypeParam>(&x, {}), TypeParam::encode(x)) << "the code is that of the number itself: " << x;
   }
+}
+
+TEST(Affine, CodesOfZerosUnderAScaleOfZero) {
+  const float zeros[8] = {};
+  EXPECT_EQ(encode<Symmetric<4>>(zeros, {}), 7);
+  EXPECT_EQ((encode<Asymmetric<4>>(zeros, {0, 5})), 5);
+  EXPECT_EQ(encode<Ternary>(zeros, {}), 1);
 }
 
 TYPED_TEST(AffineTest, RunsAreTheSameAsOneByOne) {
