@@ -241,6 +241,83 @@ TEST(KvCacheFileErrors, BitsThatBelongToNoCode) {
   }
 }
 
+/// The largest sizes that one check lets through have to meet the next; and the least that it does not.
+TEST(KvCacheFileErrors, SizesThatPassOneCheckMeetTheNext) {
+  using Words = std::vector<std::uint64_t>;
+  using Signed = std::vector<std::int64_t>;
+  constexpr std::uint64_t kMost = 0x7fffffff;
+  constexpr std::int64_t kLongest = std::numeric_limits<std::int64_t>::max();
+  for (std::size_t i = 0; i < 8; ++i) {
+    const std::uint64_t beyond = i % 2 == 0 ? kMost + 1 : ~std::uint64_t{0};
+    expectLie<std::uint64_t>(
+        "options", [&](Words& o) { o[i] = beyond; },
+        "options: number " + std::to_string(i) + " is " + std::to_string(beyond) + ", beyond 2^31 - 1");
+  }
+  const std::map<std::size_t, std::string> next = {
+      {0, "heads must be a multiple of kv_heads, got 2147483647 and 2"},
+      {1, "heads must be a multiple of kv_heads, got 4 and 2147483647"},
+      {2, "expected a head_dim of at most 8192, got 2147483647"},
+      {3, "expected a multiple of the window, 2147483647, up to 2147483647"},
+      {5, "low_rank_iterations must be at most 1000, got 2147483647"},
+      {6, "options: merge is 2147483647, expected 0 or 1"},
+      {7, "options: 2147483647 staged blocks of 4"}};
+  for (const auto& [i, text] : next) {
+    expectLie<std::uint64_t>(
+        "options", [i = i](Words& o) { o[i] = kMost; }, text);
+  }
+  // Blocks: ends that do not rise, whatever the difference; tokens that are whole windows, but fewer than count.
+  for (const std::int64_t end : {std::int64_t{96}, std::int64_t{-1}, -kLongest - 1}) {
+    expectLie<std::int64_t>(
+        "ends", [&](Signed& e) { e[1] = end; }, "block 1 ends at " + std::to_string(end) + " and keeps 96 tokens");
+  }
+  for (const std::int64_t tokens : {std::int64_t{64}, std::int64_t{0}, std::int64_t{-32}, -kLongest - 1}) {
+    expectLie<std::int64_t>(
+        "stored", [&](Signed& s) { s[0] = tokens; },
+        "block 0 ends at 96 and keeps " + std::to_string(tokens) + " tokens, after a block that ends at 0");
+  }
+  for (const std::int64_t tokens : {std::int64_t{128}, kLongest - 31, kLongest}) {
+    expectLie<std::int64_t>(
+        "stored", [&](Signed& s) { s[1] = tokens; },
+        "block 1 keeps " + std::to_string(tokens) + " tokens, expected a multiple of the window, 32, up to 96");
+  }
+  // Heads that the bytes of the first blocks fill, but not those of all; the most there can be.
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[2] = 40; }, "bytes, too few for the numbers of 3 blocks");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[0] = o[1] = 65536, o[2] = 8192; }, "bytes, too few for the numbers of 1 blocks");
+  expectLie<std::uint64_t>(
+      "options", [](Words& o) { o[7] = 5; }, "options: 5 staged blocks of 4");
+}
+
+/// Numbers of four bits each, of which there are more than bytes.
+TEST(KvCacheFileErrors, AWindowOfMoreNumbersThanBytes) {
+  const TemporaryFolder folder;
+  save(filled<Mixed>(), folder / "kv");
+  const SafetensorsFile file(folder / "kv");
+  SafetensorsWriter writer;
+  for (const auto& [key, value] : file.metadata()) writer.setMetadata(key, value);
+  for (const auto& [name, info] : file.tensors()) {
+    const bool window = name == "layer.0.keys.window";
+    writer.addSource(name, window ? Dtype::kF4 : info.dtype, window ? std::vector<Index>{2080} : info.shape,
+                     [&file, name = name](const SafetensorsWriter::Put& put) { put(file.data(name)); });
+  }
+  writer.write(folder / "lie");
+  expectThrows<FormatError>([&] { (void)load<Mixed>(folder / "lie"); }, "a window of 2080 numbers in 1040 bytes");
+}
+
+/// One window of a block that is as long as all that waits.
+TEST(KvCacheFileErrors, AsManyTokensAsABlockWait) {
+  const TemporaryFolder folder;
+  using Plain = KvCache<Small>;
+  Plain cache({2, 1, 8}, {.window = 32, .longest_block = 96, .merge = true});
+  for (int i = 0; i < 2; ++i) cache.append(gaussian(32, 8, 1), gaussian(32, 8, 2));
+  save(cache, folder / "kv");
+  EXPECT_EQ(load<Plain>(folder / "kv"), cache);
+  rewrite<std::uint64_t>(folder / "kv", folder / "lie", "layer.0.options", [](auto& options) { options[4] = 64; });
+  expectThrows<FormatError>([&] { (void)load<Plain>(folder / "lie"); },
+                            "64 tokens wait to be merged, expected fewer than the 64 of a block");
+}
+
 TEST(KvCacheFileErrors, MissingTensors) {
   const TemporaryFolder folder;
   save(filled<Mixed>(), folder / "kv");

@@ -257,7 +257,7 @@ TEST_F(LyingFile, OtherVersion) {
 }
 
 TEST_F(LyingFile, NoNumbers) {
-  for (const std::string text : {"", "-7", "7.0", "7 ", " 7", "+7", "0x7", "seven", "9223372036854775808"}) {
+  for (const std::string text : {"", "-1", "-7", "7.0", "7 ", " 7", "+7", "0x7", "seven", "9223372036854775808"}) {
     strings_["rows"] = text;
     expectRefused("packed matrix 'w': rows must be an integer of at least 0, got '" + text + "'", 0);
   }

@@ -91,6 +91,27 @@ TEST(LeastSquares, ACodebookThatIsSearchedByEncodingComesAsFar) {
   }
 }
 
+/// The search ends where the least-squares scale for the codes that it leads to is no better.
+TEST(LeastSquares, EndsWhereItsCodesAskForNoOtherScale) {
+  const auto check = []<ScalarCodebook C>(C) {
+    for (std::uint64_t seed = 0; seed < 40; ++seed) {
+      const RowMatrixXf x = testing::gaussian(1, 65, seed);
+      const Affine a = fitAffine<C, float>(LeastSquares{}, numbersOf(x));
+      double products = 0, squares = 0;
+      for (const float value : numbersOf(x)) {
+        const double level = static_cast<double>(C::level(encode<C>(&value, a)));
+        products += level * static_cast<double>(value);
+        squares += level * level;
+      }
+      const Affine again{static_cast<float>(products / squares), 0};
+      EXPECT_GE(errorByHand<C>(x, again), errorByHand<C>(x, a) * (1 - 1e-9)) << C::name() << ", " << seed;
+    }
+  };
+  check(Symmetric<3>{});
+  check(Symmetric<4>{});
+  check(NormalFloat4{});
+}
+
 TEST(LeastSquares, SignsNeedNoSearch) {
   const float x[] = {1, -2, 3, -6};
   EXPECT_EQ((fitAffine<Binary, float>(LeastSquares{}, x)), (Affine{3, 0}));
