@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
 #include <vector>
 
 namespace gosset::rules_test {
@@ -33,6 +34,26 @@ template <ScalarCodebook C, class T>
 void expectExactUnderEachRule(const Group& x) {
   expectExact<C>(x, fitAffine<C, T>(PublishedRule{}, x));
   expectExact<C>(x, fitAffine<C, T>(Percentile{100}, x));
+}
+
+/// -4 .. 3, the lowest level without a match.
+struct Lopsided {
+  using Code = std::uint8_t;
+  static constexpr int kDim = 1, kBits = 3, kLevels = 8;
+  static constexpr bool kHasZero = false;
+  static constexpr ScaleRule kRule = ScaleRule::kAbsMax;
+  static Code encode(float x) { return static_cast<Code>(std::clamp(std::nearbyint(x), -4.f, 3.f) + 4); }
+  static constexpr float level(Code q) { return static_cast<float>(q) - 4; }
+  static std::string name() { return "Lopsided"; }
+};
+
+TEST(Rules, LevelsThatGoFartherDownThanUp) {
+  static_assert(detail::largestLevel<Lopsided>() == 4);
+  const float rising[] = {-1, 0.5f, 2};
+  EXPECT_EQ((fitAffine<Lopsided, float>(PublishedRule{}, rising)), (Affine{0.5f, 0}));
+  // One magnitude: the lowest level alone takes -2 but not 2.
+  for (const Group& x : {Group{-2, -2}, Group{2}, Group{-2, 2}, Group{-2, 0, 2}})
+    expectExactUnderEachRule<Lopsided, float>(x);
 }
 
 template <class C>
