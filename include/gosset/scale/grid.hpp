@@ -5,6 +5,7 @@
 #include <gosset/core/exact_sum.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/parallel.hpp>
+#include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/scale/affine.hpp>
 #include <gosset/scale/block_coder.hpp>
@@ -173,7 +174,7 @@ class Grid {
       const Code code = encode<Codebook>(wanted, a);
       decode<Codebook>(code, a, values);
       const double error = sumOfSquares(real, [&](Index i) {
-        return static_cast<float>(static_cast<double>(x[i]) - static_cast<double>(values[i]));
+        return x[i] - simd::unfused(values[i]);  // a value is a product
       });
       if (!(error < least)) return best;
       least = error;

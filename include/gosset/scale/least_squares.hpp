@@ -4,6 +4,7 @@
 #include <gosset/codebook/concepts.hpp>
 #include <gosset/core/exact_sum.hpp>
 #include <gosset/core/float_storage.hpp>
+#include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/scale/affine.hpp>
 #include <gosset/scale/candidates.hpp>
@@ -101,6 +102,9 @@ class LeastSquaresSearch {
 
  private:
   static constexpr bool kHasZero = hasZeroPoint<C>();
+  static constexpr Index kChunk = C::kDim == 1 ? 256 : 64 * C::kDim;  ///< numbers that go through at a time
+  using Floats = simd::Vec<float>;
+  static constexpr Index kLanes = simd::kLanes<float>;
 
   Index size() const { return static_cast<Index>(x_.size()); }
   static Affine storedMap(const Affine& a) {
@@ -118,13 +122,12 @@ class LeastSquaresSearch {
   /// By encoding and decoding. Its error is infinite where it is found to be no less than the best one's.
   Outcome outcomeOf(const Affine& a) const {
     if (!std::isfinite(a.scale) || !std::isfinite(a.zero)) return {};
-    constexpr Index kBlocks = C::kDim == 1 ? 256 : 64;
-    typename C::Code codes[kBlocks];
-    float levels[kBlocks * C::kDim];
+    typename C::Code codes[kChunk / C::kDim];
+    float levels[kChunk];
     Outcome outcome{.affine = a, .error = 0};
     const std::span<const float> all = blocks_.all();
-    for (std::size_t first = 0; first < all.size(); first += kBlocks * C::kDim) {
-      const std::span<const float> x = all.subspan(first, std::min<std::size_t>(kBlocks * C::kDim, all.size() - first));
+    for (std::size_t first = 0; first < all.size(); first += kChunk) {
+      const std::span<const float> x = all.subspan(first, std::min<std::size_t>(kChunk, all.size() - first));
       const Index count = static_cast<Index>(x.size()) / C::kDim;
       encodeRun<C>(x.data(), count, a, codes);
       decodeRun<C>(codes, count, Affine{1, 0}, levels);
@@ -136,11 +139,17 @@ class LeastSquaresSearch {
     return outcome;
   }
 
+  /// Values are rounded before they are subtracted, whatever a compiler would fuse.
   static double squaredError(std::span<const float> x, const float* levels, Affine a) {
-    return sumOfSquares(static_cast<Index>(x.size()), [&](Index i) {
-      const float value = a.scale * (kHasZero ? levels[i] - a.zero : levels[i]);
-      return static_cast<float>(static_cast<double>(x[static_cast<std::size_t>(i)]) - static_cast<double>(value));
-    });
+    const auto count = static_cast<Index>(x.size());
+    float values[kChunk];
+    Index done = 0;
+    for (; done + kLanes <= count; done += kLanes) {
+      const auto steps = simd::load<Floats>(levels + done) - simd::splat<Floats>(a.zero);
+      simd::store(values + done, simd::unfused(simd::splat<Floats>(a.scale) * steps));
+    }
+    for (; done < count; ++done) values[done] = simd::unfused(a.scale * (levels[done] - a.zero));
+    return sumOfSquares(count, [&](Index i) { return x[static_cast<std::size_t>(i)] - values[i]; });
   }
 
   void addProducts(Outcome& outcome, std::span<const float> x, const float* levels) const {
