@@ -92,6 +92,17 @@ TEST(Residual, TheJointSearchRepairsAFirstStageThatIsTooFar) {
   EXPECT_EQ(nearest<JointPair>({1.75f, 2.75f}), (std::array<float, 2>{1.75f, 2.75f}));
 }
 
+TEST(Residual, TheJointSearchLooksToEverySide) {
+  // The first stage has to go down in one number and stay at the end, 3, in the other.
+  EXPECT_EQ(nearest<JointPair>({.75f, 3.f}), (std::array<float, 2>{.75f, 3}));
+  EXPECT_EQ(nearest<JointPair>({3.f, .75f}), (std::array<float, 2>{3, .75f}));
+}
+
+/// (1, 2) is off by 5/16 and 0, (0.75, 1.75) by 1/16 and 1/4: as much together, but less in squares.
+TEST(Residual, TheJointSearchComparesSquares) {
+  EXPECT_EQ(nearest<JointPair>({.6875f, 2.f}), (std::array<float, 2>{.75f, 1.75f}));
+}
+
 TEST(Residual, TheJointSearchIsNeverWorse) {
   double greedy = 0, joint = 0;
   for (std::uint64_t k = 0; k < 2000; ++k) {

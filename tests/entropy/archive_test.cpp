@@ -88,21 +88,37 @@ TEST(Archive, TernaryAtAThresholdOfSixTenthsSigmaIsAboutOneAndAHalfBits) {
 TEST(Archive, CodesThatAreTooLargeAreRefused) {
   const auto q = quantize<PerTensor<LloydMax<3>>>(gaussian(20, 40));
   Bytes bytes = archive(q);
-  const Bytes codes(800, 9);
-  const Bytes content = encodeBytes(codes);
   const std::string name = "codes";
   const auto at = std::search(bytes.begin(), bytes.end(), name.begin(), name.end()) + 5 + 8;  // the array's length
   ASSERT_EQ(*at, 2);
   const auto length = static_cast<std::size_t>(detail::littleEndian(&*at + 1, 8));
-  Bytes forged(bytes.begin(), at + 1);
-  detail::appendNumber(forged, static_cast<std::uint64_t>(content.size()));
-  forged.insert(forged.end(), content.begin(), content.end());
-  forged.insert(forged.end(), at + 9 + static_cast<std::ptrdiff_t>(length), bytes.end());
-  expectThrows<FormatError>([&] { unarchive<PerTensor<LloydMax<3>>>(forged); },
-                            "it holds the code 9, expected codes of 3 bits");
+  for (const int code : {8, 9, 255}) {
+    const Bytes content = encodeBytes(Bytes(800, static_cast<std::uint8_t>(code)));
+    Bytes forged(bytes.begin(), at + 1);
+    detail::appendNumber(forged, static_cast<std::uint64_t>(content.size()));
+    forged.insert(forged.end(), content.begin(), content.end());
+    forged.insert(forged.end(), at + 9 + static_cast<std::ptrdiff_t>(length), bytes.end());
+    expectThrows<FormatError>([&] { unarchive<PerTensor<LloydMax<3>>>(forged); },
+                              "it holds the code " + std::to_string(code) + ", expected codes of 3 bits");
+  }
   *at = 7;
   expectThrows<FormatError>([&] { unarchive<PerTensor<LloydMax<3>>>(bytes); },
                             "array codes is kept in way 7, which is unknown here");
+}
+
+TEST(Archive, ArraysThatAreTooShortOrTooLongAreRefused) {
+  const Bytes bytes = archive(quantize<PerTensor<LloydMax<3>>>(gaussian(20, 40)));
+  const std::string name = "unit";
+  const auto at = std::search(bytes.begin(), bytes.end(), name.begin(), name.end()) - bytes.begin() + 4 + 8;
+  ASSERT_EQ(bytes[static_cast<std::size_t>(at)], 0) << "kept as it is";
+  ASSERT_EQ(bytes[static_cast<std::size_t>(at) + 1], 4) << "a float";
+  Bytes shorter = bytes, longer = bytes;
+  shorter[static_cast<std::size_t>(at) + 1] = 3;
+  shorter.erase(shorter.begin() + at + 9);
+  longer[static_cast<std::size_t>(at) + 1] = 5;
+  longer.insert(longer.begin() + at + 9, 0);
+  expectThrows<FormatError>([&] { unarchive<PerTensor<LloydMax<3>>>(shorter); }, "array unit has 3 bytes, expected 4");
+  expectThrows<FormatError>([&] { unarchive<PerTensor<LloydMax<3>>>(longer); }, "array unit has 5 bytes, expected 4");
 }
 
 TEST(Archive, TakesNoMoreMemoryThanItsBytesAllow) {

@@ -194,6 +194,14 @@ TEST(Rans, CorruptedArchivesAreRefused) {
   EXPECT_THROW(decoded(longer, 500), FormatError);
 }
 
+/// 127 of each even byte and 129 of each odd one are 63.5 and 64.5 slots, all rounded up: 128 too many, far more than
+/// the largest can give.
+TEST(Rans, SymbolsThatAreAllRoundedUpComeBack) {
+  Bytes bytes;
+  for (std::size_t i = 0; i < 256; ++i) bytes.insert(bytes.end(), 127 + 2 * (i % 2), static_cast<std::uint8_t>(i));
+  EXPECT_EQ(decoded(encodeBytes(bytes), bytes.size()), bytes);
+}
+
 TEST(Rans, SaysWhatIsWrong) {
   const Bytes archive = encodeBytes(gaussianBytes(500, 5));
   const auto with = [&](std::size_t at, std::uint8_t value) {

@@ -172,6 +172,9 @@ TEST(HadamardPlan, KnownPlans) {
   EXPECT_EQ(factors(14336), (Factors{{Construction::kPaley1, 28}}));
   EXPECT_EQ(factors(29568),
             (Factors{{Construction::kPaley1, 12}, {Construction::kPaley1, 28}, {Construction::kPaley1, 44}}));
+  const HadamardFactor twelve{Construction::kPaley1, 12};
+  EXPECT_EQ(factors(144), (Factors{twelve, twelve}));  // 12 additions, 36 * 4 would take 14
+  EXPECT_EQ(factors(1728), (Factors{twelve, twelve, twelve}));
   EXPECT_EQ(factors(13696), (Factors{{Construction::kHartley, 107}}));
   EXPECT_EQ(factors(417), (Factors{{Construction::kHartley, 417}}));
   EXPECT_EQ(factors(12 * 73), (Factors{{Construction::kHartley, 73}, {Construction::kPaley1, 12}}));

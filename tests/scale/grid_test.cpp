@@ -148,34 +148,42 @@ TYPED_TEST(PaddedGrid, AGroupFittedAloneIsTheSameInAnyOrderOfItsCodes) {
   }
 }
 
-/// Points that rise with their second number: (-8, -8), (1, 1), (1.625, 1.875), (2, 2.125).
+/// Points (-8, 0, 0, 0), (1, 1, 1, 1), (1.625, 1.375, ..) and (2, 1.5, ..).
 struct Stairs {
   using Code = std::uint8_t;
-  static constexpr int kDim = 2;
+  static constexpr int kDim = 4;
   static constexpr int kBits = 2;
   static constexpr ScaleRule kRule = ScaleRule::kRootMeanSquare;
   static constexpr float kGaussianScale = 1;
-  static constexpr float kPoints[4][2] = {{-8, -8}, {1, 1}, {1.625f, 1.875f}, {2, 2.125f}};
+  static constexpr float kFirst[] = {-8, 1, 1.625f, 2}, kOthers[] = {0, 1, 1.375f, 1.5f};
   static std::string name() { return "Stairs"; }
   static Code encode(const float* x) {
-    const auto distance = [&](const auto& p) { return std::hypot(p[0] - x[0], p[1] - x[1]); };
-    const auto nearest = [&](const auto& a, const auto& b) { return distance(a) < distance(b); };
-    return static_cast<Code>(std::min_element(std::begin(kPoints), std::end(kPoints), nearest) - std::begin(kPoints));
+    std::vector<float> errors;
+    for (Code q = 0; q < 4; ++q) {
+      float y[4], error = 0;
+      decode(q, y);
+      for (int i = 0; i < 4; ++i) error += std::abs(x[i] - y[i]) * std::abs(x[i] - y[i]);
+      errors.push_back(error);
+    }
+    return static_cast<Code>(std::min_element(errors.begin(), errors.end()) - errors.begin());
   }
-  static void decode(Code q, float* y) { std::copy_n(kPoints[q], 2, y); }
+  static void decode(Code q, float* y) {
+    y[0] = kFirst[q];
+    std::fill_n(y + 1, 3, kOthers[q]);
+  }
 };
 
-/// With 0 beside it, 2 is nearest to (1, 1); with 1 to the next point, with 1.875 to the last, which has 2 itself.
+/// With zeros beside it 2 is nearest to the point of ones; with ones to the next; with what that has, to the last.
 TEST(Grid, APaddedCodeClimbsAsLongAsItComesNearer) {
-  Grid<PerTensor<Stairs>> grid(1, 3, PublishedRule{});
+  Grid<PerTensor<Stairs>> grid(1, 5, PublishedRule{});
   grid.setAffine(0, 0, {1, 0});
   const auto codes = [&](float last) {
-    const float w[] = {2, 0, last, 0};
+    const float w[] = {2, 0, 0, 0, last, 0, 0, 0};
     std::uint8_t found[2];
     grid.encodeRow(0, w, found);
     return std::vector<int>(found, found + 2);
   };
-  EXPECT_EQ(codes(2), (std::vector<int>{1, 3}));
+  EXPECT_EQ(codes(2), (std::vector<int>{1, 3})) << "zeros that are no padding count";
   EXPECT_EQ(codes(1), (std::vector<int>{1, 1}));
   EXPECT_EQ(codes(-7), (std::vector<int>{1, 0}));
 }
