@@ -98,6 +98,34 @@ TEST(RoundedActivations, NumbersThatDwarfTheOthersStandApart) {
   EXPECT_LT(std::abs(off(40, 1)), 1e-3);
 }
 
+/// A slice ten times as large as the others of its token is split; and so it is in any unit.
+TEST(RoundedActivations, PartsAreTheSameAtAnyMagnitude) {
+  RowMatrixXf x = testing::gaussian(2, 512, 7);
+  x.middleCols(96, 32) *= 10;
+  const RoundedActivations a(x.data(), 512, 2, 512, InOrder{});
+  ASSERT_FALSE(a.extras().empty());
+  for (const float unit : {0x1p-60f, 0x1p-10f, 0x1p40f}) {
+    const RowMatrixXf y = x * unit;
+    const RoundedActivations b(y.data(), 512, 2, 512, InOrder{});
+    ASSERT_EQ(b.extras().size(), a.extras().size()) << unit;
+    for (std::size_t i = 0; i < a.extras().size(); ++i) {
+      EXPECT_EQ(b.extras()[i].slice, a.extras()[i].slice);
+      EXPECT_EQ(b.extras()[i].scale, a.extras()[i].scale * unit);
+    }
+    EXPECT_EQ(roundedNumbers(b, 512), roundedNumbers(a, 512) * static_cast<double>(unit)) << unit;
+  }
+}
+
+TEST(RoundedActivations, OneScaleOfATokenIsThatOfItsLargestNumber) {
+  for (const std::size_t place : {0u, 31u, 32u, 39u}) {
+    std::vector<float> x(40, 1.f);
+    x[place] = -254;
+    const RoundedActivations a(x.data(), 40, 1, 40, InOrder{}, ScaleReach::kToken);
+    for (const Index slice : {0, 1}) EXPECT_EQ(a.scale(0, slice), 2) << place;
+    EXPECT_EQ(a.numbers(0, static_cast<Index>(place / 32))[place % 32], -127) << place;
+  }
+}
+
 TEST(RoundedActivations, GaussianNumbersStandTogether) {
   const RowMatrixXf x = testing::gaussian(64, 4096);  // 8192 slices
   EXPECT_LE(RoundedActivations(x.data(), 4096, 64, 4096, InOrder{}).extras().size(), 2u);

@@ -121,6 +121,7 @@ TEST(LeastSquares, FindsTheSameEverywhere) {
       {"NormalFloat4", 0x5a6d014a0ed234ccu},
       {"Asymmetric<2>", 0x1c958ee4a2071993u},
       {"Asymmetric<4>", 0xd5b8129a71e05beau},
+      {"FourLevels", 0x2abdcccb0f9b23ecu},
       {"E8P", 0x467e45db8fdad58cu},
   });
   const auto check = [&]<Codebook C>(C) {
@@ -139,6 +140,7 @@ TEST(LeastSquares, FindsTheSameEverywhere) {
   check(Asymmetric<2>{});
   check(Asymmetric<4>{});
   check(E8P{});
+  check(FourLevels{});
   bits.finish();
 }
 

@@ -47,6 +47,14 @@ struct Lopsided {
   static std::string name() { return "Lopsided"; }
 };
 
+/// Of eleven numbers the one at 90% is the last but one, 3, and the one at 10% is 0.
+TEST(Rules, APercentileOfZeroAtOneEndClipsTheOther) {
+  const float x[] = {0, 0, 0, 0, 0, 0, 1, 2, 3, 3, 100};
+  EXPECT_EQ((fitAffine<Asymmetric<2>, float>(Percentile{90}, x)), (Affine{1, 0}));
+  const float negative[] = {0, 0, 0, 0, 0, 0, -1, -2, -3, -3, -100};
+  EXPECT_EQ((fitAffine<Asymmetric<2>, float>(Percentile{90}, negative)), (Affine{1, 3}));
+}
+
 TEST(Rules, LevelsThatGoFartherDownThanUp) {
   static_assert(detail::largestLevel<Lopsided>() == 4);
   const float rising[] = {-1, 0.5f, 2};
