@@ -268,7 +268,7 @@ TEST(Rans, SaysWhatIsWrong) {
   expectThrows<FormatError>([&] { decoded(constant, 5); }, "1 bytes follow its end");
   // Symbols of 2^13 slots, of which state 2^32 + s is in the first of the byte's. In the second it is the same byte.
   const Bytes four = {1, 2, 1, 2};
-  for (const std::size_t lane : {0, 1, 2, 3}) {
+  for (const std::size_t lane : {0u, 1u, 2u, 3u}) {
     Bytes beside = encodeBytes(four);
     beside[28 + 8 * lane] = 1;
     expectThrows<FormatError>([&] { decoded(beside, 4); }, "the decoder does not end at its start");
