@@ -36,6 +36,8 @@ struct Wide : Shuffled {
   static Code encode(float) { return 0; }
 };
 static_assert(TileCodebook<Shuffled> && ByteLevels<Shuffled>::kLargest == 8);
+// 120 units would do as well as 60, but levels would no longer be bytes of 7 bits.
+static_assert(ByteLevels<LloydMax<2>>::kLargest == 120);
 static_assert(!TileCodebook<Wide>);
 
 template <class C>

@@ -47,6 +47,15 @@ TYPED_TEST(LearnedStepOf, ZeroGroupsStartWithATinyStep) {
   }
 }
 
+/// With as many levels below as above.
+TEST(LearnedStep, ZeroGroupsStartInTheMiddleOfTheirLevels) {
+  RowMatrixXf w = RowMatrixXf::Zero(2, 32);
+  w(1, 3) = 7;
+  const LearnedStep<Grouped<Asymmetric<3>, 32>> steps(w);
+  EXPECT_EQ(steps.zeros()(0, 0), 4);
+  EXPECT_EQ(steps.zeros()(1, 0), 0) << "a group that goes from 0 to 7 starts as it is fitted";
+}
+
 /// All steps are those of the format, and finite, whatever an optimizer made of them.
 TYPED_TEST(LearnedStepOf, AStepIsNeverLessThanTheLeast) {
   const RowMatrixXf w = gaussian(9, 65), g = gaussian(9, 65, 2);
