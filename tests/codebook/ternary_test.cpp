@@ -20,5 +20,7 @@ TEST(Ternary, HalfIsTheThreshold) {
   EXPECT_EQ(Ternary::name(), "Ternary");
 }
 
+TEST(Ternary, TheStepIsTheMeanMagnitude) { EXPECT_EQ(Ternary::kRule, ScaleRule::kMeanMagnitude); }
+
 }  // namespace
 }  // namespace gosset::ternary_test

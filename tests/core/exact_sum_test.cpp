@@ -18,6 +18,13 @@ TEST(ExactSum, SmallIntegersAddUpExactlyAtAnyLength) {
   }
 }
 
+/// Numbers 1 and 9 share a lane, where they make 2^-52; beside the 1 of number 0 each alone would be lost.
+TEST(ExactSum, LanesGoOnBehindTheLastWholeEight) {
+  const auto number = [](Index i) { return i == 0 ? 1.f : i % 8 == 1 ? 0x1p-53f : 0.f; };
+  EXPECT_EQ(sumOf(10, number), 1 + 0x1p-52);
+  EXPECT_EQ(sumOf(16, number), 1 + 0x1p-52);
+}
+
 TEST(ExactSum, NoProductOverflowsOrVanishes) {
   EXPECT_EQ(sumOfSquares(1, [](Index) { return 0x1p127f; }), 0x1p254);
   EXPECT_EQ(sumOfSquares(1, [](Index) { return 0x1p-149f; }), 0x1p-298);

@@ -33,6 +33,17 @@ TEST(ChannelScaled, ScalesOfOneChangeNothing) {
   EXPECT_EQ(q.dequantized(), quantize<Int4>(w).dequantized());
 }
 
+/// In 16-bit floats, whose numbers go from 2^-14 to below 2^16: the middle of the exponents becomes 0.
+TEST(ChannelScaled, ScalesAreStoredAroundOne) {
+  const auto stored = [](float a, float b) {
+    return Eigen::Vector2f(detail::widenedScales(detail::storedChannelScales<Float16>(Eigen::Vector2f(a, b))));
+  };
+  EXPECT_EQ(stored(0x1p-10f, 0x1p10f), Eigen::Vector2f(0x1p-10f, 0x1p10f));
+  EXPECT_EQ(stored(3, 0x1p21f), Eigen::Vector2f(3 * 0x1p-11f, 0x1p10f));
+  EXPECT_EQ(stored(0x1p-40f, 0x1p-60f), Eigen::Vector2f(0x1p10f, 0x1p-10f));
+  EXPECT_EQ(stored(1, 0x1p60f), Eigen::Vector2f(0x1p-14f, 65504)) << "what is beyond ends at the ends";
+}
+
 TEST(ChannelScaled, OnlyRatiosMatter) {
   const RowMatrixXf w = gaussian(9, 65);
   const Eigen::VectorXf s = randomScales(65);

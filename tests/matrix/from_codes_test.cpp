@@ -108,6 +108,11 @@ TEST(FromCodes, SaysWhatIsWrong) {
   expectThrows([&] { (void)fromCodes<F>(codes, ones, bad); }, "got 1e+06 at (2, 1)");
   bad(2, 1) = 3e38f;
   expectThrows([&] { (void)fromCodes<F>(codes, bad, ones); }, "fromCodes: scales: they give magnitudes of");
+  // Points of E8P count as 8, so that scales go up to 2^124.
+  const Codes zeros = codesBelow(1, 2, 1);
+  EXPECT_EQ((fromCodes<PerTensor<E8P, float>>(zeros, RowMatrixXf::Constant(1, 1, 0x1p124f)).rows()), 1);
+  expectThrows([&] { (void)fromCodes<PerTensor<E8P, float>>(zeros, RowMatrixXf::Constant(1, 1, 0x1.8p124f)); },
+               "fromCodes: scales: they give magnitudes of");
   Codes wrong = codes;
   wrong(1, 7) = 16;
   expectThrows([&] { (void)fromCodes<F>(wrong, ones, ones); },

@@ -193,7 +193,8 @@ def main():
     parser.add_argument("--fault", action="append", help="this fault alone, such as core-3")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth fault alone")
     parser.add_argument("--compiler", default=os.environ.get("CXX", "c++"))
-    parser.add_argument("--flags", default="-std=c++20 -O1 -march=native -fopenmp -w")
+    parser.add_argument("--flags", default="-std=c++20 -O1 -fexpensive-optimizations -march=native -fopenmp -w",
+                        help="gcc fuses products with sums where optimizations are expensive, as -O2 has it")
     parser.add_argument("--libraries", default="-pthread", help="what to link besides what pkg-config says")
     parser.add_argument("--jobs", type=int, default=1, help="faults at a time")
     parser.add_argument("--compile-timeout", type=float, default=1800, metavar="SECONDS")
