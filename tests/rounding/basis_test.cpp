@@ -9,6 +9,8 @@
 
 #include <bit>
 #include <cmath>
+#include <span>
+#include <string_view>
 
 // What a rounding is given inside a format that changes the basis of the inputs: the inner codes must be those of the
 // changed matrix with a Hessian that was changed by hand.
@@ -104,6 +106,22 @@ TEST(Basis, RoundingsSeeTheDividedInputs) {
   expectScaled<Codes>(kLdlq);
   expectScaled<Codes>(kAwq);
   expectScaled<Sparse>(kSensitivity);
+}
+
+/// Tokens that are loud in one input once they are turned: X = Y V, so that X V^T = Y.
+TEST(Basis, OutlierColumnsAreThoseOfTheRotatedTokens) {
+  constexpr std::uint64_t kSeed = 9;
+  RowMatrixXf y = 0.1f * gaussian(20, kInputs, 3);
+  y.col(5).setConstant(20.f);
+  const RowMatrixXf x = (y.cast<double>() * rotation(randomBits(kSeed, 0), kInputs)).cast<float>();
+  const RowMatrixXf w = gaussian(kOutputs, kInputs, 8);
+  const auto q = quantize<Incoherent<LlmInt8>>(w, OutlierColumns(x), {.seed = kSeed});
+  q.packed().visitFields([]<class T>(std::string_view name, std::span<T> values) {
+    if (name != "inner.columns") return;
+    ASSERT_EQ(values.size(), 1u);
+    EXPECT_EQ(values[0], T(5));
+  });
+  EXPECT_TRUE(OutlierColumns(x).columns().empty()) << "none is loud before";
 }
 
 }  // namespace

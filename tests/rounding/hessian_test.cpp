@@ -108,6 +108,10 @@ TEST(Hessian, RefusesWhatIsNone) {
   skew << 1, 2, 3, 1;
   expectThrows([&] { Hessian::fromMatrix(skew); },
                "Hessian: expected a symmetric matrix, got one where an entry and its mirror differ by 1");
+  skew << 10, 2, 2.002f, 10;  // a ten thousandth of the largest is 1e-3
+  expectThrows([&] { Hessian::fromMatrix(skew); }, "expected a symmetric matrix");
+  skew(1, 0) = 2.0009f;
+  EXPECT_EQ(Hessian::fromMatrix(skew).size(), 2);
   skew(0, 1) = std::numeric_limits<float>::quiet_NaN();
   expectThrows([&] { Hessian::fromMatrix(skew); }, "Hessian: the matrix holds NaN or infinity");
 }

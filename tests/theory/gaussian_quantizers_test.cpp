@@ -58,6 +58,14 @@ TEST(GaussianQuantizers, MassesFarOutArePrecise) {
   }
 }
 
+/// Of x^2 beyond 1 half of what a chi-square of 3 degrees of freedom has beyond 1, .801252; within the rest of 1.
+TEST(GaussianQuantizers, SecondMomentsOfCells) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  EXPECT_NEAR(detail::GaussianCell(1, kInfinity).second, 0.400626, 1e-6);
+  EXPECT_NEAR(detail::GaussianCell(-kInfinity, -1).second, 0.400626, 1e-6);
+  EXPECT_NEAR(detail::GaussianCell(-1, 1).second, 0.198748, 1e-6);
+}
+
 TEST(GaussianQuantizers, UniformAtTheBestStep) {
   EXPECT_NEAR(uniformQuantizer(2).mse, 0.36338, 5e-6);
   EXPECT_NEAR(uniformQuantizer(4).mse, 0.11885, 5e-6);
