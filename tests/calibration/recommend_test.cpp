@@ -23,18 +23,18 @@ std::string weights(const Constraint& constraint) { return recommend(constraint)
 
 TEST(Recommend, MemoryBound) {
   EXPECT_EQ(weights({.most_bits = 16}), "int8");
-  EXPECT_EQ(weights({.most_bits = 5.1}), "gptq4-g32");
-  EXPECT_EQ(weights({.most_bits = 4.1}), "quip#4");
-  EXPECT_EQ(weights({.most_bits = 3.1}), "quip#3");
-  EXPECT_EQ(weights({.most_bits = 2.2}), "quip#2");
-  EXPECT_EQ(weights({.most_bits = 1.8}), "ldlq-ternary");
+  EXPECT_EQ(weights({.most_bits = 5.1}), "trellis-mixed#4");
+  EXPECT_EQ(weights({.most_bits = 3.1}), "trellis-mixed#3");
+  EXPECT_EQ(weights({.most_bits = 2.6}), "trellis-mixed#2.5");
+  EXPECT_EQ(weights({.most_bits = 2.2}), "trellis-mixed#2");
+  EXPECT_EQ(weights({.most_bits = 1.8}), "trellis#1.5");
   const Recommendation r = recommend({.most_bits = 2.2});
-  EXPECT_STREQ(r.weights.format, "Incoherent<E8P>");
-  EXPECT_STREQ(r.weights.rounding, "Ldlq(h)");
+  EXPECT_STREQ(r.weights.format, "Incoherent<TrellisMixed>");
+  EXPECT_STREQ(r.weights.rounding, "Ldlq(h, {.mean_bits = 2})");
   EXPECT_STREQ(r.weights.fit, "PublishedRule{}");
   EXPECT_TRUE(r.within);
   EXPECT_EQ(r.keys, "Float16");
-  EXPECT_EQ(r.reason, "quip#2: 2.004 bits a weight, KL 0.406325 nats; the least divergence within the bits");
+  EXPECT_EQ(r.reason, "trellis-mixed#2: 2.01 bits a weight, KL 0.169526 nats; the least divergence within the bits");
 }
 
 TEST(Recommend, MemoryBoundWithoutText) {
@@ -44,30 +44,30 @@ TEST(Recommend, MemoryBoundWithoutText) {
   EXPECT_EQ(weights({.most_bits = 3.5, .calibration_text = false}), "lloyd3-g64");
   EXPECT_EQ(weights({.most_bits = 2.5, .calibration_text = false}), "lloyd2-g64");
   EXPECT_EQ(weights({.most_bits = 1.5, .calibration_text = false}), "binary-g64");
-  EXPECT_THAT(recommend({.most_bits = 1.8}).reason, ::testing::HasSubstr("only after training through it (FakeQuant)"));
+  EXPECT_THAT(recommend({.most_bits = 1.4}).reason, ::testing::HasSubstr("only after training through it (FakeQuant)"));
 }
 
 TEST(Recommend, AccuracyBound) {
   EXPECT_EQ(weights({.most_divergence = 0.001}), "int8");
-  EXPECT_EQ(weights({.most_divergence = 0.006}), "gptq4-g32");
-  EXPECT_EQ(weights({.most_divergence = 0.02}), "quip#4");
-  EXPECT_EQ(weights({.most_divergence = 0.06}), "quip#3");
-  EXPECT_EQ(weights({.most_divergence = 0.5}), "quip#2");
+  EXPECT_EQ(weights({.most_divergence = 0.006}), "trellis-mixed#4");
+  EXPECT_EQ(weights({.most_divergence = 0.03}), "trellis-mixed#3");
+  EXPECT_EQ(weights({.most_divergence = 0.06}), "trellis-mixed#2.5");
+  EXPECT_EQ(weights({.most_divergence = 0.5}), "trellis-mixed#2");
   EXPECT_EQ(weights({.most_divergence = 0.019, .calibration_text = false}), "nf4-g64");
   EXPECT_EQ(weights({}), "int8");
 }
 
 TEST(Recommend, Both) {
-  EXPECT_EQ(weights({.most_bits = 4.5, .most_divergence = 0.02}), "quip#4");
+  EXPECT_EQ(weights({.most_bits = 4.5, .most_divergence = 0.02}), "trellis-mixed#4");
   const Recommendation r = recommend({.most_bits = 2.5, .most_divergence = 0.02});
   EXPECT_FALSE(r.within);
-  EXPECT_STREQ(r.weights.name, "quip#2");
+  EXPECT_STREQ(r.weights.name, "trellis-mixed#2");
   EXPECT_THAT(r.reason, ::testing::HasSubstr("the least divergence within the bits, none of which keeps to 0.02"));
 }
 
 TEST(Recommend, LongContext) {
   const Recommendation r = recommend({.most_bits = 4.1, .long_context = true});
-  EXPECT_STREQ(r.weights.name, "quip#4");
+  EXPECT_STREQ(r.weights.name, "trellis-mixed#4");
   EXPECT_EQ(r.keys, "Kivi<4, 64>");
   EXPECT_EQ(r.values, "Incoherent<Kivi<4, 64>>");
   EXPECT_THAT(r.reason, ::testing::HasSubstr("keys and values at 4.5 bits"));
@@ -110,7 +110,7 @@ TEST(Recommend, LimitsIncludeWhatEqualsThem) {
     const Recommendation closer = recommend({.most_divergence = std::nextafter(divergence, 0.0)});
     EXPECT_TRUE(!closer.within || closer.weights.name != std::string(row.name)) << row.name;
   }
-  EXPECT_EQ(weights({.most_divergence = measuredFormats()[3].meanDivergence()}), "gptq4-g32");
+  EXPECT_EQ(weights({.most_divergence = measuredFormats()[6].meanDivergence()}), "trellis-mixed#4");
   EXPECT_EQ(weights({.most_divergence = measuredFormats().back().meanDivergence(), .calibration_text = false}),
             "binary-g64");
   EXPECT_EQ(weights({.most_bits = 1.257}), "binary-g64");
@@ -123,9 +123,8 @@ TEST(Recommend, FormatsAreNamedAsTheyAre) {
       Packed<PerChannel<Symmetric<8>>>::formatName(),   Packed<Outliers<Grouped<Asymmetric<4>, 32>, 10>>::formatName(),
       Packed<Grouped<Asymmetric<4>, 32>>::formatName(), Packed<Grouped<NormalFloat4, 64>>::formatName(),
       Packed<PerChannel<Asymmetric<4>>>::formatName(),  Packed<PerChannel<Symmetric<4>>>::formatName(),
-      Packed<Incoherent<E8PRvq4>>::formatName(),        Packed<Grouped<LloydMax<3>, 64>>::formatName(),
-      Packed<PerChannel<Asymmetric<3>>>::formatName(),  Packed<Incoherent<E8PRvq3>>::formatName(),
-      Packed<Grouped<LloydMax<2>, 64>>::formatName(),   Packed<Incoherent<E8P>>::formatName(),
+      Packed<Incoherent<TrellisMixed>>::formatName(),   Packed<Grouped<LloydMax<3>, 64>>::formatName(),
+      Packed<Incoherent<Trellis<3, 2>>>::formatName(),  Packed<Grouped<LloydMax<2>, 64>>::formatName(),
       Packed<PerChannel<Trits5>>::formatName(),         Packed<Grouped<Binary, 64>>::formatName(),
       Packed<Grouped<Asymmetric<3>, 32>>::formatName(), Packed<Grouped<Asymmetric<2>, 32>>::formatName()};
   for (const MeasuredFormat& row : measuredFormats()) EXPECT_TRUE(known.contains(row.format)) << row.format;

@@ -766,6 +766,58 @@ TEST(Layouts, Tiles) {
   }
 }
 
+/// The state of a number of a trellis code with one rate, as the page says.
+unsigned trellisState(const Bytes& codes, std::size_t rows, std::size_t cols, std::size_t r, std::size_t row,
+                      std::size_t col) {
+  constexpr std::size_t kStateBits = 14;
+  const std::size_t blocks = (rows + 15) / 16, bands = std::max<std::size_t>(1, blocks / 8), block = row / 16;
+  const std::size_t band = std::min(block / 8, bands - 1), end = band + 1 < bands ? 8 * band + 8 : blocks;
+  const std::size_t next = block + 1 < end ? block + 1 : 8 * band;
+  const std::size_t block_bytes = (cols + 3) / 4 * r, piece = col / 4;  // 8 pieces of r bytes are a tile
+  unsigned state = 0;
+  for (std::size_t i = 0; i < kStateBits; ++i) {
+    const std::size_t bit = r * (4 * (row % 16) + col % 4) / 8 + i;
+    const std::size_t at =
+        bit < 8 * r ? 8 * (block * block_bytes + piece * r) + bit : 8 * (next * block_bytes + piece * r) + bit - 8 * r;
+    state |= (codes[at / 8] >> (at % 8) & 1u) << i;
+  }
+  return state;
+}
+
+/// And its level.
+int trellisLevel(unsigned state) {
+  const auto& c = detail::kTrellis14[16 - detail::kLeastTrellisRate8];
+  const unsigned count = 1u << c.index_bits;
+  unsigned x = state & (count - 1);
+  for (int bit = 0; bit < 14 - c.index_bits; ++bit) {
+    if ((state >> (c.index_bits + bit) & 1u) != 0) x ^= c.mix[bit];
+  }
+  return x < count / 2 ? c.half_levels[x] : -c.half_levels[count - 1 - x];
+}
+
+TEST(Layouts, TrellisCodes) {
+  for (const Record& record : records("trellis")) {
+    const Bytes bytes = bytesOf(record.at("bytes"));
+    ASSERT_EQ(record.at("format"), "Trellis<2>");
+    const Index m = numberIn(record, "rows"), n = numberIn(record, "cols");
+    const std::vector<std::string> states = words(record.at("states")), levels = words(record.at("levels"));
+    ASSERT_EQ(static_cast<Index>(states.size()), m * n);
+    ASSERT_EQ(levels.size(), states.size());
+    const detail::TileLayout<Trellis<2>> layout(m, codesInRow<Trellis<2>>(n));
+    ASSERT_EQ(static_cast<Index>(bytes.size()), layout.bytes());
+    for (std::size_t i = 0; i < bytes.size(); ++i) EXPECT_EQ(bytes[i], reader::bits(seedIn(record), i) & 255) << i;
+    for (Index i = 0; i < m * n; ++i) {
+      const Index row = i / n, col = i % n;
+      const unsigned state = trellisState(bytes, static_cast<std::size_t>(m), static_cast<std::size_t>(n), 16,
+                                          static_cast<std::size_t>(row), static_cast<std::size_t>(col));
+      EXPECT_EQ(std::to_string(state), states[static_cast<std::size_t>(i)]) << i;
+      EXPECT_EQ(layout.state(bytes.data(), row / 16, row % 16, col), static_cast<int>(state)) << i;
+      EXPECT_EQ(std::to_string(trellisLevel(state)), levels[static_cast<std::size_t>(i)]) << i;
+      EXPECT_EQ(Trellis<2>::table(16).level(static_cast<int>(state)), trellisLevel(state)) << i;
+    }
+  }
+}
+
 /// The formula for bytes of all widths, shapes with edges in every direction included.
 template <class C>
 void checkFormula() {

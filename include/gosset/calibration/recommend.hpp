@@ -34,31 +34,26 @@ struct MeasuredFormat {
 /// few. examples/llama/README.md has all rows.
 inline std::span<const MeasuredFormat> measuredFormats() {
   static constexpr const char* kNear = "Nearest{}";
-  static constexpr const char* kGptq = "Gptq(h, {.act_order = true})";
-  static constexpr const char* kSparse = "BySensitivity(h, Gptq(h, {.act_order = true}))";
-  static constexpr const char* kLdlq = "Ldlq(h)";
+  static constexpr const char* kMixed = "Incoherent<TrellisMixed>";
   static constexpr const char* kRule = "PublishedRule{}";
   static constexpr const char* kLeast = "LeastSquares{}";
   static constexpr MeasuredFormat kRows[] = {
       {"int8", "PerChannel<Symmetric<8>>", kNear, kRule, false, 8.107, {.00029, .00081, .00002}},
-      {"spqr4-g32", "Outliers<Grouped<Asymmetric<4>, 32>, 10>", kSparse, kLeast, true, 5.364, {.00771, .04206, .00040}},
       {"sparse4-g32", "Outliers<Grouped<Asymmetric<4>, 32>, 10>", kNear, kRule, false, 5.364, {.01717, .07743, .00048}},
-      {"gptq4-g32", "Grouped<Asymmetric<4>, 32>", kGptq, kLeast, true, 5.001, {.00871, .04453, .00043}},
       {"asym4-g32", "Grouped<Asymmetric<4>, 32>", kNear, kRule, false, 5.001, {.02219, .08434, .00064}},
       {"nf4-g64", "Grouped<NormalFloat4, 64>", kNear, kRule, false, 4.257, {.03113, .11598, .00088}},
-      {"gptq4", "PerChannel<Asymmetric<4>>", kGptq, kLeast, true, 4.212, {.01498, .06363, .00107}},
       {"asym4", "PerChannel<Asymmetric<4>>", kNear, kRule, false, 4.212, {.03625, .11939, .00183}},
       {"int4", "PerChannel<Symmetric<4>>", kNear, kRule, false, 4.107, {.05114, .16503, .00211}},
-      {"quip#4", "Incoherent<E8PRvq4>", kLdlq, kRule, true, 4.004, {.01925, .23321, .00037}},
+      {"trellis-mixed#4", kMixed, "Ldlq(h, {.mean_bits = 4})", kRule, true, 4.010, {.00754, .07138, .00022}},
       {"asym3-g32-mse", "Grouped<Asymmetric<3>, 32>", kNear, kLeast, false, 4.001, {.09229, .34104, .00305}},
       {"lloyd3-g64", "Grouped<LloydMax<3>, 64>", kNear, kRule, false, 3.257, {.16643, .63486, .00763}},
-      {"gptq3", "PerChannel<Asymmetric<3>>", kGptq, kLeast, true, 3.212, {.06111, .34722, .00621}},
-      {"quip#3", "Incoherent<E8PRvq3>", kLdlq, kRule, true, 3.004, {.07794, .99174, .00198}},
+      {"trellis-mixed#3", kMixed, "Ldlq(h, {.mean_bits = 3})", kRule, true, 3.010, {.03414, .42403, .00084}},
       {"asym2-g32-mse", "Grouped<Asymmetric<2>, 32>", kNear, kLeast, false, 3.001, {.87489, 2.13078, .08228}},
+      {"trellis-mixed#2.5", kMixed, "Ldlq(h, {.mean_bits = 2.5})", kRule, true, 2.510, {.07177, 1.07012, .00205}},
       {"lloyd2-g64", "Grouped<LloydMax<2>, 64>", kNear, kRule, false, 2.257, {1.31725, 2.70178, .22083}},
-      {"quip#2", "Incoherent<E8P>", kLdlq, kRule, true, 2.004, {.42976, 2.85369, .05470}},
-      {"ldlq-ternary", "PerChannel<Trits5>", kLdlq, kLeast, true, 1.729, {.76486, 2.99914, .84657}},
+      {"trellis-mixed#2", kMixed, "Ldlq(h, {.mean_bits = 2})", kRule, true, 2.010, {.18118, 2.06214, .01304}},
       {"ternary-mse", "PerChannel<Trits5>", kNear, kLeast, false, 1.729, {2.45132, 4.06569, 1.12732}},
+      {"trellis#1.5", "Incoherent<Trellis<3, 2>>", "Ldlq(h)", kRule, true, 1.504, {.63684, 3.55003, .15598}},
       {"binary-g64", "Grouped<Binary, 64>", kNear, kRule, false, 1.257, {5.51360, 6.11660, 5.80790}},
   };
   return kRows;

@@ -45,7 +45,7 @@ struct TrellisDecoder {
   // By 16 numbers, of which each half fills 16 bytes with pairs: bytes from sixteen_begin on, and the power of two.
   alignas(64) std::uint8_t pairs[kWindows][kHalves][64] = {};
   alignas(64) std::uint16_t powers[kWindows][kHalves][32] = {};
-  alignas(64) std::uint8_t own_bytes[16] = {};  ///< of the last 16 numbers: ones where a byte is the piece's own
+  alignas(64) std::uint8_t own_bytes[64] = {};  ///< ones where a byte of each 16 numbers' is the piece's own
   alignas(64) std::uint8_t nibble_mix[3][16] = {};
   std::uint8_t sixteen_begin[4] = {};
   bool swap_next = false;            ///< the next piece's first byte stands at an odd place among the last 16 numbers'
@@ -110,7 +110,7 @@ struct TrellisDecoder {
       }
     }
     const int own = rate8 - sixteen_begin[3];
-    for (int i = 0; i < 16; ++i) own_bytes[i] = i < own ? 0xff : 0;
+    for (int i = 0; i < 64; ++i) own_bytes[i] = i < 48 + own ? 0xff : 0;
     swap_next = own % 2 != 0;
     for (int bits = 0; bits < 16; ++bits) {
       for (int part = 0; part < 3; ++part) nibble_mix[part][bits] = mixed(table, bits, 4 * part);
@@ -139,10 +139,7 @@ const TrellisDecoder* trellisDecoders() {
   std::uint16_t two;
   std::memcpy(&two, next, 2);
   const auto following = (Bytes)splat<Halves>(d.swap_next ? static_cast<std::uint16_t>(two << 8 | two >> 8) : two);
-  alignas(64) std::uint8_t own[kByteLanes];
-  std::memset(own, 0xff, sizeof(own));
-  std::memcpy(own + kByteLanes - 16, d.own_bytes, 16);
-  return select(load<Bytes>(own), source, following);
+  return select(load<Bytes>(d.own_bytes + 16 * first), source, following);
 }
 
 /// The levels of indices, by the antisymmetry of levels: those of the upper half are the lower half's, turned.
