@@ -12,6 +12,7 @@
 #include <Eigen/Cholesky>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <tuple>
 #include <vector>
@@ -236,9 +237,10 @@ TEST(Feedback, EachPassLowersTheLossByItsShare) {
 TEST(Feedback, SweepsEndWhereNoOtherCodeIsBetter) {
   const Index cols = 24;
   const Hessian h = correlated(cols);
-  // Of numbers so small all gains are below 1e-5.
-  const float unit = 0x1p-10f;
-  const RowMatrixXf w = unit * gaussian(70, cols, 4);
+  // Numbers count in units of the largest: beside it most rows have gains that are very small.
+  RowMatrixXf w = gaussian(70, cols, 4);
+  const auto unitOf = [](Index row) { return std::ldexp(1.f, static_cast<int>(-(row % 14))); };
+  for (Index row = 0; row < w.rows(); ++row) w.row(row) *= unitOf(row);
   const auto q = quantize<PerChannel<Asymmetric<2>>>(w, Ldlq(h, {.damping = 0, .sweeps = 100}));
   const Eigen::MatrixXd error = w.cast<double>() - q.dequantized().cast<double>();
   for (Index row = 0; row < w.rows(); ++row) {
@@ -249,7 +251,7 @@ TEST(Feedback, SweepsEndWhereNoOtherCodeIsBetter) {
         float value;
         decode<Asymmetric<2>>(code, a, &value);
         const double change = static_cast<double>(w(row, col)) - static_cast<double>(value) - error(row, col);
-        EXPECT_GE(change * (2 * slope + change * curve), -1e-6 * curve * unit * unit)
+        EXPECT_GE(change * (2 * slope + change * curve), -1e-6 * curve * std::pow(unitOf(row), 2))
             << row << ", " << col << ": " << int{code};
       }
     }
