@@ -44,6 +44,18 @@ void program(const Eigen::MatrixXf& w, const Eigen::MatrixXi& integers) {
 #ifdef CASE_SPLIT_CODES  // Grouped<Codebook, N>: N must be a multiple of the numbers that one code stands for
   (void)gs::quantize<gs::Grouped<Pair, 3>>(w);
 #endif
+#ifdef CASE_TRELLIS_OF_ANY_STATES  // Trellis<n, d, L>: L is 12, 14 or 16
+  (void)gs::quantize<gs::Trellis<2, 1, 13>>(w);
+#endif
+#ifdef CASE_TRELLIS_OF_THIRDS  // Trellis<n, d>: n / d is a multiple of 1/8
+  (void)gs::quantize<gs::Trellis<4, 3>>(w);
+#endif
+#ifdef CASE_TRELLIS_OF_SEVEN_BITS  // Trellis<n, d>: n / d is from 1 to 6 bits
+  (void)gs::quantize<gs::Trellis<7>>(w);
+#endif
+#ifdef CASE_GROUPS_THAT_SPLIT_TILES  // Grouped<Trellis, N>: N must be a multiple of 32, a tile's columns
+  (void)gs::quantize<gs::Grouped<gs::Trellis<2>, 48>>(w);
+#endif
 #ifdef CASE_FORMAT_THAT_IS_NONE  // quantize<Format>: Format is a codebook
   (void)gs::quantize<int>(w);
 #endif

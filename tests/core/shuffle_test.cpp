@@ -47,7 +47,8 @@ TEST(Shuffle, PacksHalvesSixteenBySixteen) {
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
     Halves a, b;
     for (int i = 0; i < kByteLanes / 2; ++i) {
-      a[i] = static_cast<std::uint16_t>(i < 2 ? 255 * i : randomBits(seed, static_cast<std::uint64_t>(i)) % 256);
+      a[i] = static_cast<std::uint16_t>(i < 2 ? std::uint64_t{255} * static_cast<std::uint64_t>(i)
+                                              : randomBits(seed, static_cast<std::uint64_t>(i)) % 256);
       b[i] = static_cast<std::uint16_t>(randomBits(seed + 99, static_cast<std::uint64_t>(i)) % 256);
     }
     const Bytes packed = simd::packBytes(a, b);

@@ -95,8 +95,10 @@ TEST(QuantizedTrellis, WhatIsInTheFile) {
 }
 
 /// A packed matrix with other rate sums, or other bytes of codes.
-void writeDamaged(const std::filesystem::path& path, const std::vector<std::uint32_t>& sums, std::size_t bytes) {
-  const std::vector<std::uint8_t> codes(bytes);
+void writeDamaged(const std::filesystem::path& path, const std::vector<std::uint32_t>& sums, std::size_t bytes,
+                  std::uint8_t last_byte = 0) {
+  std::vector<std::uint8_t> codes(bytes);
+  if (bytes > 0) codes.back() = last_byte;
   const std::vector<Float16> scales(17 * 2, Float16(1.f));
   const float unit = 1;
   const auto extent = [](std::size_t size) { return std::vector<Index>{static_cast<Index>(size)}; };
@@ -141,8 +143,13 @@ TEST(QuantizedTrellis, DamagedRatesAreRefused) {
     }
   }
   writeDamaged(folder / "f", {49, 57, 66}, bytesOf(49, 8, 9));
+  expectThrows<FormatError>(
+      [&] { (void)readAny<Known>(SafetensorsFile(folder / "f"), "w"); },
+      "make no sense in 'Grouped<TrellisMixed, 64>': rate_sums: expected sums of rates of 8 to 48 "
+      "eighths of a bit");
+  writeDamaged(folder / "f", {48, 56, 65}, bytesOf(48, 8, 9), 0x80);  // behind the states of the last block's only row
   expectThrows<FormatError>([&] { (void)readAny<Known>(SafetensorsFile(folder / "f"), "w"); },
-                            "packed matrix 'w': its arrays hold numbers that make no sense in");
+                            "codes: expected zeros in the bits that belong to no code");
 }
 
 TEST(QuantizedTrellis, ThroughArchives) {

@@ -144,6 +144,37 @@ TYPED_TEST(TrellisLayoutTest, AnyBytesAreRings) {
   }
 }
 
+/// Behind the states of the last row: each bit there is missed, no other is.
+TYPED_TEST(TrellisLayoutTest, BitsOfNoState) {
+  using C = TypeParam;
+  for (const Index rows : {1, 15, 16, 19}) {
+    const RandomCodes<C, float> w(rows, 33, 1);
+    const Index codes = w.layout.codes(), last = w.layout.blocks() - 1;
+    States states(static_cast<std::size_t>(rows * codes));
+    Bytes bytes(w.bytes.size());
+    for (Index block = 0; block <= last; ++block) {
+      w.layout.unpackBlock(w.bytes.data(), block, states.data() + 16 * block * codes, codes);
+      w.layout.packBlock(states.data() + 16 * block * codes, codes, block, bytes.data());
+    }
+    EXPECT_TRUE(w.layout.isPaddingZero(bytes.data())) << rows;
+    for (Index bit = 0; bit < 8 * w.layout.bytes(); ++bit) {
+      auto& byte = bytes[static_cast<std::size_t>(bit / 8)];
+      const auto mask = static_cast<std::uint8_t>(1 << bit % 8);
+      if ((byte & mask) != 0) continue;
+      byte |= mask;
+      bool seen = false;  // by a state
+      for (Index row = 0; row < rows && !seen; ++row) {
+        for (Index col = 0; col < codes && !seen; ++col) {
+          const int was = states[static_cast<std::size_t>(row * codes + col)];
+          seen = w.layout.state(bytes.data(), row / 16, row % 16, col) != was;
+        }
+      }
+      ASSERT_EQ(w.layout.isPaddingZero(bytes.data()), seen) << rows << ": bit " << bit;
+      byte ^= mask;
+    }
+  }
+}
+
 TYPED_TEST(TrellisLayoutTest, PartsSeeTheSameStates) {
   for (const Index rows : {17, 129, 257}) {
     const RandomCodes<TypeParam, float> w(rows, 65, 1);
