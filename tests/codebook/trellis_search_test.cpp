@@ -257,6 +257,24 @@ TEST(TrellisSearch, AColumnOfOutliers) {
   }
 }
 
+/// Rings of numbers that are all loud, as a scale for the whole matrix leaves them.
+TEST(TrellisSearch, RingsOfLoudNumbers) {
+  for (const int rate8 : {8, 13, 16, 24, 32}) {
+    const TrellisTable& table = detail::trellisTable<14>(rate8);
+    TrellisSearch search(table, 128);
+    for (const float size : {3.f, 5.f, 27.f}) {
+      const std::vector<float> constant(64, size);
+      auto x = gaussian(128, 5);
+      for (float& number : x) number *= size;
+      const States of_constant = walk(search, constant), states = walk(search, x);
+      const double bound = rate8 == 32 ? 1.5 : 1.001;
+      EXPECT_LE(errorOf(table, constant, of_constant), bound * leastThrough(table, constant, of_constant[0]))
+          << rate8 << ' ' << size;
+      EXPECT_LE(errorOf(table, x, states), bound * leastThrough(table, x, states[0])) << rate8 << ' ' << size;
+    }
+  }
+}
+
 TEST(TrellisSearch, NotANumberCountsAsZeroAndInfinityAsLarge) {
   const TrellisTable& table = detail::trellisTable<14>(16);
   auto x = gaussian(64, 9), y = x;
@@ -332,13 +350,18 @@ TEST(TrellisSearch, SameBits) {
                           {"14, 31", 0xe2e493bb46249630u},
                           {"14, 32", 0xcdd7a0956ef72221u},
                           {"14, 40", 0x0b20ab64d51405c7u},
-                          {"14, 48", 0x949e9049f53808adu}});
+                          {"14, 48", 0x949e9049f53808adu},
+                          {"14, 24, loud", 0x9e5c8013c15e8b94u}});
   const RowMatrixXf numbers = testing::sameNumbers(1, 512, 3);
   const std::vector<float> x(numbers.data(), numbers.data() + numbers.size());
   for (const int rate8 : {8, 12, 16, 19, 24, 31, 32, 40, 48}) {
     const States states = walk(detail::trellisTable<14>(rate8), x);
     bits.check("14, " + std::to_string(rate8), testing::hashBytes(states.data(), 2 * states.size()));
   }
+  std::vector<float> loud = x;
+  for (float& number : loud) number *= 7;
+  const States states = walk(detail::trellisTable<14>(24), loud);
+  bits.check("14, 24, loud", testing::hashBytes(states.data(), 2 * states.size()));
   bits.finish();
 }
 

@@ -43,7 +43,6 @@ class TrellisSearch {
   /// For chains of at most `longest` numbers.
   TrellisSearch(const TrellisTable& table, Index longest)
       : table_(table),
-        scale_(metricScale(table.rate8())),
         metrics_(table.states()),
         next_(table.states()),
         starts_(static_cast<std::size_t>(longest) + 1),
@@ -62,6 +61,7 @@ class TrellisSearch {
   /// counts as 0.
   void nearest(const float* x, Index count, Index chain_columns, ChainExtent extent, std::uint16_t* states) {
     setTimes(x, count, chain_columns, extent);
+    setScale();
     const Index seam = std::min<Index>(kSeam, count / 2);
     begin(-1);
     for (Index t = count - seam; t < count + seam; ++t) step(t % count);
@@ -136,6 +136,20 @@ class TrellisSearch {
       origins_.reset(new std::uint8_t[bytes]);
       room_ = bytes;
     }
+  }
+
+  /// Numbers that are louder than those that the levels were made for have a coarser metric: walks far from all levels
+  /// would else differ by more than it can tell.
+  void setScale() {
+    constexpr double kLoud = 2;  // mean square
+    double squares = 0, numbers = 0;
+    for (std::size_t i = 0; i < numbers_.size(); ++i) {
+      if (counts_[i] == 0) continue;
+      squares += static_cast<double>(numbers_[i]) * static_cast<double>(numbers_[i]);
+      numbers += 1;
+    }
+    const bool loud = squares > kLoud * numbers;
+    scale_ = metricScale(table_.rate8()) * (loud ? static_cast<float>(kLoud * numbers / squares) : 1.f);
   }
 
   /// All states are open, or one alone.
@@ -282,7 +296,7 @@ class TrellisSearch {
   }
 
   const TrellisTable& table_;
-  float scale_;
+  float scale_ = 0;     ///< units of a metric to a squared unit
   int least_ = kFloor;  ///< the least metric, but for what the last number cost
   int drift_ = 0;       ///< what is taken from all metrics with the next number
   Metrics metrics_, next_;
