@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Trellis codes: any eighth of a bit from 1 to 6 a weight, with less error than lattices. Where tiles of columns have rates
-// of their own, those that matter most get more bits, at the same average.
+// Trellis codes: any eighth of a bit from 1 to 6 a weight, with less error than lattices. Where tiles of columns have
+// rates of their own, those that matter most get more bits, at the same average.
 #include "data.hpp"
 
 #include <gosset/gosset.hpp>

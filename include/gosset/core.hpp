@@ -18,5 +18,7 @@
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/random.hpp>
 #include <gosset/core/round.hpp>
+#include <gosset/core/shorts.hpp>
+#include <gosset/core/shuffle.hpp>
 #include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/scale/affine.hpp>
+#include <gosset/scale/block_coder.hpp>
 #include <gosset/scale/fit.hpp>
 #include <gosset/scale/granularity.hpp>
 #include <gosset/scale/grid.hpp>
