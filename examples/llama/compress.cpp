@@ -22,9 +22,10 @@ using namespace llama;
 struct Options {
   fs::path model = GOSSET_EXAMPLE_MODEL_DIR;
   fs::path tokenizer, text, out, json;
-  std::vector<std::string> formats = {"fp16",      "int8",       "int4",      "asym4",      "asym4-g32", "nf4-g64",
-                                      "gptq4-g32", "quip#4",     "asym3-g32", "lloyd3-g64", "gptq3-g32", "quip#3",
-                                      "asym2-g32", "lloyd2-g64", "gptq2-g32", "quip#2"};
+  std::vector<std::string> formats = {"fp16",       "int8",      "int4",   "asym4",           "asym4-g32",
+                                      "nf4-g64",    "gptq4-g32", "quip#4", "trellis-mixed#4", "asym3-g32",
+                                      "lloyd3-g64", "gptq3-g32", "quip#3", "trellis-mixed#3", "asym2-g32",
+                                      "lloyd2-g64", "gptq2-g32", "quip#2", "trellis-mixed#2"};
   std::string embedding;  ///< a format; empty for what goes with that of the linear layers
   std::uint64_t seed = 1;
   Index tokens = 20000;

@@ -75,7 +75,7 @@ INSTANTIATE_TEST_SUITE_P(Table, Formats, ::testing::ValuesIn([] {
                          [](const auto& format) {
                            std::string name = format.param;
                            std::replace_if(
-                               name.begin(), name.end(), [](char c) { return c == '-' || c == '#'; }, '_');
+                               name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
                            return name;
                          });
 
