@@ -9,6 +9,7 @@
 #include "files.hpp"
 #include "reference.hpp"
 
+#include <cctype>
 #include <limits>
 #include <set>
 #include <utility>
@@ -75,7 +76,8 @@ INSTANTIATE_TEST_SUITE_P(Table, Formats, ::testing::ValuesIn([] {
                          [](const auto& format) {
                            std::string name = format.param;
                            std::replace_if(
-                               name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
+                               name.begin(), name.end(),
+                               [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
                            return name;
                          });
 
