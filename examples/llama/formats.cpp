@@ -53,9 +53,8 @@ constexpr auto sensitiveGptq = [](const PackJob&, const LayerInputs& inputs) {
 };
 constexpr auto ldlq = [](const PackJob&, const LayerInputs& inputs) { return How{Ldlq(inputs.hessian)}; };
 template <int eighths>
-constexpr auto ldlqMean = [](const PackJob&, const LayerInputs& inputs) {
-  return How{Ldlq(inputs.hessian, {.mean_bits = eighths / 8.})};
-};
+constexpr auto ldlqMean =
+    [](const PackJob&, const LayerInputs& inputs) { return How{Ldlq(inputs.hessian, {.mean_bits = eighths / 8.})}; };
 constexpr auto ldlqLeastSquares = [](const PackJob&, const LayerInputs& inputs) {
   return How{Ldlq(inputs.hessian), LeastSquares{}};
 };
