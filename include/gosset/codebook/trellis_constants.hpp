@@ -7,9 +7,9 @@ namespace gosset::detail {
 
 /// What is frozen of a trellis code; trellis_table.hpp says what it means.
 struct TrellisConstants {
-  int rate8;       ///< eighths of a bit a number
-  int index_bits;  ///< 6 to 8
-  float distortion;  ///< mean squared error of standard normal numbers, in rings of 512
+  int rate8;                     ///< eighths of a bit a number
+  int index_bits;                ///< 6 to 8
+  float distortion;              ///< mean squared error of standard normal numbers, in rings of 512
   std::int8_t half_levels[128];  ///< of the lower half of the indices, in units of 1/32
   std::uint8_t mix[10];          ///< what each high bit of a state turns in the index
 };
