@@ -148,8 +148,8 @@ class Packed<F> : public PackedBase<Packed<F>> {
     return rates;
   }
 
-  /// Also negative scales, a unit that is no power of two, rates that are none or need other bytes, and bits that belong
-  /// to no code, which would be another file of the same matrix.
+  /// Also negative scales, a unit that is no power of two, rates that are none or need other bytes, and bits that
+  /// belong to no code, which would be another file of the same matrix.
   std::string fault() const {
     if (const std::string fault = PackedBase<Packed>::fault(); !fault.empty()) return fault;
     int exponent;
@@ -158,7 +158,8 @@ class Packed<F> : public PackedBase<Packed<F>> {
     if (std::any_of(scales_.begin(), scales_.end(), isNegative)) return "scales: expected none below 0";
     if constexpr (MixedRates<Codebook>) {
       if (!hasValidRates()) return "rate_sums: expected sums of rates of 8 to 48 eighths of a bit";
-      if (layout().bytes() != static_cast<Index>(codes_.size())) return "codes: expected as many bytes as the rates say";
+      if (layout().bytes() != static_cast<Index>(codes_.size()))
+        return "codes: expected as many bytes as the rates say";
     }
     if (!layout().isPaddingZero(codes_.data())) return "codes: expected zeros in the bits that belong to no code";
     return {};
