@@ -167,7 +167,7 @@ class Grid {
     constexpr Index kDim = Codebook::kDim;
     const Index real = kDim - (cols_ - inputs_);
     const float* x = row + cols_ - kDim;
-    float wanted[kDim], values[kDim];
+    float wanted[kDim], values[kDim < 8 ? 8 : kDim];  // gcc 12 takes sums for as long as eight numbers
     std::copy(x, x + kDim, wanted);
     Code best{};
     for (double least = std::numeric_limits<double>::infinity();;) {
