@@ -239,7 +239,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
       : rows_(rows),
         cols_(cols),
         rate_sums_(evenRates(cols)),
-        codes_(static_cast<std::size_t>(layout().bytes())),
+        codes_(static_cast<std::size_t>(ratesAreDeferred() ? 0 : layout().bytes())),
         scales_(static_cast<std::size_t>((F::kOneRowOnly ? rows : 1) * groups())),
         zeros_(hasZero() ? scales_.size() : 0) {}
 
@@ -294,9 +294,15 @@ class Packed<F> : public PackedBase<Packed<F>> {
     }
   }
 
+  /// Whether rates come from a file later, and with them the number of bytes.
+  static bool ratesAreDeferred() { return MixedRates<Codebook> && detail::DeferredArrays::areMade(); }
+
   /// All tiles at the rate that is usual.
   static StoredArray<std::uint32_t> evenRates(Index cols) {
     if constexpr (MixedRates<Codebook>) {
+      if (ratesAreDeferred()) {
+        return StoredArray<std::uint32_t>(static_cast<std::size_t>(ceilDiv(cols, detail::kSliceColumns)));
+      }
       const std::vector<std::uint8_t> rates(static_cast<std::size_t>(ceilDiv(cols, detail::kSliceColumns)),
                                             std::uint8_t{Codebook::kRate8});
       return sumsOf(rates);
@@ -320,7 +326,10 @@ class Packed<F> : public PackedBase<Packed<F>> {
   }
   /// So many bytes of codes, but no more than there can be.
   Index mostBytes(Index bytes) const {
-    return std::clamp<Index>(bytes, 0, layout().blocks() * layout().tiles() * 8 * detail::kMostTrellisRate8);
+    constexpr double kNoLimit = 0x1p62;
+    const double most =
+        8. * detail::kMostTrellisRate8 * static_cast<double>(layout().blocks()) * static_cast<double>(layout().tiles());
+    return most < kNoLimit ? std::clamp<Index>(bytes, 0, static_cast<Index>(most)) : std::max<Index>(bytes, 0);
   }
   Index groupWidth() const { return F::groupWidth(codesInRow() * Codebook::kDim); }
 
