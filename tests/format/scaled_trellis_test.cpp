@@ -8,6 +8,7 @@
 #include <gosset/matrix/quantize.hpp>
 #include <gosset/theory/proxy_loss.hpp>
 
+#include "products_of_rows.hpp"
 #include "testing.hpp"
 
 #include <algorithm>
@@ -101,16 +102,7 @@ TEST(ScaledTrellis, ProductsAgreeWithTheFloatsTheyStandFor) {
 TEST(ScaledTrellis, RowsMultipliedAlonePutTogetherAreTheProduct) {
   for (const Quantized quantized : casesOf<C, Mixed>()) {
     for (const Index m : {417, 257}) {
-      const AnyMatrix q = quantized(gaussian(m, 96));
-      for (const Index t : {1, 3}) {
-        const Eigen::MatrixXf x = gaussian(96, t, 2);
-        Eigen::MatrixXf whole(m, t), rows(m, t);
-        q.multiply(x, whole);
-        for (Index first = 0; first < m; first += kRowBlock) {
-          q.multiplyRows(first, std::min<Index>(kRowBlock, m - first), x, rows);
-        }
-        EXPECT_EQ(rows, whole) << q;
-      }
+      testing::expectProductsOfRows(quantized(gaussian(m, 96)));
     }
   }
 }

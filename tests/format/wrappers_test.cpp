@@ -5,6 +5,7 @@
 #include <gosset/matrix.hpp>
 #include <gosset/rounding.hpp>
 
+#include "products_of_rows.hpp"
 #include "testing.hpp"
 
 namespace gosset::wrappers_test {
@@ -97,16 +98,7 @@ TEST(Operations, AgreeWithTheFloatsTheyStandFor) {
 TEST(Operations, RowsMultipliedAlonePutTogetherAreTheProduct) {
   for (const Case& format : cases()) {
     for (const Index m : {417, 257}) {
-      const AnyMatrix q = format.quantized(gaussian(m, 96));
-      for (const Index t : {1, 3}) {
-        const Eigen::MatrixXf x = gaussian(96, t, 2);
-        Eigen::MatrixXf whole(m, t), rows(m, t);
-        q.multiply(x, whole);
-        for (Index first = 0; first < m; first += kRowBlock) {
-          q.multiplyRows(first, std::min<Index>(kRowBlock, m - first), x, rows);
-        }
-        EXPECT_EQ(rows, whole) << q;
-      }
+      testing::expectProductsOfRows(format.quantized(gaussian(m, 96)));
     }
   }
 }

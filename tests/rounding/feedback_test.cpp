@@ -8,6 +8,7 @@
 
 #include "rounding/pairs.hpp"
 #include "testing.hpp"
+#include "textbook_feedback.hpp"
 
 #include <Eigen/Cholesky>
 
@@ -76,7 +77,7 @@ class Textbook {
     }
     std::vector<bool> is_free(static_cast<std::size_t>(n), true);
     for (const Index block : order_) {
-      const Eigen::MatrixXd now = given + feedback(is_free);
+      const Eigen::MatrixXd now = given + testing::textbookFeedback(h_, error_, is_free);
       const Index group = block * C::kDim / width_;
       if (!fitted[static_cast<std::size_t>(group)]) fit(now, group);
       fitted[static_cast<std::size_t>(group)] = true;
@@ -94,18 +95,6 @@ class Textbook {
 
  private:
   using Numbers = Eigen::Matrix<double, 1, C::kDim>;
-
-  /// What is added to the free columns for the loss to be least, given the errors of the others; 0 for those.
-  Eigen::MatrixXd feedback(const std::vector<bool>& is_free) const {
-    std::vector<Index> moving, fixed;
-    for (Index j = 0; j < h_.cols(); ++j) (is_free[static_cast<std::size_t>(j)] ? moving : fixed).push_back(j);
-    Eigen::MatrixXd result = Eigen::MatrixXd::Zero(w_.rows(), w_.cols());
-    if (fixed.empty()) return result;
-    const Eigen::MatrixXd pull = error_(Eigen::all, fixed) * h_(fixed, moving);
-    const Eigen::MatrixXd among = h_(moving, moving);
-    result(Eigen::all, moving) = among.llt().solve(pull.transpose()).transpose();
-    return result;
-  }
 
   /// A group of each row, or of all rows, by the published rule; padding counts for nothing.
   void fit(const Eigen::MatrixXd& numbers, Index group) {

@@ -9,6 +9,7 @@
 #include <gosset/theory/proxy_loss.hpp>
 
 #include "testing.hpp"
+#include "textbook_feedback.hpp"
 
 #include <Eigen/Cholesky>
 #include <Eigen/LU>
@@ -72,7 +73,7 @@ class Textbook {
     std::vector<bool> is_free(static_cast<std::size_t>(n), true),
         fitted(static_cast<std::size_t>(grid.groups()), fit_before);
     for (const Index block : order_) {
-      const Eigen::MatrixXd now = given + feedback(is_free);
+      const Eigen::MatrixXd now = given + testing::textbookFeedback(h_, error_, is_free);
       const Index group = grid.groupOf(4 * block);
       if (!fitted[static_cast<std::size_t>(group)]) {
         const RowMatrixXf numbers = now.template cast<float>();
@@ -93,17 +94,6 @@ class Textbook {
 
  private:
   using States = Eigen::Matrix<std::uint16_t, Eigen::Dynamic, 4, Eigen::RowMajor>;
-
-  Eigen::MatrixXd feedback(const std::vector<bool>& is_free) const {
-    std::vector<Index> moving, fixed;
-    for (Index j = 0; j < h_.cols(); ++j) (is_free[static_cast<std::size_t>(j)] ? moving : fixed).push_back(j);
-    Eigen::MatrixXd result = Eigen::MatrixXd::Zero(w_.rows(), w_.cols());
-    if (fixed.empty()) return result;
-    const Eigen::MatrixXd pull = error_(Eigen::all, fixed) * h_(fixed, moving);
-    const Eigen::MatrixXd among = h_(moving, moving);
-    result(Eigen::all, moving) = among.llt().solve(pull.transpose()).transpose();
-    return result;
-  }
 
   /// By what an error weighs once all blocks that follow have made up for it as well as they can.
   void chooseRates(double mean_bits) {

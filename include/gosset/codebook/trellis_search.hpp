@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/codebook/trellis_table.hpp>
+#include <gosset/core/aligned.hpp>
 #include <gosset/core/shorts.hpp>
 #include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>
@@ -43,8 +44,8 @@ class TrellisSearch {
   /// For chains of at most `longest` numbers.
   TrellisSearch(const TrellisTable& table, Index longest)
       : table_(table),
-        metrics_(table.states()),
-        next_(table.states()),
+        metrics_(static_cast<std::size_t>(table.states())),
+        next_(metrics_.size()),
         starts_(static_cast<std::size_t>(longest) + 1),
         rows_(static_cast<std::size_t>(table.states() / kLanes)) {
     for (int i = 0; i < table.indices(); ++i) {
@@ -87,24 +88,6 @@ class TrellisSearch {
   static constexpr std::int16_t kFloor = -31000;  ///< the least metric
   static constexpr std::int16_t kClosed = 32767;  ///< the largest
   static constexpr float kLargest = 64;           ///< beyond all levels
-
-  /// 64-byte aligned numbers, not initialized.
-  class Metrics {
-   public:
-    explicit Metrics(int count) : memory_(new std::int16_t[static_cast<std::size_t>(count) + 32]) {
-      const auto at = reinterpret_cast<std::uintptr_t>(memory_.get());
-      data_ = memory_.get() + (64 - at % 64) % 64 / 2;
-    }
-    std::int16_t* data() { return data_; }
-    void swap(Metrics& other) {
-      memory_.swap(other.memory_);
-      std::swap(data_, other.data_);
-    }
-
-   private:
-    std::unique_ptr<std::int16_t[]> memory_;
-    std::int16_t* data_;
-  };
 
   /// Where the costs of kLanes neighbouring states stand: their indices are `block` * kLanes + (lane ^ turn), but for
   /// the bits above.
@@ -299,7 +282,7 @@ class TrellisSearch {
   float scale_ = 0;     ///< units of a metric to a squared unit
   int least_ = kFloor;  ///< the least metric, but for what the last number cost
   int drift_ = 0;       ///< what is taken from all metrics with the next number
-  Metrics metrics_, next_;
+  AlignedVector<std::int16_t> metrics_, next_;
   std::unique_ptr<std::uint8_t[]>
       origins_;                      ///< at each time, for each state less its new bits: the bits that dropped out
   std::size_t room_ = 0;             ///< of origins_
