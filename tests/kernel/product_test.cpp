@@ -11,22 +11,14 @@
 namespace gosset::detail::product_test {
 namespace {
 
-/// Products in both modes, against the definition; heavy: of activations some of which dwarf others.
-template <class C, class T>
-void checkProduct(Index rows, Index n, Index tokens, Index group_tiles, bool one_scale = false, bool heavy = false) {
-  const RandomCodes<C, T> w(rows, n, group_tiles, one_scale);
-  const Index xStride = n + 3, yStride = rows + 5;
-  Eigen::MatrixXf x = testing::gaussian(xStride, tokens, 3);
-  if (heavy) x = x.array().cube() * x.array().abs();
-  Eigen::MatrixXf expected(yStride, tokens), y = Eigen::MatrixXf::Constant(yStride, tokens, 77);
+/// Products of rounded activations against the definition, y being of the right shape and `size` the result's. Forced
+/// to round, however small the matrix.
+template <class C, class T, int kPieces>
+void checkRounded(const RandomCodes<C, T, kPieces>& w, const Eigen::MatrixXf& x, Index n, float size,
+                  Eigen::MatrixXf& y) {
+  const Index rows = w.layout.rows(), tokens = x.cols(), xStride = x.rows(), yStride = y.rows();
+  Eigen::MatrixXf expected(yStride, tokens);
   multiplyDefinition(w.view, x.data(), n, tokens, xStride, expected.data(), yStride);
-
-  multiplyCodes(w.view, Activations::kFloat, x.data(), n, tokens, xStride, y.data(), yStride);
-  const float size = expected.topRows(rows).norm() + 1;
-  ASSERT_LE((y - expected).topRows(rows).norm(), 2e-5f * size) << rows << " x " << n << " x " << tokens;
-  ASSERT_TRUE((y.bottomRows(5).array() == 77.f).all());
-
-  // Forced to round, however small the matrix.
   const RoundedActivations rounded(x.data(), n, tokens, xStride, typename TileCode<C>::Order{});
   if (tokens == 1) {
     multiplyRounded(w.view, rounded, y.data());
@@ -70,6 +62,27 @@ void checkProduct(Index rows, Index n, Index tokens, Index group_tiles, bool one
   }
 }
 
+/// Products in both modes, in groups of so many tiles, or columns where these end within tiles; heavy: of activations
+/// some of which dwarf others.
+template <class C, class T, int kPieces = 1>
+void checkProduct(Index rows, Index n, Index tokens, Index group, bool one_scale = false, bool heavy = false) {
+  const RandomCodes<C, T, kPieces> w(rows, n, group, one_scale);
+  const Index xStride = n + 3, yStride = rows + 5;
+  Eigen::MatrixXf x = testing::gaussian(xStride, tokens, 3);
+  if (heavy) x = x.array().cube() * x.array().abs();
+  Eigen::MatrixXf expected(yStride, tokens), y = Eigen::MatrixXf::Constant(yStride, tokens, 77);
+  multiplyDefinition(w.view, x.data(), n, tokens, xStride, expected.data(), yStride);
+
+  const float size = expected.topRows(rows).norm() + 1;
+  for (const Activations how : {Activations::kRounded, Activations::kFloat}) {
+    if (kPieces != 0 && how == Activations::kRounded) continue;  // below
+    multiplyCodes(w.view, how, x.data(), n, tokens, xStride, y.data(), yStride);
+    ASSERT_LE((y - expected).topRows(rows).norm(), 2e-5f * size) << rows << " x " << n << " x " << tokens;
+    ASSERT_TRUE((y.bottomRows(5).array() == 77.f).all());
+  }
+  if constexpr (kPieces != 0) checkRounded(w, x, n, size, y);
+}
+
 template <class C>
 class ProductTest : public ::testing::Test {};
 using Codebooks = ::testing::Types<Binary, Ternary, Trits5, Asymmetric<3>, Symmetric<8>, NormalFloat4, E8P, E8PRvq3,
@@ -100,6 +113,41 @@ TYPED_TEST(ProductTest, GroupsOfEveryWidthAndOneScaleForAll) {
     for (const Index group_tiles : {1, 3, 50}) checkProduct<C, Float16>(33, 417, tokens, group_tiles);
     checkProduct<C, Float16>(33, 417, tokens, 14, true);
   }
+}
+
+template <class C>
+class NarrowGroupsTest : public ::testing::Test {};
+using NarrowCodebooks = ::testing::Types<Trits5, Asymmetric<3>, NormalFloat4, E8P, Trellis<2>>;
+TYPED_TEST_SUITE(NarrowGroupsTest, NarrowCodebooks);
+
+/// Groups that end within tiles: of every width, and a last one that is short.
+TYPED_TEST(NarrowGroupsTest, GroupsThatEndWithinTiles) {
+  using C = TypeParam;
+  for (const Index tokens : {1, 3}) {
+    for (const bool heavy : {false, true}) {
+      for (const Index codes : {1, 2, 5, 7, 9, 50}) {
+        checkProduct<C, Float16, 0>(33, 417, tokens, codes * kBlockColumns<C>, false, heavy);
+      }
+      if constexpr (piecesOf<C>(8) == 4) {
+        for (const Index width : {8, 24, 1000}) checkProduct<C, Float16, 4>(33, 417, tokens, width, false, heavy);
+        for (const Index width : {16, 48, 208}) checkProduct<C, Float16, 2>(33, 417, tokens, width, false, heavy);
+        checkProduct<C, Float16, 2>(17, 1203, tokens, 16, false, heavy);
+      }
+    }
+    checkProduct<C, Float16, 0>(17, 163, tokens, 20 * kBlockColumns<C>);
+    checkProduct<C, Float16, 0>(17, 43, tokens, 1000 * kBlockColumns<C>, true);
+  }
+}
+
+TEST(Product, PiecesOfTiles) {
+  EXPECT_EQ(piecesOf<Asymmetric<3>>(64), 1);
+  EXPECT_EQ(piecesOf<Asymmetric<3>>(kWholeRow), 1);
+  EXPECT_EQ(piecesOf<Asymmetric<3>>(48), 2);
+  EXPECT_EQ(piecesOf<Ternary>(24), 4);
+  EXPECT_EQ(piecesOf<NormalFloat4>(20), 0);
+  EXPECT_EQ(piecesOf<E8P>(16), 0);  // columns of a register are eight apart
+  EXPECT_EQ(piecesOf<Trits5>(160), 1);
+  EXPECT_EQ(piecesOf<Trits5>(80), 0);
 }
 
 TYPED_TEST(ProductTest, ActivationsThatDwarfOthers) {

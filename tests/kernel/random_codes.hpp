@@ -12,19 +12,21 @@
 
 namespace gosset::detail {
 
-/// A packed matrix of random codes with scales (and zero points) of one size.
-template <class C, class T>
+/// A packed matrix of random codes with scales (and zero points) of one size, in groups of `group` tiles; of as many
+/// columns, where they end within tiles.
+template <class C, class T, int kPieces = 1>
 struct RandomCodes {
   static constexpr bool hasZero() {
     if constexpr (ScalarCodebook<C>) return C::kHasZero;
     return false;
   }
 
-  RandomCodes(Index rows, Index n, Index group_tiles, bool one_scale = false)
+  RandomCodes(Index rows, Index n, Index group, bool one_scale = false)
       : rate_sums(randomRates(n)),
         layout(layoutOf(rows, n, rate_sums)),
         bytes(static_cast<std::size_t>(layout.bytes())) {
-    const Index groups = ceilDiv(layout.tiles(), group_tiles);
+    const Index width = kPieces == 1 ? group * TileLayout<C>::kTileColumns : group;
+    const Index groups = ceilDiv(layout.codes() * C::kDim, width);
     std::uint64_t levels = std::uint64_t{1} << C::kBits;
     if constexpr (ScalarCodebook<C>) levels = static_cast<std::uint64_t>(C::kLevels);
     if constexpr (TrellisCodebook<C>) {  // any bytes will do
@@ -39,12 +41,12 @@ struct RandomCodes {
         layout.packBlock(random.data() + block * kBlockRows * codes, codes, block, bytes.data());
       }
     }
-    for (Index i = 0; i < (one_scale ? 1 : rows * groups); ++i) {
+    for (Index i = 0; i < (one_scale ? groups : rows * groups); ++i) {
       const double u = static_cast<double>(randomBits(6, static_cast<std::uint64_t>(i)) >> 11) * 0x1p-53;
       scales.push_back(static_cast<T>(static_cast<float>(0.5 + u)));
       zeros.push_back(static_cast<T>(static_cast<float>(u * static_cast<double>(levels - 1))));
     }
-    view = {layout, bytes.data(), scales.data(), hasZero() ? zeros.data() : nullptr, one_scale, group_tiles, groups};
+    view = {layout, bytes.data(), scales.data(), hasZero() ? zeros.data() : nullptr, one_scale, width, groups};
   }
 
   /// Of mixed rates: the sums, tile by tile, of any there are.
@@ -71,7 +73,7 @@ struct RandomCodes {
   TileLayout<C> layout;
   AlignedVector<std::uint8_t> bytes;
   std::vector<T> scales, zeros;
-  CodeView<C, T> view{layout, nullptr, nullptr, nullptr, false, 1, 1};
+  CodeView<C, T, kPieces> view{layout, nullptr, nullptr, nullptr, false, 1, 1};
 };
 
 }  // namespace gosset::detail

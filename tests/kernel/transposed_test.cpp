@@ -11,9 +11,10 @@
 namespace gosset::detail::transposed_test {
 namespace {
 
-template <class C, class T>
-void checkTransposed(Index rows, Index n, Index tokens, Index group_tiles, bool one_scale = false) {
-  const RandomCodes<C, T> w(rows, n, group_tiles, one_scale);
+/// In groups of so many tiles, or columns where these end within tiles.
+template <class C, class T, int kPieces = 1>
+void checkTransposed(Index rows, Index n, Index tokens, Index group, bool one_scale = false) {
+  const RandomCodes<C, T, kPieces> w(rows, n, group, one_scale);
   const Index xStride = rows + 3, yStride = n + 5;
   const Eigen::MatrixXf x = testing::gaussian(xStride, tokens, 3);
   Eigen::MatrixXf y = testing::gaussian(yStride, tokens, 4), expected = y;
@@ -52,6 +53,20 @@ TYPED_TEST(TransposedTest, GroupsOfEveryWidthAndOneScaleForAll) {
   for (const Index tokens : {1, 4}) {
     for (const Index group_tiles : {1, 3, 50}) checkTransposed<TypeParam, Float16>(33, 417, tokens, group_tiles);
     checkTransposed<TypeParam, Float16>(33, 417, tokens, 14, true);
+  }
+}
+
+template <class C>
+class NarrowGroupsTest : public ::testing::Test {};
+using NarrowCodebooks = ::testing::Types<Trits5, Asymmetric<3>, NormalFloat4, E8P, Trellis<2>>;
+TYPED_TEST_SUITE(NarrowGroupsTest, NarrowCodebooks);
+
+TYPED_TEST(NarrowGroupsTest, GroupsThatEndWithinTiles) {
+  for (const Index tokens : {1, 4}) {
+    for (const Index codes : {1, 2, 5, 9, 50}) {
+      checkTransposed<TypeParam, Float16, 0>(33, 165, tokens, codes * kBlockColumns<TypeParam>);
+    }
+    checkTransposed<TypeParam, Float16, 0>(17, 43, tokens, 1000 * kBlockColumns<TypeParam>, true);
   }
 }
 

@@ -62,7 +62,7 @@ concept ScalarCodebook = CodebookBase<C> && requires(float x, typename C::Code q
 
 /// kDim numbers a code: value = scale * point.
 ///   encode(x)     the code of the nearest point; x: kDim numbers
-///   decode(q, y)  y[0 .. kDim) becomes the point of code q
+///   decode(q, y)  y[0 .. kDim) becomes the point of code q, any q below 2^kBits, which files may hold
 /// and, where it is faster than one by one, encodeBlocks(x, count, codes) for count * kDim contiguous numbers;
 ///   Element       where a code is no more than kDim codes of a scalar codebook packed together, that codebook: scales
 ///                 are then found as for it

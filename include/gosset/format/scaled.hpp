@@ -10,6 +10,7 @@
 #include <gosset/kernel/e8p_tile.hpp>
 #include <gosset/kernel/layout.hpp>
 #include <gosset/kernel/plain.hpp>
+#include <gosset/kernel/point_product.hpp>
 #include <gosset/kernel/product.hpp>
 #include <gosset/kernel/transposed.hpp>
 #include <gosset/kernel/trellis_tile.hpp>
@@ -50,10 +51,12 @@ class Packed<F> : public PackedBase<Packed<F>> {
   using Code = typename Codebook::Code;
   using Scale = typename F::Scale;
 
-  static constexpr bool kFastProduct = [] {
-    constexpr Index kLong = Index{1} << 40;  // a row longer than any group
-    return hasKernel<Codebook>(F::groupWidth(kLong), kLong);
+  /// Into how many pieces kernels cut a tile of codes.
+  static constexpr int kPieces = [] {
+    if constexpr (hasKernel<Codebook>()) return detail::piecesOf<Codebook>(F::groupWidth(detail::kWholeRow));
+    return 0;
   }();
+  static constexpr bool kFastProduct = kPieces != 0;
 
   template <class Rounding>
   static constexpr HowRounded rounds() {
@@ -186,7 +189,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
   }
 
   /// Activations are rounded only where a kernel for bytes exists: for codebooks that have a TileCode, in groups of a
-  /// multiple of 32 or whole rows. Others decode a block of rows at a time;
+  /// multiple of 8 (of 32, where columns do not stand in order) or whole rows. Others meet numbers in floats;
   /// Activations::kRoundedPerToken rounds for these too.
   void computeProduct(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
                       Activations activations) const {
@@ -209,7 +212,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
   /// size, that is, for others' units would make the kernels' steps vanish.
   void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     if constexpr (detail::TileCodebook<Codebook>) {
-      if (x.cols() <= detail::kFewColumns && detail::hasKernel<Codebook>(groupWidth(), cols_)) {
+      if (x.cols() <= detail::kFewColumns) {
         constexpr float kLeastUnit = 0x1p-40f;
         if (unit_ >= kLeastUnit) {
           return detail::addTransposed(view(0, rows_), cols_, unit_, x.data(), x.cols(), x.outerStride(), y.data(),
@@ -256,29 +259,42 @@ class Packed<F> : public PackedBase<Packed<F>> {
                       Activations activations) const {
     Eigen::Map<Eigen::MatrixXf, 0, Eigen::OuterStride<>> result(y, count, x.cols(), Eigen::OuterStride<>(stride));
     if constexpr (detail::TileCodebook<Codebook>) {
-      if (detail::hasKernel<Codebook>(groupWidth(), cols_)) {
-        // Rounding comes first and is done once: by the whole matrix, whichever rows are asked for.
-        const bool worth_it = rows_ >= detail::kBlockRows && cols_ >= detail::kSliceColumns;
-        const Activations how = activations == Activations::kRounded && !worth_it ? Activations::kFloat : activations;
-        detail::multiplyCodes(view(first, count), how, x.data(), cols_, x.cols(), x.outerStride(), y, stride);
-        result *= unit_;
+      // Rounding comes first and is done once: by the whole matrix, whichever rows are asked for.
+      const bool worth_it = rows_ >= detail::kBlockRows && cols_ >= detail::kSliceColumns;
+      const Activations how = activations == Activations::kRounded && !worth_it ? Activations::kFloat : activations;
+      detail::multiplyCodes(view(first, count), how, x.data(), cols_, x.cols(), x.outerStride(), y, stride);
+      result *= unit_;
+    } else {
+      multiplyDecoded(first, x, result, activations);
+    }
+  }
+
+  /// Where there is no kernel.
+  void multiplyDecoded(Index first, const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
+                       Activations activations) const {
+    if (activations == Activations::kRoundedPerToken) {
+      return multiplyDecoded(first, detail::roundedPerToken(x), y, Activations::kFloat);
+    }
+    if constexpr (detail::FewPoints<Codebook>) {
+      if (x.cols() == 1) {
+        detail::AlignedVector<float> padded(
+            static_cast<std::size_t>(layout().tiles() * detail::kTileColumns<Codebook>));
+        std::copy_n(x.data(), cols_.get(), padded.data());
+        detail::multiplyPoints(view(first, y.rows()), padded.data(), y.data());
+        y *= unit_;
         return;
       }
     }
-    const auto multiplyDecoded = [&](const Eigen::Ref<const Eigen::MatrixXf>& operand) {
-      const Index together = (x.cols() == 1 ? 1 : 8) * detail::kBlockRows;  // rows
-      parallelFor(ceilDiv(count, together), together * cols_ * (x.cols() + 2), [&](Index i) {
-        RowMatrixXf values(std::min(together, count - i * together), cols());
-        for (Index row = 0; row < values.rows(); row += detail::kBlockRows) {
-          decodeBlock((first + i * together + row) / detail::kBlockRows, values.row(row).data(), cols_);
-        }
-        auto target = result.middleRows(i * together, values.rows());
-        detail::multiplyWidened(values, operand, target);
-        target *= unit_;
-      });
-    };
-    if (activations == Activations::kRoundedPerToken) return multiplyDecoded(detail::roundedPerToken(x));
-    multiplyDecoded(x);
+    const Index together = (x.cols() == 1 ? 1 : 8) * detail::kBlockRows;  // rows
+    parallelFor(ceilDiv(y.rows(), together), together * cols_ * (x.cols() + 2), [&](Index i) {
+      RowMatrixXf values(std::min(together, y.rows() - i * together), cols());
+      for (Index row = 0; row < values.rows(); row += detail::kBlockRows) {
+        decodeBlock((first + i * together + row) / detail::kBlockRows, values.row(row).data(), cols_);
+      }
+      auto target = y.middleRows(i * together, values.rows());
+      detail::multiplyWidened(values, x, target);
+      target *= unit_;
+    });
   }
 
   static constexpr bool hasZero() {
@@ -333,8 +349,8 @@ class Packed<F> : public PackedBase<Packed<F>> {
   }
   Index groupWidth() const { return F::groupWidth(codesInRow() * Codebook::kDim); }
 
-  /// What kernels take of `count` rows from the first of a block on; only where there is one for this width of groups.
-  detail::CodeView<Codebook, Scale> view(Index first, Index count) const {
+  /// What kernels take of `count` rows from the first of a block on.
+  detail::CodeView<Codebook, Scale, kPieces> view(Index first, Index count) const {
     const Index block = first / detail::kBlockRows;
     const Index scale = F::kOneRowOnly ? layout().scaleAt(block, 0, groups()) : 0;
     return {layout().part(block, count),
@@ -342,7 +358,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
             scales_.data() + scale,
             hasZero() ? zeros_.data() + scale : nullptr,
             !F::kOneRowOnly,
-            groups() == 1 ? layout().tiles() : groupWidth() / detail::kTileColumns<Codebook>,
+            kPieces == 1 && groups() == 1 ? layout().tiles() * detail::kTileColumns<Codebook> : groupWidth(),
             groups()};
   }
 
@@ -400,12 +416,10 @@ class Packed<F> : public PackedBase<Packed<F>> {
   /// The rows of a block, cols() numbers each and `stride` apart, in units of unit_.
   void decodeBlock(Index block, float* values, Index stride) const {
     if constexpr (detail::TileCodebook<Codebook>) {
-      if (detail::hasKernel<Codebook>(groupWidth(), cols_)) {
-        detail::decodeBlock(view(0, rows_), block, cols_, values, stride);
-        return;
-      }
+      detail::decodeBlock(view(0, rows_), block, cols_, values, stride);
+    } else {
+      decodeRuns(block, values, stride);
     }
-    if constexpr (!TrellisCodebook<Codebook>) decodeRuns(block, values, stride);  // these always have a kernel
   }
 
   void decodeRuns(Index block, float* values, Index stride) const {

@@ -17,8 +17,8 @@ constexpr std::int32_t dotDefinition(std::int32_t acc, const std::uint8_t* w, co
 }
 
 /// The number at (row, col) in units of its matrix: scale * (level - zero).
-template <Codebook C, class T>
-float numberAt(const CodeView<C, T>& w, Index row, Index col) {
+template <Codebook C, class T, int kPieces>
+float numberAt(const CodeView<C, T, kPieces>& w, Index row, Index col) {
   using L = TileLayout<C>;
   const Index block = row / kBlockRows, code = col / C::kDim, tile = code / L::kTileCodes;
   float level;
@@ -36,16 +36,16 @@ float numberAt(const CodeView<C, T>& w, Index row, Index col) {
       level = point[col % C::kDim];
     }
   }
-  const Index group = col / L::kTileColumns / w.group_tiles;
+  const Index group = col / w.group_columns;
   const Index at = w.one_scale ? group : w.layout.scaleAt(block, group, w.groups) + row % kBlockRows;
   const float zero = w.zeros != nullptr ? static_cast<float>(w.zeros[at]) : 0.f;
   return static_cast<float>(w.scales[at]) * (level - zero);
 }
 
 /// y (m x t, columns y_stride apart) = W x for x: n x t, its columns x_stride apart.
-template <Codebook C, class T>
-void multiplyDefinition(const CodeView<C, T>& w, const float* x, Index n, Index tokens, Index x_stride, float* y,
-                        Index y_stride) {
+template <Codebook C, class T, int kPieces>
+void multiplyDefinition(const CodeView<C, T, kPieces>& w, const float* x, Index n, Index tokens, Index x_stride,
+                        float* y, Index y_stride) {
   for (Index row = 0; row < w.layout.rows(); ++row) {
     for (Index token = 0; token < tokens; ++token) {
       double sum = 0;
@@ -58,9 +58,9 @@ void multiplyDefinition(const CodeView<C, T>& w, const float* x, Index n, Index 
 }
 
 /// y (n x t, columns y_stride apart) += unit * W^T x for x: m x t, its columns x_stride apart.
-template <Codebook C, class T>
-void addTransposedDefinition(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index x_stride,
-                             float* y, Index y_stride) {
+template <Codebook C, class T, int kPieces>
+void addTransposedDefinition(const CodeView<C, T, kPieces>& w, Index n, float unit, const float* x, Index tokens,
+                             Index x_stride, float* y, Index y_stride) {
   for (Index j = 0; j < n; ++j) {
     for (Index token = 0; token < tokens; ++token) {
       double sum = 0;

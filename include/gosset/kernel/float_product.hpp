@@ -18,13 +18,13 @@ namespace gosset::detail {
 
 /// y (m) = W x for one token of floats: n numbers, padded with zeros to whole tiles.
 template <TileCodebook C, class T>
-void multiplyFloat(const CodeView<C, T>& w, const float* x, float* y) {
+void multiplyFloat(const CodeView<C, T, 1>& w, const float* x, float* y) {
   using Code = TileCode<C>;
   constexpr Index kColumns = TileLayout<C>::kTileColumns;
   std::vector<float> sums;
   for (Index g = 0, j = 0; w.zeros != nullptr && g < w.groups; ++g) {
     float sum = 0;
-    for (const Index last = std::min((g + 1) * w.group_tiles, w.layout.tiles()) * kColumns; j < last; ++j) sum += x[j];
+    for (const Index last = std::min((g + 1) * w.groupTiles(), w.layout.tiles()) * kColumns; j < last; ++j) sum += x[j];
     sums.push_back(sum);
   }
   parallelFor(w.layout.blocks(), blockWork(w.layout), [&](Index block) {
@@ -33,7 +33,7 @@ void multiplyFloat(const CodeView<C, T>& w, const float* x, float* y) {
     for (Index g = 0, tile = 0; g < w.groups; ++g) {
       loadGroup(w, w.scales, block, g, scale);
       BlockFloats sum[4] = {};  // four chains, to hide the latency of additions
-      for (const Index last = std::min(tile + w.group_tiles, w.layout.tiles()); tile < last; ++tile) {
+      for (const Index last = std::min(tile + w.groupTiles(), w.layout.tiles()); tile < last; ++tile) {
         const auto bytes = tiles[tile];
         const float* numbers = x + tile * kColumns;
         simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
@@ -55,10 +55,75 @@ void multiplyFloat(const CodeView<C, T>& w, const float* x, float* y) {
   });
 }
 
+/// Adds the products of `count` columns of levels with their activations to a block's sum.
+[[gnu::always_inline]] inline void addColumnsTimes(const BlockFloats* levels, const float* x, Index count,
+                                                   BlockFloats& sum) {
+  BlockFloats chains[4] = {};  // to hide the latency of additions
+  Index j = 0;
+  const auto add = [&](Index column, int chain) __attribute__((always_inline)) {
+    simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+      chains[chain][p] = simd::multiplyAdd(levels[column][p], simd::splat<simd::Floats>(x[column]), chains[chain][p]);
+    });
+  };
+  for (; j + 4 <= count; j += 4) simd::unroll<4>([&](auto k) __attribute__((always_inline)) { add(j + k, k); });
+  for (; j < count; ++j) add(j, 0);
+  simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+    sum[p] += (chains[0][p] + chains[1][p]) + (chains[2][p] + chains[3][p]);
+  });
+}
+
+/// The same for groups that end within tiles: a tile's levels become floats, and a group takes its columns of them.
+template <TileCodebook C, class T, int kPieces>
+void multiplyFloat(const CodeView<C, T, kPieces>& w, const float* x, float* y) {
+  constexpr Index kColumns = TileLayout<C>::kTileColumns;
+  const Index padded = w.layout.tiles() * kColumns;
+  std::vector<float> sums;
+  for (Index g = 0, j = 0; w.zeros != nullptr && g < w.groups; ++g) {
+    float sum = 0;
+    for (const Index last = std::min((g + 1) * w.group_columns, padded); j < last; ++j) sum += x[j];
+    sums.push_back(sum);
+  }
+  parallelFor(w.layout.blocks(), blockWork(w.layout), [&](Index block) {
+    TileReader<C> tiles(w.layout, w.codes, block);
+    const GroupReader scales(w, w.scales, block), zeros(w, w.zeros, block);
+    BlockFloats total = {}, sum = {}, scale, zero, levels[kColumns];
+    Index group = 0, left = w.group_columns;
+    const auto close = [&] {
+      scales.load(group, scale);
+      if (w.zeros != nullptr) {
+        zeros.load(group, zero);
+        simd::unroll<kParts>([&](auto p) { sum[p] -= simd::unfused(zero[p] * sums[static_cast<std::size_t>(group)]); });
+      }
+      simd::unroll<kParts>([&](auto p) { total[p] += simd::unfused(sum[p] * scale[p]); });
+      sum = {};
+      ++group;
+      left = w.group_columns;
+    };
+    for (Index tile = 0; tile < w.layout.tiles(); ++tile) {
+      const auto bytes = tiles[tile];
+      simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+        TileCode<C>::levels(
+            bytes + p * simd::kByteLanes, [&](auto column, simd::Floats level)
+                                              __attribute__((always_inline)) { levels[column][p] = level; });
+      });
+      for (Index j = 0; j < kColumns && group < w.groups;) {
+        const Index count = std::min(left, kColumns - j);
+        addColumnsTimes(levels + j, x + tile * kColumns + j, count, sum);
+        j += count;
+        left -= count;
+        if (left == 0) close();
+      }
+    }
+    if (group < w.groups) close();
+    storeBlock(total, w.layout.rowsOf(block), y + block * kBlockRows);
+  });
+}
+
 /// y (m x t, column-major, columns y_stride apart) = W x for many tokens of floats, each padded with zeros to whole
 /// tiles and `stride` apart. Tiles become floats once.
-template <TileCodebook C, class T>
-void multiplyFloatMany(const CodeView<C, T>& w, const float* x, Index tokens, Index stride, float* y, Index y_stride) {
+template <TileCodebook C, class T, int kPieces>
+void multiplyFloatMany(const CodeView<C, T, kPieces>& w, const float* x, Index tokens, Index stride, float* y,
+                       Index y_stride) {
   constexpr Index kColumns = TileLayout<C>::kTileColumns, kTiles = std::max<Index>(1, 256 / kColumns);
   parallelFor(w.layout.blocks(), blockWork(w.layout) * tokens, [&](Index block) {
     TileReader<C> tiles(w.layout, w.codes, block);

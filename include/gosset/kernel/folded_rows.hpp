@@ -18,9 +18,9 @@ namespace gosset::detail {
 
 /// x' = scale * x for the rows of `count` blocks from `first` on and kTokens columns of x, whose rows begin there:
 /// calls visit(block, token, part, x', zero) for each register of rows; rows that do not exist are 0.
-template <int kTokens, Codebook C, class T, class Visit>
-[[gnu::always_inline]] inline void forFoldedRows(const CodeView<C, T>& w, Index first, Index count, Index group,
-                                                 const float* x, Index x_stride, const Visit& visit) {
+template <int kTokens, Codebook C, class T, int kPieces, class Visit>
+[[gnu::always_inline]] inline void forFoldedRows(const CodeView<C, T, kPieces>& w, Index first, Index count,
+                                                 Index group, const float* x, Index x_stride, const Visit& visit) {
   // What is read next: the cache line with the next groups of a block, else the next blocks.
   constexpr Index kAhead = 64 / (kBlockRows * static_cast<Index>(sizeof(T))) + 1;
   const Index ahead = (group + kAhead < w.groups ? kAhead : count * w.groups) * kBlockRows;
@@ -46,6 +46,19 @@ template <int kTokens, Codebook C, class T, class Visit>
         visit(b, k, p, simd::load<simd::Floats>(from + k * stride + p * simd::kWordLanes) * scale[p], zero[p]);
       });
     });
+  }
+}
+
+/// Calls visit(tile, from, to) for each tile that has columns of a group: those from `from` to before `to` of the tile.
+/// W has n columns.
+template <Codebook C, class T, int kPieces, class Visit>
+[[gnu::always_inline]] inline void forTilesOfGroup(const CodeView<C, T, kPieces>& w, Index group, Index n,
+                                                   const Visit& visit) {
+  constexpr Index kColumns = TileLayout<C>::kTileColumns;
+  const Index first = group * w.group_columns, end = std::min(first + w.group_columns, n);
+  for (Index tile = first / kColumns; tile * kColumns < end; ++tile) {
+    const Index from = kPieces == 1 ? 0 : std::max<Index>(first - tile * kColumns, 0);
+    visit(tile, from, std::min(end - tile * kColumns, kColumns));
   }
 }
 

@@ -155,6 +155,12 @@ class TileLayout {
     }
   }
 
+  /// The codes of a row of a whole tile.
+  template <class Code>
+  static void unpackRow(const std::uint8_t* whole, Index row, Code* codes) {
+    unpackLanes(whole + 4 * row, kBundleBytes, codes);
+  }
+
   /// Whether the bits that belong to no code are zero, as packBlock leaves them. Looks at no more than each row's end.
   bool isPaddingZero(const std::uint8_t* bytes) const {
     const auto isShared = [this](const Plane& plane) { return plane.bits < 8 && codes_ % (32 / plane.bits) != 0; };
@@ -229,6 +235,10 @@ class TileLayout {
   /// The inverse: what getCode says.
   template <class Code>
   static void unpackLanes(const std::uint8_t* lane, Index step, Code* codes) {
+    if constexpr (kBits == 8 && sizeof(Code) == 1) {
+      for (Index first = 0; first < kTileCodes; first += 4, lane += step) std::memcpy(codes + first, lane, 4);
+      return;
+    }
     std::fill_n(codes, kTileCodes, Code{});
     for (const Plane& plane : kPlane) {
       const std::uint32_t mask = (1u << plane.bits) - 1;

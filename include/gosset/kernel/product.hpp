@@ -18,11 +18,17 @@
 namespace gosset::detail {
 
 /// y (m x t, columns y_stride apart) = W x, x being n x t, its columns x_stride apart.
-template <TileCodebook C, class T>
-void multiplyCodes(const CodeView<C, T>& w, Activations activations, const float* x, Index n, Index tokens,
+template <TileCodebook C, class T, int kPieces>
+void multiplyCodes(const CodeView<C, T, kPieces>& w, Activations activations, const float* x, Index n, Index tokens,
                    Index x_stride, float* y, Index y_stride) {
-  if (activations != Activations::kFloat) {
-    const bool per_token = activations == Activations::kRoundedPerToken;
+  const bool per_token = activations == Activations::kRoundedPerToken;
+  if constexpr (kPieces == 0) {
+    if (per_token) {
+      using Tokens = Eigen::Map<const Eigen::MatrixXf, 0, Eigen::OuterStride<>>;
+      const Eigen::MatrixXf rounded = roundedPerToken(Tokens(x, n, tokens, Eigen::OuterStride<>(x_stride)));
+      return multiplyCodes(w, Activations::kFloat, rounded.data(), n, tokens, n, y, y_stride);
+    }
+  } else if (activations != Activations::kFloat) {
     const RoundedActivations rounded(x, n, tokens, x_stride, typename TileCode<C>::Order{},
                                      per_token ? ScaleReach::kToken : ScaleReach::kSlice);
     if (tokens == 1) return multiplyRounded(w, rounded, y);
@@ -41,8 +47,8 @@ void multiplyCodes(const CodeView<C, T>& w, Activations activations, const float
 }
 
 /// The numbers of a block, rows `stride` apart: rowsOf(block) rows of n.
-template <TileCodebook C, class T>
-void decodeBlock(const CodeView<C, T>& w, Index block, Index n, float* out, Index stride) {
+template <TileCodebook C, class T, int kPieces>
+void decodeBlock(const CodeView<C, T, kPieces>& w, Index block, Index n, float* out, Index stride) {
   constexpr Index kTileColumns = TileLayout<C>::kTileColumns;
   TileReader<C> tiles(w.layout, w.codes, block);
   BlockFloats columns[kTileColumns];

@@ -12,6 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
+#include <optional>
 #include <vector>
 
 // y = W x from packed codes. Within a group w = scale * unit * (byte - zero), so
@@ -23,19 +25,27 @@
 // fused with products, so results are the same on every machine.
 namespace gosset::detail {
 
-/// The dot products of a slice's bytes with 32 rounded activations, for the rows of a register.
-template <bool kSmall>
+/// The dot products of the bytes of a piece with the rounded activations of its slice, for the rows of a register.
+template <bool kSmall, int kPiece = 0, int kPieces = 1>
 [[gnu::always_inline]] inline simd::Ints tileDot(const Tile& bytes, const std::int8_t* numbers, std::int32_t start) {
+  constexpr int kFirst = 8 * kPiece / kPieces;
   auto a = simd::splat<simd::Ints>(start);
   simd::Ints b{};
-  simd::unroll<4>([&](auto i) __attribute__((always_inline)) {
+  simd::unroll<4 / kPieces>([&](auto i) __attribute__((always_inline)) {
     std::int32_t x, z;
-    std::memcpy(&x, numbers + 8 * i, 4);
-    std::memcpy(&z, numbers + 8 * i + 4, 4);
-    a = simd::dot<kSmall>(a, bytes[2 * i], x);
-    b = simd::dot<kSmall>(b, bytes[2 * i + 1], z);
+    std::memcpy(&x, numbers + 4 * kFirst + 8 * i, 4);
+    std::memcpy(&z, numbers + 4 * kFirst + 8 * i + 4, 4);
+    a = simd::dot<kSmall>(a, bytes[kFirst + 2 * i], x);
+    b = simd::dot<kSmall>(b, bytes[kFirst + 2 * i + 1], z);
   });
   return a + b;
+}
+
+/// The sum of the numbers of a piece of a slice.
+template <int kPieces>
+std::int32_t pieceSum(const std::int8_t* numbers, int piece) {
+  constexpr int kWidth = static_cast<int>(kSliceColumns) / kPieces;
+  return std::accumulate(numbers + piece * kWidth, numbers + (piece + 1) * kWidth, std::int32_t{0});
 }
 
 /// A slice's bytes, term by term and part by part.
@@ -51,16 +61,57 @@ template <TileCodebook C, int slice>
   });
 }
 
+/// Pieces of slices in a group.
+template <TileCodebook C, class T, int kPieces>
+Index piecesOfGroup(const CodeView<C, T, kPieces>& w) {
+  return w.group_columns * kPieces * kSlices<C> / kTileColumns<C>;
+}
+
+/// The sums of the numbers of all slices, piece by piece, token after token.
+template <int kPieces>
+class PieceSums {
+ public:
+  explicit PieceSums(const RoundedActivations& x) : x_(x) {
+    if constexpr (kPieces > 1) {
+      sums_.resize(static_cast<std::size_t>(x.tokens() * x.slices() * kPieces));
+      parallelFor(x.tokens(), x.slices() * kSliceColumns, [&](Index token) {
+        for (Index slice = 0; slice < x.slices(); ++slice) {
+          for (int i = 0; i < kPieces; ++i) {
+            sums_[at(token, slice, i)] = pieceSum<kPieces>(x.numbers(token, slice), i);
+          }
+        }
+      });
+    }
+  }
+
+  [[gnu::always_inline]] std::int32_t operator()(Index token, Index slice, int piece) const {
+    if constexpr (kPieces == 1) return x_.sum(token, slice);
+    return sums_[at(token, slice, piece)];
+  }
+
+ private:
+  std::size_t at(Index token, Index slice, int piece) const {
+    return static_cast<std::size_t>((token * x_.slices() + slice) * kPieces + piece);
+  }
+
+  const RoundedActivations& x_;
+  std::vector<std::int32_t> sums_;
+};
+
 /// What zero points take away, for each group and token: the sum of the group's activations.
-template <TileCodebook C, class T>
-std::vector<float> groupSums(const CodeView<C, T>& w, const RoundedActivations& x) {
+template <TileCodebook C, class T, int kPieces>
+std::vector<float> groupSums(const CodeView<C, T, kPieces>& w, const RoundedActivations& x,
+                             const PieceSums<kPieces>& pieces) {
   if (w.zeros == nullptr) return {};
   std::vector<float> sums(static_cast<std::size_t>(w.groups * x.tokens()));
+  const Index group_pieces = piecesOfGroup(w), all = x.slices() * kPieces;
   parallelFor(x.tokens(), x.slices(), [&](Index token) {
-    for (Index group = 0, slice = 0; group < w.groups; ++group) {
+    for (Index group = 0, piece = 0; group < w.groups; ++group) {
       float& sum = sums[static_cast<std::size_t>(group * x.tokens() + token)];
-      for (const Index last = std::min(slice + w.group_tiles * kSlices<C>, x.slices()); slice < last; ++slice) {
-        sum += simd::unfused(x.scale(token, slice) * static_cast<float>(x.sum(token, slice)));
+      for (const Index last = std::min(piece + group_pieces, all); piece < last; ++piece) {
+        const Index slice = piece / kPieces;
+        const std::int32_t of_piece = pieces(token, slice, static_cast<int>(piece % kPieces));
+        sum += simd::unfused(x.scale(token, slice) * static_cast<float>(of_piece));
       }
     }
   });
@@ -68,12 +119,12 @@ std::vector<float> groupSums(const CodeView<C, T>& w, const RoundedActivations& 
 }
 
 /// Adds to the results of a block, one for each token, what activations keep in extra parts.
-template <TileCodebook C, class T>
-void addExtras(const CodeView<C, T>& w, const RoundedActivations& x, Index block, BlockFloats* totals) {
+template <TileCodebook C, class T, int kPieces>
+void addExtras(const CodeView<C, T, kPieces>& w, const RoundedActivations& x, Index block, BlockFloats* totals) {
   using Code = TileCode<C>;
   TileReader<C> tiles(w.layout, w.codes, block);
   DecodedSlice<C> decoded = {};
-  BlockFloats scale = {}, zero = {};
+  std::optional<TileScales<C, kPieces>> of_tile;
   Index slice = -1;
   for (const auto& extra : x.extras()) {
     if (extra.slice != slice) {
@@ -83,93 +134,113 @@ void addExtras(const CodeView<C, T>& w, const RoundedActivations& x, Index block
       simd::unroll<kSlices<C>>([&](auto s) {
         if (s == slice % kSlices<C>) decodeSlice<C, s>(bytes, decoded);
       });
-      loadGroup(w, w.scales, block, tile / w.group_tiles, scale);
-      if (w.zeros != nullptr) loadGroup(w, w.zeros, block, tile / w.group_tiles, zero);
+      of_tile.emplace(w, block, tile);
     }
-    simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
-      simd::Floats sum = simd::unfused(zero[p] * -static_cast<float>(extra.sum));
+    simd::unroll<kParts * kPieces>([&](auto at) __attribute__((always_inline)) {
+      constexpr int p = at / kPieces, kPiece = at % kPieces;
+      const std::int32_t numbers = kPieces == 1 ? extra.sum : pieceSum<kPieces>(extra.numbers, kPiece);
+      simd::Floats sum = simd::unfused(of_tile->zeros[kPiece][p] * -static_cast<float>(numbers));
       simd::unroll<Code::kTerms>([&](auto t) __attribute__((always_inline)) {
         constexpr TileTerm kTerm = Code::kTerm[t];
-        const auto dots = tileDot<kTerm.small>(decoded[t][p], extra.numbers, -kTerm.zero * extra.sum);
+        const auto dots = tileDot<kTerm.small, kPiece, kPieces>(decoded[t][p], extra.numbers, -kTerm.zero * numbers);
         sum += simd::unfused(simd::toFloats(dots) * kTerm.unit);
       });
-      totals[extra.token][p] += simd::unfused(sum * (scale[p] * extra.scale));
+      totals[extra.token][p] += simd::unfused(sum * (of_tile->scales[kPiece][p] * extra.scale));
     });
   }
 }
 
 /// y (m) = W x for one token of rounded activations.
-template <TileCodebook C, class T>
-void multiplyRounded(const CodeView<C, T>& w, const RoundedActivations& x, float* y) {
+template <TileCodebook C, class T, int kPieces>
+void multiplyRounded(const CodeView<C, T, kPieces>& w, const RoundedActivations& x, float* y) {
   using Code = TileCode<C>;
-  const std::vector<float> sums = groupSums(w, x);
+  const PieceSums<kPieces> pieces(x);
+  const std::vector<float> sums = groupSums(w, x, pieces);
+  const Index group_pieces = piecesOfGroup(w);
   parallelFor(w.layout.blocks(), blockWork(w.layout), [&](Index block) {
     TileReader<C> tiles(w.layout, w.codes, block);
     const RoundedActivations::Token token = x.token(0);
-    BlockFloats total = {}, scale, zero;
-    for (Index g = 0, tile = 0; g < w.groups; ++g) {
-      loadGroup(w, w.scales, block, g, scale);
-      BlockFloats sum = {};
-      for (const Index last = std::min(tile + w.group_tiles, w.layout.tiles()); tile < last; ++tile) {
-        const auto bytes = tiles[tile];
-        simd::unroll<kParts * kSlices<C> * Code::kTerms>([&](auto at) __attribute__((always_inline)) {
-          constexpr int kTerm = at % Code::kTerms, kSlice = at / Code::kTerms % kSlices<C>;
-          constexpr int kPart = at / (Code::kTerms * kSlices<C>);
-          Tile decoded;
-          Code::template bytes<kTerm, kSlice>(bytes + kPart * simd::kByteLanes, decoded);
-          const Index slice = tile * kSlices<C> + kSlice;
-          const auto dots = tileDot<Code::kTerm[kTerm].small>(decoded, token.numbers + slice * kSliceColumns,
-                                                              -Code::kTerm[kTerm].zero * token.sums[slice]);
-          const simd::Floats unit = simd::splat<simd::Floats>(token.scales[slice]) * Code::kTerm[kTerm].unit;
-          sum[kPart] = simd::multiplyAdd(simd::toFloats(dots), unit, sum[kPart]);
-        });
-      }
-      if (w.zeros != nullptr) {
-        loadGroup(w, w.zeros, block, g, zero);
-        simd::unroll<kParts>([&](auto p) { sum[p] -= simd::unfused(zero[p] * sums[static_cast<std::size_t>(g)]); });
+    BlockFloats total = {}, sum = {};
+    const GroupReader scales(w, w.scales, block), zeros(w, w.zeros, block);
+    const float* sum_of_group = w.zeros != nullptr ? sums.data() : nullptr;
+    const Index groups = w.groups;
+    Index group = 0, left = group_pieces;
+    const auto close = [&]() __attribute__((always_inline)) {
+      BlockFloats scale, zero;
+      scales.load(group, scale);
+      if (sum_of_group != nullptr) {
+        zeros.load(group, zero);
+        simd::unroll<kParts>([&](auto p) { sum[p] -= simd::unfused(zero[p] * sum_of_group[group]); });
       }
       simd::unroll<kParts>([&](auto p) { total[p] += simd::unfused(sum[p] * scale[p]); });
+      sum = {};
+    };
+    for (Index tile = 0; tile < w.layout.tiles(); ++tile) {
+      const auto bytes = tiles[tile];
+      simd::unroll<kSlices<C>>([&](auto of_tile) __attribute__((always_inline)) {
+        const Index slice = tile * kSlices<C> + of_tile;
+        DecodedSlice<C> decoded;
+        decodeSlice<C, of_tile>(bytes, decoded);
+        simd::unroll<kPieces>([&](auto piece) __attribute__((always_inline)) {
+          simd::unroll<kParts * Code::kTerms>([&](auto at) __attribute__((always_inline)) {
+            constexpr int kTerm = at % Code::kTerms, kPart = at / Code::kTerms;
+            const auto dots = tileDot<Code::kTerm[kTerm].small, piece, kPieces>(
+                decoded[kTerm][kPart], token.numbers + slice * kSliceColumns,
+                -Code::kTerm[kTerm].zero * pieces(0, slice, piece));
+            const simd::Floats unit = simd::splat<simd::Floats>(token.scales[slice]) * Code::kTerm[kTerm].unit;
+            sum[kPart] = simd::multiplyAdd(simd::toFloats(dots), unit, sum[kPart]);
+          });
+          if (--left == 0) {
+            close();
+            ++group;
+            left = group < groups ? group_pieces : -1;
+          }
+        });
+      });
     }
+    if (group < groups) close();
     BlockFloats all = total;  // which may be in memory, where the sums of the loop need not be
     if (!x.extras().empty()) addExtras(w, x, block, &all);
     storeBlock(all, w.layout.rowsOf(block), y + block * kBlockRows);
   });
 }
 
-/// Tiles of a block decoded before tokens meet them, with the scale of each slice.
-template <TileCodebook C>
+/// Tiles of a block decoded before tokens meet them, with the scale of each piece of a slice.
+template <TileCodebook C, int kPieces>
 struct DecodedTiles {
   static constexpr Index kTiles = std::max(1, 16 / kSlices<C>);
   DecodedSlice<C> slices[kTiles * kSlices<C>];
-  BlockFloats scales[kTiles * kSlices<C>];
+  BlockFloats scales[kTiles * kSlices<C>][kPieces];
 
   template <class T>
-  void decode(const CodeView<C, T>& w, TileReader<C>& tiles, Index block, Index first, Index count) {
+  void decode(const CodeView<C, T, kPieces>& w, TileReader<C>& tiles, Index block, Index first, Index count) {
     for (Index i = 0; i < count; ++i) {
       const auto bytes = tiles[first + i];
+      const TileScales<C, kPieces> of_tile(w, block, first + i);
       simd::unroll<kSlices<C>>([&](auto s) __attribute__((always_inline)) {
         decodeSlice<C, s>(bytes, slices[i * kSlices<C> + s]);
-        loadGroup(w, w.scales, block, (first + i) / w.group_tiles, scales[i * kSlices<C> + s]);
+        std::copy_n(of_tile.scales, kPieces, scales[i * kSlices<C> + s]);
       });
     }
   }
 
   /// Adds the products of `count` slices, the activations' from `first` on, to the results of some tokens.
   template <int kTogether>
-  [[gnu::always_inline]] void addTo(BlockFloats* totals, const RoundedActivations& x, Index token, Index first,
-                                    Index count) const {
+  [[gnu::always_inline]] void addTo(BlockFloats* totals, const RoundedActivations& x, const PieceSums<kPieces>& sums,
+                                    Index token, Index first, Index count) const {
     using Code = TileCode<C>;
     BlockFloats total[kTogether];
     std::copy_n(totals + token, kTogether, total);
     for (Index i = 0; i < count; ++i) {
-      simd::unroll<Code::kTerms * kParts>([&](auto at) __attribute__((always_inline)) {
-        constexpr int kTerm = at % Code::kTerms, kPart = at / Code::kTerms;
+      simd::unroll<kPieces * Code::kTerms * kParts>([&](auto at) __attribute__((always_inline)) {
+        constexpr int kTerm = at % Code::kTerms, kPart = at / Code::kTerms % kParts;
+        constexpr int kPiece = at / (Code::kTerms * kParts);
         const Tile& bytes = slices[i][kTerm][kPart];
-        const simd::Floats scale = scales[i][kPart] * Code::kTerm[kTerm].unit;
+        const simd::Floats scale = scales[i][kPiece][kPart] * Code::kTerm[kTerm].unit;
         simd::unroll<kTogether>([&](auto k) __attribute__((always_inline)) {
           const Index slice = first + i;
-          const auto dots = tileDot<Code::kTerm[kTerm].small>(bytes, x.numbers(token + k, slice),
-                                                              -Code::kTerm[kTerm].zero * x.sum(token + k, slice));
+          const auto dots = tileDot<Code::kTerm[kTerm].small, kPiece, kPieces>(
+              bytes, x.numbers(token + k, slice), -Code::kTerm[kTerm].zero * sums(token + k, slice, kPiece));
           total[k][kPart] += simd::unfused(simd::toFloats(dots) * (scale * x.scale(token + k, slice)));
         });
       });
@@ -179,8 +250,9 @@ struct DecodedTiles {
 };
 
 /// Takes away from the results of a block, one for each token, what zero points stand for.
-template <TileCodebook C, class T>
-void takeZeros(const CodeView<C, T>& w, Index block, const std::vector<float>& sums, std::vector<BlockFloats>& totals) {
+template <TileCodebook C, class T, int kPieces>
+void takeZeros(const CodeView<C, T, kPieces>& w, Index block, const std::vector<float>& sums,
+               std::vector<BlockFloats>& totals) {
   for (Index g = 0; w.zeros != nullptr && g < w.groups; ++g) {
     BlockFloats scale, zero;
     loadGroup(w, w.scales, block, g, scale);
@@ -195,20 +267,21 @@ void takeZeros(const CodeView<C, T>& w, Index block, const std::vector<float>& s
 
 /// y (m x t, column-major, columns y_stride apart) = W x for many tokens of rounded activations. Tiles are
 /// decoded once.
-template <TileCodebook C, class T>
-void multiplyRoundedMany(const CodeView<C, T>& w, const RoundedActivations& x, float* y, Index y_stride) {
+template <TileCodebook C, class T, int kPieces>
+void multiplyRoundedMany(const CodeView<C, T, kPieces>& w, const RoundedActivations& x, float* y, Index y_stride) {
   const Index tokens = x.tokens();
-  const std::vector<float> sums = groupSums(w, x);
+  const PieceSums<kPieces> pieces(x);
+  const std::vector<float> sums = groupSums(w, x, pieces);
   parallelFor(w.layout.blocks(), blockWork(w.layout) * tokens, [&](Index block) {
     TileReader<C> tiles(w.layout, w.codes, block);
     std::vector<BlockFloats> totals(static_cast<std::size_t>(tokens));
-    DecodedTiles<C> decoded;
+    DecodedTiles<C, kPieces> decoded;
     for (Index first = 0; first < w.layout.tiles(); first += decoded.kTiles) {
       const Index count = std::min(decoded.kTiles, w.layout.tiles() - first);
       decoded.decode(w, tiles, block, first, count);
       forTokens(
           0, tokens, [&](Index token, auto together) __attribute__((always_inline)) {
-            decoded.template addTo<together>(totals.data(), x, token, first * kSlices<C>, count * kSlices<C>);
+            decoded.template addTo<together>(totals.data(), x, pieces, token, first * kSlices<C>, count * kSlices<C>);
           });
     }
     takeZeros(w, block, sums, totals);

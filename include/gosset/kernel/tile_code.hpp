@@ -67,16 +67,10 @@ concept TileCodebook = Codebook<C> && requires {
   TileCode<C>::kTerms;
 };
 
-/// Whether products from this codebook's codes have a kernel; hasKernel(width, n): in groups of `width` numbers, of
-/// which rows of n have whole ones and padding, which must be a multiple of a tile's columns or the whole row. Without
-/// a kernel blocks of rows are decoded first.
+/// Whether products from this codebook's codes have a kernel. Without one blocks of rows are decoded first.
 template <Codebook C>
 constexpr bool hasKernel() {
   return TileCodebook<C>;
-}
-template <Codebook C>
-constexpr bool hasKernel(Index width, Index n) {
-  return hasKernel<C>() && (width % detail::TileLayout<C>::kTileColumns == 0 || width >= n);
 }
 
 /// Undoes layout.hpp's planes: byte k of out[i], lane r, is code 4 i + k of row r.
@@ -142,7 +136,20 @@ template <class Code, class TileAt, class Visit>
 
 namespace detail {
 
+/// Longer than any row: the width of groups that are whole rows.
+inline constexpr Index kWholeRow = Index{1} << 40;
+
 using gosset::hasKernel, gosset::TileCodebook;
+
+/// Into how many pieces, next to each other, kernels cut a tile so that each lies in one group of `width` columns: 1
+/// where groups are whole tiles or rows; 2 or 4 where they are multiples of 16 or 8 and columns stand in order; else 0,
+/// and groups end anywhere: activations meet numbers in floats, then.
+template <TileCodebook C>
+constexpr int piecesOf(Index width) {
+  constexpr bool kInOrder = std::is_same_v<typename TileCode<C>::Order, InOrder> && C::kDim == 1;
+  if (width % TileLayout<C>::kTileColumns == 0 || width >= kWholeRow) return 1;
+  return !kInOrder ? 0 : width % 16 == 0 ? 2 : width % 8 == 0 ? 4 : 0;
+}
 
 template <Codebook C>
 inline constexpr Index kTileColumns = TileLayout<C>::kTileColumns;

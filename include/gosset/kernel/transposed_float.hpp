@@ -93,13 +93,13 @@ template <TileCodebook C, int slice, class Register, class Visit>
 }
 
 /// A chunk of blocks of rows and kTokens columns of x.
-template <TileCodebook C, class T, int kTokens>
+template <TileCodebook C, class T, int kPieces, int kTokens>
 class TransposedChunk {
   using Layout = TileLayout<C>;
   static constexpr int kColumns = kSums / kTokens < 4 ? kSums / kTokens : 4;
 
  public:
-  TransposedChunk(const CodeView<C, T>& w, Index first, const float* x, Index x_stride)
+  TransposedChunk(const CodeView<C, T, kPieces>& w, Index first, const float* x, Index x_stride)
       : w_(w),
         first_(first),
         blocks_(std::min(kChunkBlocks, w.layout.blocks() - first)),
@@ -108,13 +108,13 @@ class TransposedChunk {
 
   /// y += unit * W^T x for the rows of the chunk; W has n columns.
   void add(Index n, float unit, float* y, Index y_stride) {
-    for (Index group = 0, tile = 0; group < w_.groups; ++group) {
+    for (Index group = 0; group < w_.groups; ++group) {
       foldScales(group);
-      for (const Index last = std::min(tile + w_.group_tiles, w_.layout.tiles()); tile < last; ++tile) {
+      forTilesOfGroup(w_, group, n, [&](Index tile, Index from, Index to) {
         findTile(tile);
-        simd::unroll<kSlices<C>>(
-            [&](auto slice) { addSlice<slice>(tile * Layout::kTileColumns, n, unit, y, y_stride); });
-      }
+        float* target = y + tile * Layout::kTileColumns;
+        simd::unroll<kSlices<C>>([&](auto slice) { addSlice<slice>(from, to, unit, target, y_stride); });
+      });
     }
   }
 
@@ -142,11 +142,11 @@ class TransposedChunk {
     }
   }
 
-  /// The columns of a slice of the tile that begins at column `first`.
+  /// Those columns of a slice of the tile that are in [from, to); y begins where the tile does.
   template <int slice>
-  void addSlice(Index first, Index n, float unit, float* y, Index y_stride) const {
+  void addSlice(Index from, Index to, float unit, float* y, Index y_stride) const {
     const auto quad = [&](auto i) {
-      simd::unroll<4 / kColumns>([&](auto part) { addColumns<slice>(i, part, first, n, unit, y, y_stride); });
+      simd::unroll<4 / kColumns>([&](auto part) { addColumns<slice>(i, part, from, to, unit, y, y_stride); });
     };
     if constexpr (kDecodesColumns<C>) {
       for (int i = 0; i < 8; ++i) quad(i);
@@ -156,10 +156,11 @@ class TransposedChunk {
   }
 
   template <int slice, class Register, class Part>
-  void addColumns(Register i, Part part, Index first, Index n, float unit, float* y, Index y_stride) const {
+  void addColumns(Register i, Part part, Index from, Index to, float unit, float* y, Index y_stride) const {
     Index columns[kColumns];
-    for (int c = 0; c < kColumns; ++c) columns[c] = first + TileCode<C>::Order::column(slice, i, part * kColumns + c);
-    if (*std::min_element(columns, columns + kColumns) >= n) return;
+    for (int c = 0; c < kColumns; ++c) columns[c] = TileCode<C>::Order::column(slice, i, part * kColumns + c);
+    const auto isAsked = [&](Index column) { return column >= from && column < to; };
+    if (std::none_of(columns, columns + kColumns, isAsked)) return;
     float parts[kParts][kTokens * kColumns];
     simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
       simd::Floats sums[kTokens * kColumns] = {};
@@ -182,7 +183,7 @@ class TransposedChunk {
     for (int k = 0; k < kTokens; ++k) {
       for (int c = 0; c < kColumns; ++c) {
         const float sum = sumOfParts(parts, k * kColumns + c) - zeros_[k];
-        if (columns[c] < n) y[k * y_stride + columns[c]] += simd::unfused(unit * sum);
+        if (isAsked(columns[c])) y[k * y_stride + columns[c]] += simd::unfused(unit * sum);
       }
     }
   }
@@ -195,7 +196,7 @@ class TransposedChunk {
     if constexpr (kParts == 4) return (parts[0][i] + parts[1][i]) + (parts[2][i] + parts[3][i]);
   }
 
-  const CodeView<C, T>& w_;
+  const CodeView<C, T, kPieces>& w_;
   Index first_, blocks_;
   const float* rows_;
   Index x_stride_;
@@ -207,12 +208,12 @@ class TransposedChunk {
 
 /// y (n x t, column-major, columns y_stride apart) += unit * W^T x in floats, x being m x t, its columns
 /// x_stride apart.
-template <TileCodebook C, class T>
-void addTransposedFloat(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index x_stride,
-                        float* y, Index y_stride) {
+template <TileCodebook C, class T, int kPieces>
+void addTransposedFloat(const CodeView<C, T, kPieces>& w, Index n, float unit, const float* x, Index tokens,
+                        Index x_stride, float* y, Index y_stride) {
   for (Index first = 0; first < w.layout.blocks(); first += kChunkBlocks) {
     forTokens<kTogether>(0, tokens, [&](Index token, auto together) {
-      TransposedChunk<C, T, together>(w, first, x + token * x_stride, x_stride)
+      TransposedChunk<C, T, kPieces, together>(w, first, x + token * x_stride, x_stride)
           .add(n, unit, y + token * y_stride, y_stride);
     });
   }

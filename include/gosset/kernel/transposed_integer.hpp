@@ -20,7 +20,7 @@ namespace gosset::detail {
 /// exact as floats are. Its three bytes meet the codes' bytes in dot products of four rows. For these, lanes have to be
 /// columns: each 4 x 4 of a tile's bytes is transposed, and then the parts of 16 bytes that hold the same four rows are
 /// brought together. So a sum of a column is a lane's, and the four rows of x' are the same in all lanes.
-template <TileCodebook C, class T, int kTokens>
+template <TileCodebook C, class T, int kPieces, int kTokens>
 class IntegerTransposedChunk {
   using Code = TileCode<C>;
   using Layout = TileLayout<C>;
@@ -39,7 +39,7 @@ class IntegerTransposedChunk {
  public:
   static constexpr Index kChunk = kBlocks;
 
-  IntegerTransposedChunk(const CodeView<C, T>& w, Index first, const float* x, Index x_stride)
+  IntegerTransposedChunk(const CodeView<C, T, kPieces>& w, Index first, const float* x, Index x_stride)
       : w_(w),
         first_(first),
         blocks_(std::min(kBlocks, w.layout.blocks() - first)),
@@ -48,24 +48,24 @@ class IntegerTransposedChunk {
 
   /// y += unit * W^T x for the rows of the chunk; W has n columns.
   void add(Index n, float unit, float* y, Index y_stride) {
-    for (Index group = 0, tile = 0; group < w_.groups; ++group) {
+    for (Index group = 0; group < w_.groups; ++group) {
       foldScales(group);
-      for (const Index last = std::min(tile + w_.group_tiles, w_.layout.tiles()); tile < last; ++tile) {
+      forTilesOfGroup(w_, group, n, [&](Index tile, Index from, Index to) {
         simd::unroll<kSlices<C>>([&](auto slice) {
           float sums[kTokens][kSliceColumns];
           simd::unroll<Code::kTerms>([&](auto term) { addTile<term, slice>(tile, sums); });
-          for (int k = 0; k < kTokens; ++k) addSums<slice>(tile, k, n, sums[k], unit, y + k * y_stride);
+          for (int k = 0; k < kTokens; ++k) addSums<slice>(tile, k, from, to, sums[k], unit, y + k * y_stride);
         });
-      }
+      });
     }
   }
 
  private:
-  /// y += a token's sums of the columns of a slice, register by register of the tile.
+  /// y += a token's sums of the columns [from, to) of a slice, register by register of the tile.
   template <int slice>
-  [[gnu::always_inline]] void addSums(Index tile, int k, Index n, const float* sums, float unit, float* y) const {
+  [[gnu::always_inline]] void addSums(Index tile, int k, Index from, Index to, const float* sums, float unit,
+                                      float* y) const {
     constexpr Index kColumns = Layout::kTileColumns;
-    const Index left = n - tile * kColumns;
     const float step = step_[k] * unit, zero = zeros_[k];
     float* target = y + tile * kColumns;
     const auto columnOf = [](int j) { return Code::Order::column(slice, j / 4, j % 4); };
@@ -75,16 +75,15 @@ class IntegerTransposedChunk {
         simd::unroll<kSliceColumns>([&](auto j) { moved[columnOf(j)] = sums[j]; });
       }
       const float* ordered = kMoves<typename Code::Order> ? moved : sums;
-      const Index count = std::min(left, kColumns);
-      Index j = 0;
-      for (; j + simd::kWordLanes <= count; j += simd::kWordLanes) {
+      Index j = from;
+      for (; j + simd::kWordLanes <= to; j += simd::kWordLanes) {
         const auto sum = simd::load<simd::Floats>(ordered + j) - zero, before = simd::load<simd::Floats>(target + j);
         simd::store(target + j, simd::multiplyAdd(sum, simd::splat<simd::Floats>(step), before));
       }
-      for (; j < count; ++j) target[j] += simd::unfused(step * (ordered[j] - zero));
+      for (; j < to; ++j) target[j] += simd::unfused(step * (ordered[j] - zero));
     } else {
       for (int j = 0; j < kSliceColumns; ++j) {
-        if (columnOf(j) < left) target[columnOf(j)] += simd::unfused(step * (sums[j] - zero));
+        if (columnOf(j) >= from && columnOf(j) < to) target[columnOf(j)] += simd::unfused(step * (sums[j] - zero));
       }
     }
   }
@@ -214,7 +213,7 @@ class IntegerTransposedChunk {
     });
   }
 
-  const CodeView<C, T>& w_;
+  const CodeView<C, T, kPieces>& w_;
   Index first_, blocks_;
   const float* rows_;
   Index x_stride_;
@@ -225,12 +224,12 @@ class IntegerTransposedChunk {
 };
 
 /// The same in integers, for codebooks whose bytes are exact.
-template <TileCodebook C, class T>
-void addTransposedInteger(const CodeView<C, T>& w, Index n, float unit, const float* x, Index tokens, Index x_stride,
-                          float* y, Index y_stride) {
+template <TileCodebook C, class T, int kPieces>
+void addTransposedInteger(const CodeView<C, T, kPieces>& w, Index n, float unit, const float* x, Index tokens,
+                          Index x_stride, float* y, Index y_stride) {
   static_assert(TileCode<C>::kExact);
   forTokens<4>(0, tokens, [&](Index token, auto together) {
-    using Chunk = IntegerTransposedChunk<C, T, together>;
+    using Chunk = IntegerTransposedChunk<C, T, kPieces, together>;
     for (Index first = 0; first < w.layout.blocks(); first += Chunk::kChunk) {
       Chunk(w, first, x + token * x_stride, x_stride).add(n, unit, y + token * y_stride, y_stride);
     }

@@ -15,16 +15,20 @@
 // A packed matrix as kernels see it, block of 16 rows by block, tile by tile.
 namespace gosset::detail {
 
-/// A packed matrix as kernels see it; the arrays are layout.hpp's.
-template <Codebook C, class T>
+/// A packed matrix as kernels see it; the arrays are layout.hpp's. Tiles are cut into kPieces, each of them in one
+/// group (piecesOf() in tile_code.hpp).
+template <Codebook C, class T, int kPieces = 1>
 struct CodeView {
   TileLayout<C> layout;
   const std::uint8_t* codes;
   const T* scales;
-  const T* zeros;     ///< null for codebooks without zero points
-  bool one_scale;     ///< one scale for the whole matrix, instead of one for each row and group
-  Index group_tiles;  ///< tiles in a group
-  Index groups;       ///< in a row
+  const T* zeros;       ///< null for codebooks without zero points
+  bool one_scale;       ///< one scale for the whole matrix, instead of one for each row and group
+  Index group_columns;  ///< columns in a group
+  Index groups;         ///< in a row
+
+  /// Tiles in a group.
+  Index groupTiles() const requires(kPieces == 1) { return ceilDiv(group_columns, TileLayout<C>::kTileColumns); }
 };
 
 /// What a block takes, in multiply-adds for one token of floats.
@@ -86,34 +90,96 @@ class TileReader {
   TileCopy<C> copy_;
 };
 
-/// The scales (or zero points) of a group, one for each row of the block.
-template <Codebook C, class T>
-[[gnu::always_inline]] inline void loadGroup(const CodeView<C, T>& w, const T* stream, Index block, Index group,
-                                             BlockFloats& out) {
-  if (w.one_scale) {
-    simd::unroll<kParts>([&](auto p) { out[p] = simd::splat<simd::Floats>(static_cast<float>(stream[group])); });
-    return;
+/// The scales (or zero points) of a block's groups, one for each row.
+template <class T>
+class GroupReader {
+ public:
+  template <Codebook C, int kPieces>
+  [[gnu::always_inline]] GroupReader(const CodeView<C, T, kPieces>& w, const T* stream, Index block)
+      : rows_(w.one_scale ? 0 : w.layout.rowsOf(block)),
+        first_(w.one_scale || stream == nullptr ? stream : stream + w.layout.scaleAt(block, 0, w.groups)) {}
+
+  [[gnu::always_inline]] void load(Index group, BlockFloats& out) const {
+    if (rows_ < kBlockRows) [[unlikely]]
+      return loadFew(group, out);
+    const T* from = first_ + group * kBlockRows;
+    simd::unroll<kParts>([&](auto p) { out[p] = simd::widen(from + p * simd::kWordLanes); });
   }
-  const Index rows = w.layout.rowsOf(block);
-  const T* from = stream + w.layout.scaleAt(block, group, w.groups);
-  T copy[kBlockRows] = {};
-  if (rows < kBlockRows) from = std::copy(from, from + rows, copy) - rows;
-  simd::unroll<kParts>([&](auto p) { out[p] = simd::widen(from + p * simd::kWordLanes); });
+
+ private:
+  /// Of the last block, which has fewer rows, or of a matrix with one scale.
+  [[gnu::noinline]] void loadFew(Index group, BlockFloats& out) const {
+    T copy[kBlockRows] = {};
+    if (rows_ == 0) std::fill_n(copy, kBlockRows, first_[group]);
+    std::copy_n(first_ + group * rows_, rows_, copy);
+    simd::unroll<kParts>([&](auto p) { out[p] = simd::widen(copy + p * simd::kWordLanes); });
+  }
+
+  Index rows_;
+  const T* first_;
+};
+template <Codebook C, class T, int kPieces>
+GroupReader(const CodeView<C, T, kPieces>&, const T*, Index) -> GroupReader<T>;
+
+template <Codebook C, class T, int kPieces>
+[[gnu::always_inline]] inline void loadGroup(const CodeView<C, T, kPieces>& w, const T* stream, Index block,
+                                             Index group, BlockFloats& out) {
+  GroupReader(w, stream, block).load(group, out);
 }
 
-/// The numbers of a tile, scale * (level - zero), column by column: kTileColumns of them.
-template <TileCodebook C, class T>
-void decodeTile(const CodeView<C, T>& w, TileReader<C>& tiles, Index block, Index tile, BlockFloats* columns) {
-  BlockFloats scale, zero = {};
-  loadGroup(w, w.scales, block, tile / w.group_tiles, scale);
-  if (w.zeros != nullptr) loadGroup(w, w.zeros, block, tile / w.group_tiles, zero);
+/// Scales and zero points of a tile's columns, piece by piece; of groups that end anywhere, column by column.
+template <TileCodebook C, int kPieces>
+struct TileScales {
+  static constexpr int kCount = kPieces == 0 ? static_cast<int>(kTileColumns<C>) : kPieces;
+  static constexpr Index kWidth = kTileColumns<C> / kCount;
+  BlockFloats scales[kCount], zeros[kCount];
+
+  template <class T>
+  [[gnu::always_inline]] TileScales(const CodeView<C, T, kPieces>& w, Index block, Index tile) {
+    const Index first = tile * kTileColumns<C>;
+    Index group = first / w.group_columns, end = (group + 1) * w.group_columns;
+    for (int i = 0; i < kCount; ++i) {
+      const bool same = i > 0 && first + i * kWidth < end;
+      if (i > 0 && !same) ++group, end += w.group_columns;
+      if (same || group >= w.groups) {  // behind the last group only padding is left
+        scales[i] = i > 0 ? scales[i - 1] : BlockFloats{};
+        zeros[i] = i > 0 ? zeros[i - 1] : BlockFloats{};
+        continue;
+      }
+      loadGroup(w, w.scales, block, group, scales[i]);
+      zeros[i] = {};
+      if (w.zeros != nullptr) loadGroup(w, w.zeros, block, group, zeros[i]);
+    }
+  }
+
+  /// The number of a column whose level is known.
+  [[gnu::always_inline]] simd::Floats number(Index column, int part, simd::Floats level) const {
+    const Index piece = column / kWidth;
+    return scales[piece][part] * (level - zeros[piece][part]);
+  }
+};
+
+/// Calls visit(column, part, numbers) for the numbers of a tile, scale * (level - zero), column by column.
+template <TileCodebook C, class T, int kPieces, class Visit>
+[[gnu::always_inline]] inline void forNumbers(const CodeView<C, T, kPieces>& w, TileReader<C>& tiles, Index block,
+                                              Index tile, const Visit& visit) {
+  const TileScales<C, kPieces> scales(w, block, tile);
   const auto bytes = tiles[tile];
   simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
     TileCode<C>::levels(
         bytes + p * simd::kByteLanes, [&](auto column, simd::Floats level) __attribute__((always_inline)) {
-          columns[column][p] = scale[p] * (level - zero[p]);
+          visit(column, p, scales.number(column, p, level));
         });
   });
+}
+
+/// The numbers of a tile: kTileColumns of them.
+template <TileCodebook C, class T, int kPieces>
+void decodeTile(const CodeView<C, T, kPieces>& w, TileReader<C>& tiles, Index block, Index tile, BlockFloats* columns) {
+  forNumbers(
+      w, tiles, block, tile, [&](auto column, auto part, simd::Floats number) __attribute__((always_inline)) {
+        columns[column][part] = number;
+      });
 }
 
 /// Tokens that a register of weights meets before the next is loaded.

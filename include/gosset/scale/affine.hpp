@@ -2,7 +2,10 @@
 #pragma once
 
 #include <gosset/codebook/concepts.hpp>
+#include <gosset/codebook/point_table.hpp>
 #include <gosset/core/types.hpp>
+
+#include <algorithm>
 
 namespace gosset {
 
@@ -89,6 +92,14 @@ void decodeRun(const typename C::Code* codes, Index count, Affine a, float* y) {
   if constexpr (requires { C::decodeBlocks(codes, count, y); }) {
     C::decodeBlocks(codes, count, y);
     for (Index i = 0; i < count * C::kDim; ++i) y[i] *= a.scale;
+  } else if constexpr (detail::FewPoints<C> && !detail::ConstexprLevels<C>) {
+    const float* points = detail::pointTable<C>();
+    for (Index i = 0; i < count; ++i) {
+      const float* point = points + static_cast<Index>(codes[i]) * C::kDim;
+      float scaled[C::kDim];  // which the compiler knows to be apart from the table
+      for (int d = 0; d < C::kDim; ++d) scaled[d] = a.scale * point[d];
+      std::copy_n(scaled, C::kDim, y + i * C::kDim);
+    }
   } else {
     for (Index i = 0; i < count; ++i) decode<C>(codes[i], a, y + i * C::kDim);
   }
