@@ -148,17 +148,52 @@ TEST(SameBits, OfTrellises) {
   bits.finish();
 }
 
+/// A codebook without a kernel: signs of four numbers, and whether they are large.
+struct Signs {
+  using Code = std::uint8_t;
+  static constexpr int kDim = 4, kBits = 5;
+  static constexpr ScaleRule kRule = ScaleRule::kRootMeanSquare;
+  static constexpr float kGaussianScale = 1;
+  static Code encode(const float* x) {
+    int code = std::abs(x[0]) + std::abs(x[1]) > 0.75f ? 16 : 0;
+    for (int i = 0; i < 4; ++i) code |= (x[i] < 0 ? 1 : 0) << i;
+    return static_cast<Code>(code);
+  }
+  static void decode(Code q, float* y) {
+    for (int i = 0; i < 4; ++i) y[i] = ((q >> i) % 2 == 0 ? 0.3f : -0.3f) * (q < 16 ? 1.f : 2.f);
+  }
+  static std::string name() { return "Signs"; }
+};
+
 TEST(SameBits, OfOtherFormats) {
   SameBits bits({
-      {"no kernel stored", 0x40e53935c8659bdcu},
-      {"no kernel decoded", 0x7daf6ebbcc66e8a1u},
-      {"no kernel x 1", 0x2707a7c460872d61u},
-      {"no kernel x 19", 0x83b1ec28f5e7d647u},
-      {"no kernel x 19 by token", 0x59472f28863fecaau},
-      {"no kernel x 1 float", 0x2707a7c460872d61u},
-      {"no kernel x 19 float", 0x83b1ec28f5e7d647u},
-      {"no kernel transposed x 3", 0xe0708848cabf87c8u},
-      {"no kernel transposed x 19", 0x7669b36fc834c79bu},
+      {"groups of 24 stored", 0x40e53935c8659bdcu},
+      {"groups of 24 decoded", 0x7daf6ebbcc66e8a1u},
+      {"groups of 24 x 1", 0x8e766b8fee761c4cu},
+      {"groups of 24 x 19", 0x371c07d8dbdedb7cu},
+      {"groups of 24 x 19 by token", 0xbcf64f90708f6c9fu},
+      {"groups of 24 x 1 float", 0x4c51c13e9e7d900eu},
+      {"groups of 24 x 19 float", 0x83b1ec28f5e7d647u},
+      {"groups of 24 transposed x 3", 0x2c4215c6dae14179u},
+      {"groups of 24 transposed x 19", 0x7669b36fc834c79bu},
+      {"groups of 7 stored", 0x2028fead77cbd417u},
+      {"groups of 7 decoded", 0x9ee7938727288b80u},
+      {"groups of 7 x 1", 0xe83d5c0a15302676u},
+      {"groups of 7 x 19", 0xe90111ed17f29ce0u},
+      {"groups of 7 x 19 by token", 0x6bae2374ba254817u},
+      {"groups of 7 x 1 float", 0xe83d5c0a15302676u},
+      {"groups of 7 x 19 float", 0xe90111ed17f29ce0u},
+      {"groups of 7 transposed x 3", 0x4acf34ed8cdf0413u},
+      {"groups of 7 transposed x 19", 0x8258e61f6fceea11u},
+      {"own points stored", 0x59943b0b4429ba31u},
+      {"own points decoded", 0x9b1da269546780bdu},
+      {"own points x 1", 0x356575d418b65c97u},
+      {"own points x 19", 0xcd82341081910254u},
+      {"own points x 19 by token", 0xf8054623556d08f4u},
+      {"own points x 1 float", 0x356575d418b65c97u},
+      {"own points x 19 float", 0xcd82341081910254u},
+      {"own points transposed x 3", 0xafca5f3841c5d05cu},
+      {"own points transposed x 19", 0x3da0cf154d70f347u},
       {"half stored", 0xafec97ff31e1c135u},
       {"half decoded", 0x5f1e3404940cb13bu},
       {"half x 1", 0xc284a4ab7b148291u},
@@ -215,7 +250,9 @@ TEST(SameBits, OfOtherFormats) {
       {"columns transposed x 19", 0x6462d66e2fa684b7u},
   });
   const OutlierColumns columns(testing::sameActivations(64, 200, 4));
-  checkMatrix(bits, "no kernel", packed<Grouped<Asymmetric<3>, 24>>(), SameOn::kAll, SameOn::kAll);
+  checkMatrix(bits, "groups of 24", packed<Grouped<Asymmetric<3>, 24>>(), SameOn::kAll, SameOn::kDot);
+  checkMatrix(bits, "groups of 7", packed<Grouped<Asymmetric<3>, 7>>(), SameOn::kAll, SameOn::kDot);
+  checkMatrix(bits, "own points", packed<Grouped<Signs, 12>>(), SameOn::kAll, SameOn::kAll);
   checkMatrix(bits, "half", packed<Float16>(), SameOn::kAll, SameOn::kFma);
   checkMatrix(bits, "rotated", packed<Incoherent<PerChannel<Symmetric<8>>>>(), SameOn::kFma, SameOn::kDot);
   checkMatrix(bits, "outliers", packed<Outliers<PerChannel<Symmetric<8>>, 20>>(), SameOn::kFma, SameOn::kDot);
