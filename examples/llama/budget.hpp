@@ -6,21 +6,26 @@
 
 #include <gosset/calibration/bit_budget.hpp>
 
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+
 // Mixed precision: each layer in the format that serves the model best under a budget of bits. What a layer costs in a
 // format is measured, as the KL divergence of the model in which it alone is packed; that the costs of layers add up
-// is an assumption, and holds while they are small.
+// is an assumption, and holds while they are small. Of a family a few numbers of bits are measured, and each eighth of
+// a bit between them can be chosen.
 namespace llama {
 
 /// What one format makes of one layer.
 struct Candidate {
   const FormatEntry* format;
-  gosset::AnyMatrix matrix;
+  Index bytes;
   double klDivergence;  ///< of the model with this layer packed, all others in float
 };
 
 /// One linear layer and its candidates, one a format.
 struct LayerCandidates {
-  std::string name;
+  LinearInfo info;
   std::vector<Candidate> candidates;
 };
 
@@ -34,10 +39,43 @@ inline PackedModel withLayer(PackedModel model, std::size_t index, const gosset:
   return model;
 }
 
+/// What a layer would be at each eighth of a bit between two numbers of bits of a family. Bytes rise evenly, but for
+/// what the rates of whole tiles leave of a mean where the last tile is narrower: in each block of rows less than
+/// eight.
+inline std::vector<Candidate> between(const LinearInfo& info, const Candidate& less, const Candidate& more) {
+  const Index narrow = info.cols % 32 == 0 ? 0 : 8 * gosset::ceilDiv(info.rows, 16);
+  std::vector<Candidate> result;
+  for (const FormatEntry& entry : familyTable()) {
+    if (entry.family != less.format->family || entry.bits <= less.format->bits || entry.bits >= more.format->bits) {
+      continue;
+    }
+    const double part = (entry.bits - less.format->bits) / (more.format->bits - less.format->bits);
+    const auto bytes = less.bytes + static_cast<Index>(std::ceil(part * static_cast<double>(more.bytes - less.bytes)));
+    const double loss = gosset::lossBetween({less.bytes, less.klDivergence}, {more.bytes, more.klDivergence}, bytes);
+    result.push_back({&entry, bytes + narrow, loss});
+  }
+  return result;
+}
+
+/// Adds to the candidates that were measured those between each and the next of its family.
+inline void addThoseBetween(LayerCandidates& layer) {
+  std::vector<Candidate> measured = layer.candidates;
+  std::stable_sort(measured.begin(), measured.end(), [](const Candidate& a, const Candidate& b) {
+    return std::tie(a.format->family, a.format->bits) < std::tie(b.format->family, b.format->bits);
+  });
+  for (std::size_t i = 1; i < measured.size(); ++i) {
+    const Candidate &less = measured[i - 1], &more = measured[i];
+    if (less.format->family.empty() || less.format->family != more.format->family) continue;
+    const std::vector<Candidate> added = between(layer.info, less, more);
+    layer.candidates.insert(layer.candidates.end(), added.begin(), added.end());
+  }
+}
+
 }  // namespace detail
 
-/// Packs every layer in every format and measures each alone on `sequences`. Calls step() after each. Throws as
-/// packModel().
+/// Packs every layer in every format and measures each alone on `sequences`; calls step() after each. The candidates of
+/// a layer are these, in the order of the formats, and behind them those at each eighth of a bit between two of a
+/// family, whose divergence lossBetween() tells. Throws as packModel().
 template <class Step>
 std::vector<LayerCandidates> measureCandidates(const Model& model, const std::vector<const FormatEntry*>& formats,
                                                std::uint64_t seed, const Calibration& calibration,
@@ -50,16 +88,17 @@ std::vector<LayerCandidates> measureCandidates(const Model& model, const std::ve
   std::vector<LayerCandidates> result;
   forEachLinear(model, [&](const LinearInfo& info, const RowMatrixXf& weights) {
     const std::size_t index = result.size();
-    result.push_back({info.name, {}});
+    result.push_back({info, {}});
     for (const FormatEntry* format : formats) {
-      gosset::AnyMatrix matrix = packLayer(info, weights, *format, seed, index, calibration);
+      const gosset::AnyMatrix matrix = packLayer(info, weights, *format, seed, index, calibration);
       QualityMeter meter;
       runSequences(
           Engine(detail::withLayer(exact, index, matrix)), sequences,
           [&](std::size_t i, const Eigen::MatrixXf& logits) { meter.add(sequences[i], reference[i], logits); });
-      result.back().candidates.push_back({format, std::move(matrix), meter.quality().klDivergence});
+      result.back().candidates.push_back({format, matrix.bytes(), meter.quality().klDivergence});
       step();
     }
+    detail::addThoseBetween(result.back());
   });
   return result;
 }
@@ -73,13 +112,13 @@ inline gosset::BitBudgetPlan planLayers(const std::vector<LayerCandidates>& laye
     choices.emplace_back();
     for (const Candidate& candidate : layer.candidates) {
       if (!std::isfinite(candidate.klDivergence)) {
-        throw std::invalid_argument(layer.name + " in format \"" + candidate.format->name +
+        throw std::invalid_argument(layer.info.name + " in format \"" + candidate.format->name +
                                     "\": a finite divergence expected, found " +
                                     std::to_string(candidate.klDivergence));
       }
-      choices.back().push_back({candidate.matrix.bytes(), candidate.klDivergence});
+      choices.back().push_back({candidate.bytes, candidate.klDivergence});
     }
-    weights += layer.candidates.front().matrix.rows() * layer.candidates.front().matrix.cols();
+    weights += layer.info.rows * layer.info.cols;
   }
   return gosset::planBitBudget(choices, static_cast<Index>(bits * static_cast<double>(weights) / 8));
 }

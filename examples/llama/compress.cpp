@@ -30,11 +30,14 @@ struct Options {
   std::uint64_t seed = 1;
   Index tokens = 20000;
   Index calibration = 20000;
-  double budget = 0;  ///< bits a weight; 0 for none
+  std::vector<double> budgets;  ///< bits a weight
 };
 
 std::string formatHelp() {
-  std::string text = "Formats to try, by comma, or all; fp32 comes first in any case:";
+  std::string text =
+      "Formats to try, by comma, or all; fp32 comes first in any case; trellis# and trellis-mixed# take any eighth of "
+      "a "
+      "bit from 1 to 6:";
   for (const FormatEntry& entry : formatTable()) text += "\n" + entry.name + ": " + entry.about;
   return text;
 }
@@ -70,9 +73,12 @@ void parse(int argc, char** argv, Options& o) {
                  "Where to write packed models: FILE.safetensors for a single format, else a folder that gets "
                  "FORMAT.safetensors for each");
   app.add_option("--seed", o.seed, "Of whatever a format draws at random");
-  app.add_option("--budget", o.budget,
-                 "Bits a weight for one model that mixes the formats: each is measured in each layer alone, and every "
-                 "layer gets the one with which the model loses least within the budget")
+  app.add_option(
+         "--budget", o.budgets,
+         "Bits a weight, by comma, for models that mix the formats: each is measured in each layer alone, and "
+         "every layer gets the one with which the model loses least within the budget. Between two trellis# or two "
+         "trellis-mixed# every eighth of a bit is tried, too")
+      ->delimiter(',')
       ->check(CLI::PositiveNumber);
   app.add_option("--json", o.json, "Where to write the rows as JSON");
   try {
@@ -87,9 +93,11 @@ void parse(int argc, char** argv, Options& o) {
   std::erase(o.formats, "fp32");
   for (const std::string& name : o.formats) findFormat(name);
   if (!o.embedding.empty()) findEmbeddingFormat(o.embedding);
-  if (o.budget > 0 && o.formats.empty()) throw std::invalid_argument("--budget needs --formats to choose from");
-  if (isPackedFile(o.out) && o.formats.size() != 1 && o.budget == 0) {
-    throw std::invalid_argument("--out names one file, --formats " + std::to_string(o.formats.size()) + " formats");
+  if (!o.budgets.empty() && o.formats.empty()) throw std::invalid_argument("--budget needs --formats to choose from");
+  const std::size_t models = o.budgets.empty() ? o.formats.size() : o.budgets.size();
+  if (isPackedFile(o.out) && models != 1) {
+    throw std::invalid_argument("--out names one file, " + std::string(o.budgets.empty() ? "--formats " : "--budget ") +
+                                std::to_string(models) + " models");
   }
 }
 
@@ -150,8 +158,8 @@ class Compressor {
     printHeader(fs::weakly_canonical(options_.model).filename().string(), model_.config, text_.measured);
     report(reference());
     if (needsCalibration()) calibrateModel();
-    if (options_.budget > 0) {
-      report(measureMixed());
+    if (!options_.budgets.empty()) {
+      measureMixed();
     } else {
       for (const std::string& name : options_.formats) report(measure(findFormat(name)));
     }
@@ -172,7 +180,7 @@ class Compressor {
   }
 
   bool needsCalibration() const {
-    return options_.budget > 0 ||
+    return !options_.budgets.empty() ||
            std::any_of(options_.formats.begin(), options_.formats.end(),
                        [](const std::string& name) { return findFormat(name).needsCalibration; });
   }
@@ -212,8 +220,8 @@ class Compressor {
     return measure(format.name, packModel(model_, format, embedding, options_.seed, packed, calibration_));
   }
 
-  /// Each layer in the format that the budget has room for.
-  Row measureMixed() const {
+  /// For each budget a model, each layer of which is in the format that there is room for.
+  void measureMixed() {
     std::vector<const FormatEntry*> formats;
     for (const std::string& name : options_.formats) formats.push_back(&findFormat(name));
     std::vector<LayerCandidates> layers;
@@ -223,23 +231,26 @@ class Compressor {
       layers = measureCandidates(model_, formats, options_.seed, calibration_,
                                  split(text_.calibrating, kTokens, 0).measured, [&] { progress.step(); });
     }
-    const gosset::BitBudgetPlan plan = planLayers(layers, options_.budget);
-    auto layer = layers.begin();
-    auto choice = plan.choice.begin();
+    for (const double bits : options_.budgets) report(measure(withBits("mixed#", bits), packMixed(layers, bits)));
+  }
+
+  PackedModel packMixed(const std::vector<LayerCandidates>& layers, double bits) const {
+    const gosset::BitBudgetPlan plan = planLayers(layers, bits);
     const FormatEntry& embedding = findEmbeddingFormat(options_.embedding.empty() ? "int8" : options_.embedding);
     auto model = packModel(
         model_, Norms::kFloat16,
         [&](const LinearInfo& info, const RowMatrixXf& weights) {
           return packEmbedding(info, weights, embedding, options_.seed);
         },
-        [&](const LinearInfo& info, const RowMatrixXf&) {
-          const Candidate& chosen = (layer++)->candidates[*choice++];
-          std::printf("  %-44s %-16s %8.3f bits  KL %.5f alone\n", info.name.c_str(), chosen.format->name.c_str(),
-                      chosen.matrix.bitsPerWeight(), chosen.klDivergence);
-          return chosen.matrix;
+        [&, index = std::size_t{0}](const LinearInfo& info, const RowMatrixXf& weights) mutable {
+          const Candidate& chosen = layers[index].candidates[plan.choice[index]];
+          auto matrix = packLayer(info, weights, *chosen.format, options_.seed, index++, calibration_);
+          std::printf("  %-44s %-20s %8.3f bits  KL %.5f alone\n", info.name.c_str(), chosen.format->name.c_str(),
+                      matrix.bitsPerWeight(), chosen.klDivergence);
+          return matrix;
         });
     std::printf("  sum of the KL divergences %.5f\n", plan.loss);
-    return measure("mixed", std::move(model));
+    return model;
   }
 
   Row measure(const std::string& name, PackedModel model) const {

@@ -8,7 +8,9 @@
 #include <gosset/matrix.hpp>
 #include <gosset/rounding.hpp>
 
+#include <initializer_list>
 #include <type_traits>
+#include <vector>
 
 // The table of formats: one line each. What takes a compiler long, a format's products and its quantization by each
 // rounding that a line asks for, is instantiated here and nowhere else.
@@ -52,9 +54,12 @@ constexpr auto sensitiveGptq = [](const PackJob&, const LayerInputs& inputs) {
   return How{BySensitivity(inputs.hessian, Gptq(inputs.hessian, {.act_order = true})), LeastSquares{}};
 };
 constexpr auto ldlq = [](const PackJob&, const LayerInputs& inputs) { return How{Ldlq(inputs.hessian)}; };
-template <int eighths>
-constexpr auto ldlqMean =
-    [](const PackJob&, const LayerInputs& inputs) { return How{Ldlq(inputs.hessian, {.mean_bits = eighths / 8.})}; };
+constexpr auto ldlqMean = [](const PackJob& job, const LayerInputs& inputs) {
+  return How{Ldlq(inputs.hessian, {.mean_bits = job.bits})};
+};
+constexpr auto ldlqEven = [](const PackJob& job, const LayerInputs& inputs) {
+  return How{Ldlq(inputs.hessian, {.mean_bits = job.bits, .rate_spread = 0})};
+};
 constexpr auto ldlqLeastSquares = [](const PackJob&, const LayerInputs& inputs) {
   return How{Ldlq(inputs.hessian), LeastSquares{}};
 };
@@ -78,13 +83,22 @@ AnyMatrix packAs(const PackJob& job) {
 
 template <class F>
 struct Line {
-  FormatEntry entry;
+  std::vector<FormatEntry> entries;
 };
 
 template <class F, class Choose>
 Line<F> line(const char* name, const char* about, Choose) {
-  return {
-      {name, about, Packed<F>::formatName(), &packAs<F, Choose>, kLooksAtInputs<Choose>, Packed<F>::kRowsIndependent}};
+  return {{{name, about, Packed<F>::formatName(), &packAs<F, Choose>, kLooksAtInputs<Choose>,
+            Packed<F>::kRowsIndependent}}};
+}
+
+/// A line for each of these numbers of bits.
+template <class F, class Choose>
+Line<F> family(const char* name, const char* about, Choose choose, std::initializer_list<double> bits) {
+  const FormatEntry entry = line<F>(name, about, choose).entries.front();
+  Line<F> result;
+  for (const double b : bits) result.entries.push_back(atBits(entry, b));
+  return result;
 }
 
 /// FormatList<Seen..., those of F... that are new>.
@@ -104,7 +118,9 @@ struct Table {
 
   std::vector<FormatEntry> entries;
 
-  explicit Table(const Line<F>&... lines) : entries{lines.entry...} {}
+  explicit Table(const Line<F>&... lines) {
+    (entries.insert(entries.end(), lines.entries.begin(), lines.entries.end()), ...);
+  }
 };
 
 template <int b>
@@ -169,18 +185,11 @@ auto makeTable() {
       line<Incoherent<E8PRvq4>>("quip#4", "QuIP#, 4 bits", ldlq),
       line<Incoherent<E8PRvq3>>("quip#3", "QuIP#, 3 bits", ldlq),
       line<Incoherent<E8P>>("quip#2", "QuIP#, 2 bits", ldlq),
-      // Trellis codes in a random basis; mixed: tiles of 32 columns each in the rate that their errors ask for.
-      line<Incoherent<Trellis<4>>>("trellis#4", "trellis codes, 4 bits", ldlq),
-      line<Incoherent<Trellis<3>>>("trellis#3", "trellis codes, 3 bits", ldlq),
-      line<Incoherent<Trellis<5, 2>>>("trellis#2.5", "trellis codes, 2.5 bits", ldlq),
-      line<Incoherent<Trellis<2>>>("trellis#2", "trellis codes, 2 bits", ldlq),
-      line<Incoherent<Trellis<3, 2>>>("trellis#1.5", "trellis codes, 1.5 bits", ldlq),
-      line<Incoherent<TrellisMixed>>("trellis-mixed#4", "trellis codes, 4 bits on average", ldlqMean<32>),
-      line<Incoherent<TrellisMixed>>("trellis-mixed#3.5", "trellis codes, 3.5 bits on average", ldlqMean<28>),
-      line<Incoherent<TrellisMixed>>("trellis-mixed#3", "trellis codes, 3 bits on average", ldlqMean<24>),
-      line<Incoherent<TrellisMixed>>("trellis-mixed#2.5", "trellis codes, 2.5 bits on average", ldlqMean<20>),
-      line<Incoherent<TrellisMixed>>("trellis-mixed#2", "trellis codes, 2 bits on average", ldlqMean<16>),
-      line<Incoherent<TrellisMixed>>("trellis-mixed#1.5", "trellis codes, 1.5 bits on average", ldlqMean<12>));
+      // Trellis codes in a random basis, at any eighth of a bit: all columns alike, or each 32 at the rate that their
+      // errors ask for.
+      family<Incoherent<TrellisMixed>>("trellis#", "trellis codes", ldlqEven, {4, 3, 2.5, 2, 1.5}),
+      family<Incoherent<TrellisMixed>>("trellis-mixed#", "trellis codes, a rate for each 32 columns", ldlqMean,
+                                       {4, 3.5, 3, 2.5, 2, 1.5}));
 }
 
 }  // namespace

@@ -8,6 +8,10 @@
 #include <gosset/io/safetensors.hpp>
 
 #include <limits>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
 
 // The formats that the programs know by name. Another one is a line in formats.cpp.
 namespace llama {
@@ -18,6 +22,7 @@ struct PackJob {
   const RowMatrixXf& weights;
   std::uint64_t seed = 0;               ///< another for each matrix
   const LayerInputs* inputs = nullptr;  ///< for formats that look at them
+  double bits = 0;                      ///< of a weight, for formats that have any number of them
 };
 
 struct FormatEntry {
@@ -27,9 +32,28 @@ struct FormatEntry {
   gosset::AnyMatrix (*pack)(const PackJob&);
   bool needsCalibration = false;
   bool independentRows = true;  ///< whether a row can be read without the others, as those of an embedding are
+  std::string family;           ///< of one that has any number of bits: its name before that number
+  double bits = 0;              ///< of these, a multiple of 1/8
 };
 
-/// All formats. They stand in formats.cpp, as instantiating every one of them takes a compiler a while.
+/// "trellis#2.5".
+inline std::string withBits(const std::string& family, double bits) {
+  std::ostringstream name;
+  name << family << bits;
+  return name.str();
+}
+
+/// The entry of a family, or one whose name is to be that of a family, at a number of bits.
+inline FormatEntry atBits(const FormatEntry& entry, double bits) {
+  FormatEntry result = entry;
+  if (result.family.empty()) result.family = entry.name;
+  result.name = withBits(result.family, bits);
+  result.bits = bits;
+  return result;
+}
+
+/// All formats, of families those that are worth a row of a table: others are found by name. They stand in formats.cpp,
+/// as instantiating every one of them takes a compiler a while.
 const std::vector<FormatEntry>& formatTable();
 
 /// Reads a packed matrix in whatever format of the table the file has it; it shows the file's memory, which stays
@@ -37,12 +61,28 @@ const std::vector<FormatEntry>& formatTable();
 /// together, or has a format that the table lacks; the text lists those it has.
 gosset::AnyMatrix readMatrix(const gosset::SafetensorsFile& file, const std::string& name);
 
+/// Every family at each eighth of a bit from 1 to 6.
+inline const std::vector<FormatEntry>& familyTable() {
+  static const std::vector<FormatEntry> table = [] {
+    std::vector<FormatEntry> entries;
+    std::set<std::string> seen;
+    for (const FormatEntry& entry : formatTable()) {
+      if (entry.family.empty() || !seen.insert(entry.family).second) continue;
+      for (int eighths = 8; eighths <= 48; ++eighths) entries.push_back(atBits(entry, eighths / 8.));
+    }
+    return entries;
+  }();
+  return table;
+}
+
 /// Throws std::invalid_argument, which lists the names there are, for another one.
 inline const FormatEntry& findFormat(const std::string& name) {
   std::string known;
-  for (const FormatEntry& entry : formatTable()) {
-    if (entry.name == name) return entry;
-    known += (known.empty() ? "" : ", ") + entry.name;
+  for (const std::vector<FormatEntry>* table : {&formatTable(), &familyTable()}) {
+    for (const FormatEntry& entry : *table) {
+      if (entry.name == name) return entry;
+      if (table == &formatTable()) known += (known.empty() ? "" : ", ") + entry.name;
+    }
   }
   throw std::invalid_argument("format \"" + name + "\" is none of " + known);
 }
@@ -86,8 +126,8 @@ inline gosset::AnyMatrix packLayer(const LinearInfo& info, const RowMatrixXf& we
     throw std::invalid_argument("format \"" + format.name + "\" needs a calibration of \"" + info.name + "\"");
   }
   return naming(info.name + " in format \"" + format.name + "\"", [&] {
-    return format.pack(
-        {info, weights, gosset::randomBits(seed, layer), format.needsCalibration ? &inputs->second : nullptr});
+    return format.pack({info, weights, gosset::randomBits(seed, layer),
+                        format.needsCalibration ? &inputs->second : nullptr, format.bits});
   });
 }
 

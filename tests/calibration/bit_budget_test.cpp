@@ -81,6 +81,21 @@ TEST(BitBudget, ManyLayersOfFewShapesAreQuick) {
   EXPECT_GT(plan.bytes, weights * 5 / 2 - 11008);
 }
 
+TEST(BitBudget, BetweenTwoSizesTheLogarithmIsLinear) {
+  const LayerChoice small{100, 0.64}, large{300, 0.01};
+  EXPECT_DOUBLE_EQ(lossBetween(small, large, 100), 0.64);
+  EXPECT_DOUBLE_EQ(lossBetween(small, large, 300), 0.01);
+  EXPECT_DOUBLE_EQ(lossBetween(small, large, 200), 0.08);
+  EXPECT_DOUBLE_EQ(lossBetween(small, large, 150), 0.64 / std::sqrt(8.));
+  EXPECT_DOUBLE_EQ(lossBetween({100, 0.5}, {300, 0}, 250), 0.125) << "0 has no logarithm";
+  EXPECT_DOUBLE_EQ(lossBetween({100, 0}, {300, 0.5}, 250), 0.375);
+  expectThrows([&] { (void)lossBetween(small, large, 99); }, "lossBetween: expected bytes from 100 to 300, got 99");
+  expectThrows([&] { (void)lossBetween(small, large, 301); }, "lossBetween: expected bytes from 100 to 300, got 301");
+  expectThrows([&] { (void)lossBetween(small, small, 100); }, "lossBetween: expected bytes from 100 to 100, got 100");
+  expectThrows([&] { (void)lossBetween({1, -0.5}, large, 100); }, "expected finite losses >= 0, got -0.5");
+  expectThrows([&] { (void)lossBetween(small, {300, std::nan("")}, 100); }, "expected finite losses >= 0, got nan");
+}
+
 TEST(BitBudget, RefusesWhatHasNoAnswer) {
   expectThrows([] { planBitBudget(Layers{}, 1); }, "planBitBudget: expected at least one layer");
   expectThrows([] { planBitBudget(Layers{{{1, 0}}, {}}, 1); }, "planBitBudget: layer 1 has no choice");

@@ -124,9 +124,9 @@ TEST(Recommend, FormatsAreNamedAsTheyAre) {
       Packed<Grouped<Asymmetric<4>, 32>>::formatName(), Packed<Grouped<NormalFloat4, 64>>::formatName(),
       Packed<PerChannel<Asymmetric<4>>>::formatName(),  Packed<PerChannel<Symmetric<4>>>::formatName(),
       Packed<Incoherent<TrellisMixed>>::formatName(),   Packed<Grouped<LloydMax<3>, 64>>::formatName(),
-      Packed<Incoherent<Trellis<3, 2>>>::formatName(),  Packed<Grouped<LloydMax<2>, 64>>::formatName(),
-      Packed<PerChannel<Trits5>>::formatName(),         Packed<Grouped<Binary, 64>>::formatName(),
-      Packed<Grouped<Asymmetric<3>, 32>>::formatName(), Packed<Grouped<Asymmetric<2>, 32>>::formatName()};
+      Packed<Grouped<LloydMax<2>, 64>>::formatName(),   Packed<PerChannel<Trits5>>::formatName(),
+      Packed<Grouped<Binary, 64>>::formatName(),        Packed<Grouped<Asymmetric<3>, 32>>::formatName(),
+      Packed<Grouped<Asymmetric<2>, 32>>::formatName()};
   for (const MeasuredFormat& row : measuredFormats()) EXPECT_TRUE(known.contains(row.format)) << row.format;
   static_assert(Format<Kivi<4, 64>> && Format<Incoherent<Kivi<4, 64>>>);
 }

@@ -16,16 +16,25 @@ class Budget : public ::testing::Test {
       : model_(randomModel(smallConfig(), true)),
         texts_({randomTokens(model_.config, 40), randomTokens(model_.config, 30, 10)}) {}
 
-  std::vector<LayerCandidates> candidates(const std::vector<const char*>& names) {
+  std::vector<LayerCandidates> candidates(const std::vector<const char*>& names, const Calibration& calibration = {}) {
     std::vector<const FormatEntry*> formats;
     for (const char* name : names) formats.push_back(&findFormat(name));
-    return measureCandidates(model_, formats, 1, {}, texts_, [&] { ++steps_; });
+    return measureCandidates(model_, formats, 1, calibration, texts_, [&] { ++steps_; });
   }
 
   static Index weights(const std::vector<LayerCandidates>& layers) {
     Index sum = 0;
-    for (const auto& layer : layers) sum += layer.candidates[0].matrix.rows() * layer.candidates[0].matrix.cols();
+    for (const auto& layer : layers) sum += layer.info.rows * layer.info.cols;
     return sum;
+  }
+
+  gosset::AnyMatrix packedLayer(std::uint64_t layer, const std::string& format, const Calibration& calibration = {}) {
+    gosset::AnyMatrix result;
+    std::uint64_t index = 0;
+    forEachLinear(model_, [&](const LinearInfo& info, const RowMatrixXf& weights) {
+      if (index++ == layer) result = packLayer(info, weights, findFormat(format), 1, layer, calibration);
+    });
+    return result;
   }
 
   Model model_;
@@ -37,12 +46,14 @@ TEST_F(Budget, MeasuresEveryLayerInEveryFormatAlone) {
   const auto layers = candidates({"fp16", "int8", "asym2-g32"});
   ASSERT_EQ(layers.size(), 15u);
   EXPECT_EQ(steps_, 45);
-  EXPECT_EQ(layers[0].name, "model.layers.0.self_attn.q_proj.weight");
-  EXPECT_EQ(layers[14].name, "lm_head.weight");
+  EXPECT_EQ(layers[0].info.name, "model.layers.0.self_attn.q_proj.weight");
+  EXPECT_EQ(layers[14].info.name, "lm_head.weight");
   for (const auto& layer : layers) {
-    EXPECT_LT(layer.candidates[0].klDivergence, 1e-6) << layer.name;
-    EXPECT_LT(layer.candidates[1].klDivergence, 1e-3) << layer.name;
-    EXPECT_GT(layer.candidates[2].klDivergence, 10 * layer.candidates[1].klDivergence) << layer.name;
+    ASSERT_EQ(layer.candidates.size(), 3u);
+    EXPECT_EQ(layer.candidates[0].bytes, 2 * layer.info.rows * layer.info.cols) << layer.info.name;
+    EXPECT_LT(layer.candidates[0].klDivergence, 1e-6) << layer.info.name;
+    EXPECT_LT(layer.candidates[1].klDivergence, 1e-3) << layer.info.name;
+    EXPECT_GT(layer.candidates[2].klDivergence, 10 * layer.candidates[1].klDivergence) << layer.info.name;
   }
 }
 
@@ -51,7 +62,7 @@ TEST_F(Budget, ADivergenceIsThatOfTheModelWithThisLayerPacked) {
   std::size_t index = 0;
   PackedModel model = floatModel(model_);
   forEachLinear(model, [&](const LinearInfo&, gosset::AnyMatrix& matrix) {
-    if (index++ == 5) matrix = floatMatrix(layers[5].candidates[0].matrix.dequantized());
+    if (index++ == 5) matrix = floatMatrix(packedLayer(5, "asym2-g32").dequantized());
   });
   const Engine engine(model);
   const Engine exact(floatModel(model_));
@@ -74,7 +85,7 @@ TEST_F(Budget, ThePlanKeepsToTheBudgetAndMoreBitsLoseLess) {
     for (std::size_t i = 0; i < layers.size(); ++i) {
       const Candidate& chosen = layers[i].candidates[plan.choice[i]];
       loss += chosen.klDivergence;
-      bytes += chosen.matrix.bytes();
+      bytes += chosen.bytes;
     }
     EXPECT_DOUBLE_EQ(plan.loss, loss);
     EXPECT_LE(8.0 * static_cast<double>(bytes), bits * static_cast<double>(weights(layers)));
@@ -82,6 +93,31 @@ TEST_F(Budget, ThePlanKeepsToTheBudgetAndMoreBitsLoseLess) {
     before = loss;
   }
   expectThrows([&] { planLayers(layers, 1.0); }, "planBitBudget: the smallest choices take");
+}
+
+/// Of 24 and 37 columns, the latter with a narrow tile.
+TEST_F(Budget, EachEighthBetweenTwoRatesOfAFamily) {
+  const Calibration calibration = calibrate(Engine(floatModel(model_)), texts_, [] {});
+  const auto layers = candidates({"trellis-mixed#3", "int8", "trellis-mixed#2", "trellis#2"}, calibration);
+  EXPECT_EQ(steps_, 4 * 15) << "the others are not measured";
+  for (std::size_t l : {0u, 4u, 6u}) {
+    const auto& of = layers[l].candidates;
+    ASSERT_EQ(of.size(), 4u + 7u);
+    EXPECT_EQ(of[0].format->name, "trellis-mixed#3");
+    EXPECT_EQ(of[2].format->name, "trellis-mixed#2");
+    for (std::size_t i = 4; i < of.size(); ++i) {
+      EXPECT_EQ(of[i].format->bits, 2 + static_cast<double>(i - 3) / 8);
+      EXPECT_EQ(of[i].format->family, "trellis-mixed#");
+      const Index bytes = packedLayer(l, of[i].format->name, calibration).bytes();
+      const Index slack = layers[l].info.cols % 32 == 0 ? 0 : 16 * gosset::ceilDiv(layers[l].info.rows, 16);
+      EXPECT_GE(of[i].bytes, bytes) << of[i].format->name;
+      EXPECT_LE(of[i].bytes, bytes + slack) << of[i].format->name;
+    }
+    EXPECT_NEAR(of[7].klDivergence, std::sqrt(of[0].klDivergence * of[2].klDivergence), 0.05 * of[7].klDivergence)
+        << "half way of the logarithm";
+  }
+  const auto plan = planLayers(layers, 3.5);
+  EXPECT_LE(8. * static_cast<double>(plan.bytes), 3.5 * static_cast<double>(weights(layers)));
 }
 
 TEST_F(Budget, AFormatThatNeedsACalibrationIsRefusedWithoutOne) {

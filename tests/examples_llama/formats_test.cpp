@@ -90,6 +90,24 @@ TEST(FormatTable, NamesAreUniqueAndFound) {
   expectThrows([] { findFormat("int5"); }, "format \"int5\" is none of fp16, bf16, int8");
 }
 
+TEST(FormatTable, FamiliesHaveEveryEighthOfABit) {
+  EXPECT_EQ(familyTable().size(), 2u * 41u);
+  EXPECT_EQ(findFormat("trellis#1").bits, 1);
+  EXPECT_EQ(findFormat("trellis-mixed#6").bits, 6);
+  const FormatEntry& eighth = findFormat("trellis#2.125");
+  EXPECT_EQ(eighth.bits, 2.125);
+  EXPECT_EQ(eighth.family, "trellis#");
+  EXPECT_EQ(eighth.stored, "Incoherent<TrellisMixed>");
+  EXPECT_TRUE(eighth.needsCalibration);
+  EXPECT_FALSE(eighth.independentRows);
+  for (const char* none : {"trellis#", "trellis#0.875", "trellis#6.125", "trellis#2.1", "trellis#2.0", "quip#2.5"}) {
+    expectThrows([&] { findFormat(none); }, "format \"" + std::string(none) + "\" is none of fp16");
+  }
+  const Model model = randomModel(smallConfig(), false);
+  const auto bytes = [&](const std::string& name) { return packed(model, name).layers[0].w1.bytes(); };
+  EXPECT_EQ(8 * (bytes("trellis#2.125") - bytes("trellis#2")), bytes("trellis#3") - bytes("trellis#2"));
+}
+
 TEST(FormatTable, WithoutCalibrationAFormatThatNeedsItIsRefused) {
   const Model model = randomModel(smallConfig(), false);
   const auto ignore = [](const LinearInfo&, const RowMatrixXf&, const gosset::AnyMatrix&) {};

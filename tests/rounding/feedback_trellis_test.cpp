@@ -237,6 +237,16 @@ TEST(FeedbackTrellis, RatesThatFollowTheHessianLoseLess) {
   EXPECT_EQ(quantize<Mixed>(w, Ldlq(loud)), mixed) << "2 bits by default";
 }
 
+/// TrellisMixed without a spread is the code of one rate.
+TEST(FeedbackTrellis, TilesAllAlikeAreThePlainCode) {
+  const RowMatrixXf w = gaussian(20, 70);
+  const Hessian h = uneven(70);
+  const auto mixed = quantize<PerChannel<TrellisMixed>>(w, Ldlq(h, {.mean_bits = 1.5, .rate_spread = 0}));
+  const auto plain = quantize<PerChannel<Trellis<3, 2>>>(w, Ldlq(h));
+  EXPECT_EQ(mixed.packed().codes(), plain.packed().codes());
+  EXPECT_EQ(mixed.dequantized(), plain.dequantized());
+}
+
 TEST(FeedbackTrellis, AnIdentityLeavesNearest) {
   for (const Index n : {1, 8, 65, 172}) {
     const RowMatrixXf w = gaussian(17, n);
@@ -271,6 +281,9 @@ TEST(FeedbackTrellis, RefusesWhatCannotBe) {
                "rates to choose");
   expectThrows([&] { (void)quantize<PerChannel<E8P>>(w, Ldlq(h, {.mean_bits = 2.0})); },
                "Ldlq: mean_bits: PerChannel<E8P> has the same rate for all columns; TrellisMixed has rates to choose");
+  expectThrows(
+      [&] { (void)quantize<PerChannel<E8P>>(w, Ldlq(h, {.rate_spread = 1.0})); },
+      "Ldlq: rate_spread: PerChannel<E8P> has the same rate for all columns; TrellisMixed has rates to choose");
   expectThrows([&] { (void)quantize<Grouped<TrellisMixed, 32>>(w, Ldlq(h, {.mean_bits = 0.5})); },
                "Ldlq: mean_bits: expected 1 to 6, got 0.5");
   expectThrows([&] { (void)quantize<Grouped<TrellisMixed, 32>>(w, Ldlq(h, {.sweeps = -1})); },

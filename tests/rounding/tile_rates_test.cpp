@@ -100,6 +100,18 @@ TEST(TileRates, ByHand) {
   EXPECT_EQ(tileRates<14>({}, {}, 2), Rates{});
 }
 
+TEST(TileRates, ASpreadKeepsThemNearTheMean) {
+  const std::vector<Index> columns = {32, 32, 32, 32};
+  const std::vector<double> weights = {1e-6, 1, 1, 1e6};
+  EXPECT_EQ(tileRates<14>(weights, columns, 2.5, 0), (Rates{20, 20, 20, 20}));
+  EXPECT_EQ(tileRates<14>(weights, columns, 2.5, 0.5), (Rates{16, 20, 20, 24}));
+  EXPECT_EQ(tileRates<14>(weights, columns, 2.5, 0.45), (Rates{16, 20, 20, 24})) << "rounded up to eighths";
+  EXPECT_EQ(tileRates<14>(weights, columns, 1.25, 1), (Rates{8, 8, 8, 16})) << "no rate is below 1";
+  EXPECT_EQ(tileRates<14>({1, 1, 1, 1}, columns, 5.75, 1), (Rates{46, 46, 46, 46}));
+  EXPECT_EQ(tileRates<14>({1, 2, 4, 8}, columns, 2.03125, 0), (Rates{16, 16, 16, 17})) << "the eighths about the mean";
+  EXPECT_EQ(tileRates<14>({1, 2, 4, 8}, columns, 2, 9), tileRates<14>({1, 2, 4, 8}, columns, 2));
+}
+
 /// Four times the error of a tile is worth a bit more: distortions fall by 4 a bit, or nearly so.
 TEST(TileRates, ABitForEachFactorOfFour) {
   const Rates rates = tileRates<14>({1, 4, 16}, {32, 32, 32}, 3);
@@ -127,6 +139,8 @@ TEST(TileRates, RefusesMeansThatNoRatesHave) {
   expectThrows([&] { run(6.01); }, "Ldlq: mean_bits: expected 1 to 6, got 6.01");
   expectThrows([&] { run(-2); }, "Ldlq: mean_bits: expected 1 to 6, got -2");
   expectThrows([&] { run(kNan); }, "Ldlq: mean_bits: expected 1 to 6, got ");
+  expectThrows([&] { (void)tileRates<14>({1}, {32}, 2, -0.5); }, "Ldlq: rate_spread: expected a number >= 0, got -0.5");
+  expectThrows([&] { (void)tileRates<14>({1}, {32}, 2, kNan); }, "Ldlq: rate_spread: expected a number >= 0, got ");
 }
 
 }  // namespace

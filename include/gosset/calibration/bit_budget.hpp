@@ -25,6 +25,20 @@ struct BitBudgetPlan {
   double loss;                      ///< in total
 };
 
+/// What a layer loses at a size between two that were measured, as a code of any rate would have it, whose squared
+/// error falls by one factor with each bit: the logarithm of the loss is linear in bytes. Where a loss is 0, the loss
+/// itself. Errors: std::invalid_argument where bytes is not between the two or a loss is negative or not finite.
+inline double lossBetween(const LayerChoice& smaller, const LayerChoice& larger, Index bytes) {
+  detail::require(smaller.bytes < larger.bytes && bytes >= smaller.bytes && bytes <= larger.bytes,
+                  "lossBetween: expected bytes from ", smaller.bytes, " to ", larger.bytes, ", got ", bytes);
+  for (const LayerChoice& c : {smaller, larger}) {
+    detail::require(c.loss >= 0 && std::isfinite(c.loss), "lossBetween: expected finite losses >= 0, got ", c.loss);
+  }
+  const double part = static_cast<double>(bytes - smaller.bytes) / static_cast<double>(larger.bytes - smaller.bytes);
+  if (smaller.loss == 0 || larger.loss == 0) return (1 - part) * smaller.loss + part * larger.loss;
+  return std::exp((1 - part) * std::log(smaller.loss) + part * std::log(larger.loss));
+}
+
 namespace detail {
 
 /// A sum over the first layers, one choice made for each.

@@ -53,7 +53,13 @@ inline std::span<const MeasuredFormat> measuredFormats() {
       {"lloyd2-g64", "Grouped<LloydMax<2>, 64>", kNear, kRule, false, 2.257, {1.31725, 2.70178, .22083}},
       {"trellis-mixed#2", kMixed, "Ldlq(h, {.mean_bits = 2})", kRule, true, 2.010, {.18118, 2.06214, .01304}},
       {"ternary-mse", "PerChannel<Trits5>", kNear, kLeast, false, 1.729, {2.45132, 4.06569, 1.12732}},
-      {"trellis#1.5", "Incoherent<Trellis<3, 2>>", "Ldlq(h)", kRule, true, 1.504, {.63684, 3.55003, .15598}},
+      {"trellis#1.5",
+       kMixed,
+       "Ldlq(h, {.mean_bits = 1.5, .rate_spread = 0})",
+       kRule,
+       true,
+       1.510,
+       {.63684, 3.55003, .15598}},
       {"binary-g64", "Grouped<Binary, 64>", kNear, kRule, false, 1.257, {5.51360, 6.11660, 5.80790}},
   };
   return kRows;

@@ -44,7 +44,7 @@ struct FeedbackOptions {
   int sweeps;
   BlockOrder order;
   bool static_groups;
-  std::optional<double> mean_bits;  ///< of tiles with rates of their own
+  std::optional<double> mean_bits, rate_spread;  ///< of tiles with rates of their own
   std::function<void(const LdlqProgress&)> progress;
 };
 
@@ -150,10 +150,11 @@ class Feedback {
         columns[tile] += kDim;
       }
       for (std::size_t tile = 0; tile < weights.size(); ++tile) weights[tile] /= static_cast<double>(columns[tile]);
-      grid_.setRates(tileRates<C::kStateBits>(weights, columns, options_.mean_bits.value_or(C::kRate8 / 8.)));
+      grid_.setRates(tileRates<C::kStateBits>(weights, columns, options_.mean_bits.value_or(C::kRate8 / 8.),
+                                              options_.rate_spread.value_or(kMostTrellisRate8 / 8.)));
     } else {
-      require(!options_.mean_bits, "Ldlq: mean_bits: ", F::name(),
-              " has the same rate for all columns; TrellisMixed has rates to choose");
+      require(!options_.mean_bits && !options_.rate_spread, "Ldlq: ", options_.mean_bits ? "mean_bits" : "rate_spread",
+              ": ", F::name(), " has the same rate for all columns; TrellisMixed has rates to choose");
     }
   }
 

@@ -32,7 +32,7 @@ class Gptq {
   void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
     const auto order = options_.act_order ? detail::BlockOrder::kByDiagonal : detail::BlockOrder::kFirstFirst;
     detail::Feedback<F>(hessian_, w, grid, codes,
-                        {options_.damping, options_.sweeps, order, options_.static_groups, {}, options_.progress})
+                        {options_.damping, options_.sweeps, order, options_.static_groups, {}, {}, options_.progress})
         .run();
   }
 

@@ -20,6 +20,9 @@ struct LdlqOptions {
   /// Bits a number, on average, where tiles of columns have rates of their own (TrellisMixed), 1 to 6: those whose
   /// errors weigh most get more, by the diagonal of D in H = L D L^T. 2 by default.
   std::optional<double> mean_bits = {};
+  /// Bits by which the rate of a tile may differ from mean_bits, rounded up to eighths; 0: all tiles alike. Any by
+  /// default.
+  std::optional<double> rate_spread = {};
   std::function<void(const LdlqProgress&)> progress = {};
 };
 
@@ -37,9 +40,9 @@ class Ldlq {
   template <ScaledFormat F>
   void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
     const int sweeps = options_.sweeps.value_or(TrellisCodebook<typename F::Codebook> ? 1 : 4);
-    detail::Feedback<F>(
-        hessian_, w, grid, codes,
-        {options_.damping, sweeps, detail::BlockOrder::kLastFirst, false, options_.mean_bits, options_.progress})
+    detail::Feedback<F>(hessian_, w, grid, codes,
+                        {options_.damping, sweeps, detail::BlockOrder::kLastFirst, false, options_.mean_bits,
+                         options_.rate_spread, options_.progress})
         .run();
   }
 
