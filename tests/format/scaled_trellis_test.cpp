@@ -211,6 +211,32 @@ TEST(ScaledTrellis, FromItsOwnCodes) {
                "fromCodes: codes: expected 68 codes in each of at least 1 row for 65 columns, got 33 x 65");
 }
 
+TEST(ScaledTrellis, FromItsOwnCodesAndRates) {
+  for (const auto& [m, n] : std::vector<std::pair<Index, Index>>{{1, 4}, {33, 100}}) {
+    const auto q = quantize<PerChannel<TrellisMixed>>(gaussian(m, n), Everything{});
+    RowMatrixXf scales(m, 1);
+    for (Index row = 0; row < m; ++row) scales(row, 0) = q.packed().affine(row, 0).scale;
+    const auto rates = q.packed().rates();
+    const auto again = fromCodes<PerChannel<TrellisMixed>>(q.packed().codes(), scales, RowMatrixXf(), {}, rates);
+    EXPECT_EQ(again.packed().rates(), rates);
+    EXPECT_EQ(again.dequantized(), q.dequantized());
+  }
+  const RowMatrixXf one = RowMatrixXf::Ones(1, 1);
+  const CodeMatrix<TrellisMixed> codes = CodeMatrix<TrellisMixed>::Zero(2, 64);
+  const auto from = [&](const std::vector<std::uint8_t>& rates) {
+    (void)fromCodes<TrellisMixed>(codes, one, RowMatrixXf(), {}, rates);
+  };
+  EXPECT_NO_THROW(from({8, 48}));
+  expectThrows([&] { from({16}); }, "fromCodes: rates: expected 2 numbers, one for each 32 columns, got 1");
+  expectThrows([&] { from({16, 49}); }, "fromCodes: rates: expected 8 to 48 eighths of a bit, got 49");
+  expectThrows([&] { from({7, 16}); }, "fromCodes: rates: expected 8 to 48 eighths of a bit, got 7");
+  expectThrows(
+      [&] {
+        (void)fromCodes<C>(codes, one, RowMatrixXf(), {}, std::vector<std::uint8_t>{16, 16});
+      },
+      "fromCodes: rates: PerTensor<Trellis<2, 1, 12>> has the same rate for all columns, expected none, got 2");
+}
+
 /// Scales of channels are searched as for other codes; ranges are not.
 TEST(ScaledTrellis, Awq) {
   RowMatrixXf x = gaussian(100, 40, 3);

@@ -4,6 +4,7 @@
 #include <gosset/codebook/asymmetric.hpp>
 #include <gosset/codebook/symmetric.hpp>
 #include <gosset/codebook/ternary.hpp>
+#include <gosset/codebook/trellis.hpp>
 #include <gosset/entropy.hpp>
 #include <gosset/format.hpp>
 #include <gosset/matrix/format_list.hpp>
@@ -15,7 +16,9 @@
 namespace gosset::fuzz {
 namespace {
 
-using Formats = FormatList<PerChannel<Ternary>, Grouped<Asymmetric<3>, 32>, Incoherent<LlmInt8>>;
+using Formats =
+    FormatList<PerChannel<Ternary>, Grouped<Asymmetric<3>, 32>, Incoherent<LlmInt8>, PerChannel<TrellisMixed>>;
+constexpr std::uint8_t kBytes = 4, kKinds = 5;  ///< bytes of no format, behind the formats
 
 template <class F>
 void readMatrix(View archived, Progress& progress) {
@@ -52,9 +55,9 @@ void readBytes(View archived, Progress& progress) {
 void read(View input, Progress& progress) {
   if (input.empty()) return;
   const View archived = input.subspan(1);
-  if (input[0] % 4 == 3) return readBytes(archived, progress);
+  if (input[0] % kKinds == kBytes) return readBytes(archived, progress);
   if (namesFormat(archived)) progress.passHeader();
-  const std::string name = Formats::names()[input[0] % 4];
+  const std::string name = Formats::names()[input[0] % kKinds];
   Formats::visit(name, [&]<class F>(std::type_identity<F>) {
     readMatrix<F>(archived, progress);
     return 0;
@@ -80,9 +83,9 @@ std::vector<Bytes> seeds() {
   }
   Bytes bytes(200);
   for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(i * i % 7);
-  seeds.push_back(behind(3, encodeBytes(bytes)));
-  seeds.push_back(behind(3, encodeBytes(Bytes(50, 3))));
-  seeds.push_back(behind(3, encodeBytes({})));
+  seeds.push_back(behind(kBytes, encodeBytes(bytes)));
+  seeds.push_back(behind(kBytes, encodeBytes(Bytes(50, 3))));
+  seeds.push_back(behind(kBytes, encodeBytes({})));
   return seeds;
 }
 
@@ -135,10 +138,10 @@ Bytes changedContent(View content, Random& random) {
 Bytes mutate(View input, std::size_t most, Random& random) {
   if (input.size() < 5 || below(16, random) == 0) return mutateFreely(input, most);
   Bytes bytes(input.begin(), input.end());
-  if (below(32, random) == 0) bytes[0] = static_cast<std::uint8_t>(below(4, random));
+  if (below(32, random) == 0) bytes[0] = static_cast<std::uint8_t>(below(kKinds, random));
   const View archived = input.subspan(1);
-  if (bytes[0] % 4 == 3) {
-    if (below(4, random) == 0) return behind(3, changedContent(archived, random));
+  if (bytes[0] % kKinds == kBytes) {
+    if (below(4, random) == 0) return behind(kBytes, changedContent(archived, random));
     const std::span<std::uint8_t> tail =
         std::span(bytes).subspan(below(2, random) == 0 ? 5 : std::min<std::size_t>(23, bytes.size()));
     mutateInPlace(tail);

@@ -4,6 +4,7 @@
 #include <gosset/format/concepts.hpp>
 #include <gosset/io/safetensors.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -89,15 +90,31 @@ void expect(bool holds, const char* what);
 /// Numbers from -1 to 1, the same every time.
 Eigen::MatrixXf someMatrix(Index rows, Index cols);
 
+/// Some rate for each tile of 32 columns, in eighths of a bit, where trellis codes have several.
+inline int someRate(Index tile) { return 8 + static_cast<int>(tile * 29 % 41); }
+
+/// Bytes of the codes of a matrix with these rates.
+inline Index bytesAtRates(Index rows, Index cols) {
+  Index bytes = 0;
+  for (Index col = 0; col < cols; col += 32) bytes += ceilDiv(std::min<Index>(32, cols - col), 4) * someRate(col / 32);
+  return ceilDiv(rows, 16) * bytes;
+}
+
 /// A matrix of some format, its arrays filled without quantizing, for which every format would have to be compiled:
-/// codes of any kind, but zeros where bits belong to none, scales of a half, columns that rise.
+/// codes of any kind, but zeros where bits belong to none, scales of a half, columns and sums of rates that rise.
 template <class F>
 Packed<F> somePacked(Index rows, Index cols) {
-  const FieldLengths lengths = [rows](std::string_view name) { return name.ends_with("columns") ? 2 : 2 * rows; };
+  const FieldLengths lengths = [rows, cols](std::string_view name) {
+    return name.ends_with("columns") ? 2 : name.ends_with("codes") ? bytesAtRates(rows, cols) : 2 * rows;
+  };
   auto packed = Packed<F>::shaped(rows, cols, lengths);
   packed.visitFields([&]<class T>(std::string_view name, std::span<T> values) {
     for (std::size_t i = 0; i < values.size(); ++i) {
       if constexpr (std::is_integral_v<T>) {
+        if (name.ends_with("rate_sums")) {
+          values[i] = static_cast<T>((i == 0 ? T{} : values[i - 1]) + static_cast<T>(someRate(static_cast<Index>(i))));
+          continue;
+        }
         values[i] =
             name.ends_with("counts") || name.ends_with("indices") ? T{} : static_cast<T>(sizeof(T) == 1 ? 37 * i : i);
         if (packed.fault().ends_with("bits that belong to no code")) values[i] = T{};

@@ -766,27 +766,30 @@ TEST(Layouts, Tiles) {
   }
 }
 
-/// The state of a number of a trellis code with one rate, as the page says.
-unsigned trellisState(const Bytes& codes, std::size_t rows, std::size_t cols, std::size_t r, std::size_t row,
-                      std::size_t col) {
+/// The state of a number of a trellis code, as the page says. sums[t]: of the rates of the tiles up to and with t.
+unsigned trellisState(const Bytes& codes, std::size_t rows, std::size_t cols, const std::vector<std::size_t>& sums,
+                      std::size_t row, std::size_t col) {
   constexpr std::size_t kStateBits = 14;
   const std::size_t blocks = (rows + 15) / 16, bands = std::max<std::size_t>(1, blocks / 8), block = row / 16;
   const std::size_t band = std::min(block / 8, bands - 1), end = band + 1 < bands ? 8 * band + 8 : blocks;
   const std::size_t next = block + 1 < end ? block + 1 : 8 * band;
-  const std::size_t block_bytes = (cols + 3) / 4 * r, piece = col / 4;  // 8 pieces of r bytes are a tile
+  const auto before = [&](std::size_t tile) { return tile == 0 ? 0 : sums[tile - 1]; };
+  const std::size_t last = (cols - 1) / 32, tile = col / 32, r = sums[tile] - before(tile);
+  const std::size_t block_bytes = 8 * before(last) + (cols - 32 * last + 3) / 4 * (sums[last] - before(last));
+  const std::size_t piece = 8 * before(tile) + col % 32 / 4 * r;
   unsigned state = 0;
   for (std::size_t i = 0; i < kStateBits; ++i) {
     const std::size_t bit = r * (4 * (row % 16) + col % 4) / 8 + i;
     const std::size_t at =
-        bit < 8 * r ? 8 * (block * block_bytes + piece * r) + bit : 8 * (next * block_bytes + piece * r) + bit - 8 * r;
+        bit < 8 * r ? 8 * (block * block_bytes + piece) + bit : 8 * (next * block_bytes + piece) + bit - 8 * r;
     state |= (codes[at / 8] >> (at % 8) & 1u) << i;
   }
   return state;
 }
 
-/// And its level.
-int trellisLevel(unsigned state) {
-  const auto& c = detail::kTrellis14[16 - detail::kLeastTrellisRate8];
+/// And its level at r eighths of a bit.
+int trellisLevel(unsigned state, std::size_t r) {
+  const auto& c = detail::kTrellis14[r - detail::kLeastTrellisRate8];
   const unsigned count = 1u << c.index_bits;
   unsigned x = state & (count - 1);
   for (int bit = 0; bit < 14 - c.index_bits; ++bit) {
@@ -795,27 +798,51 @@ int trellisLevel(unsigned state) {
   return x < count / 2 ? c.half_levels[x] : -c.half_levels[count - 1 - x];
 }
 
+/// A record against the library's layout, whose sums of rates are `sums`; its states are those of the rows from one on.
+template <class C>
+void checkTrellis(const Record& record, const std::vector<std::size_t>& sums) {
+  const Index m = numberIn(record, "rows"), n = numberIn(record, "cols");
+  const Index first = record.contains("from_row") ? numberIn(record, "from_row") : 0;
+  const std::vector<std::uint32_t> stored(sums.begin(), sums.end());
+  const detail::TileLayout<C> layout(m, codesInRow<C>(n), stored.data());
+  Bytes bytes(static_cast<std::size_t>(layout.bytes()));
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    bytes[i] = static_cast<std::uint8_t>(reader::bits(seedIn(record), i) & 255);
+  }
+  if (record.contains("bytes")) {
+    EXPECT_EQ(bytes, bytesOf(record.at("bytes")));
+  }
+  const std::vector<std::string> states = words(record.at("states")), levels = words(record.at("levels"));
+  ASSERT_EQ(static_cast<Index>(states.size()), (m - first) * n);
+  ASSERT_EQ(levels.size(), states.size());
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    const Index row = first + static_cast<Index>(i) / n, col = static_cast<Index>(i) % n;
+    const auto tile = static_cast<std::size_t>(col / 32), r = sums[tile] - (tile == 0 ? 0 : sums[tile - 1]);
+    const unsigned state = trellisState(bytes, static_cast<std::size_t>(m), static_cast<std::size_t>(n), sums,
+                                        static_cast<std::size_t>(row), static_cast<std::size_t>(col));
+    EXPECT_EQ(std::to_string(state), states[i]) << i;
+    EXPECT_EQ(layout.state(bytes.data(), row / 16, row % 16, col), static_cast<int>(state)) << i;
+    EXPECT_EQ(std::to_string(trellisLevel(state, r)), levels[i]) << i;
+    EXPECT_EQ(C::table(static_cast<int>(r)).level(static_cast<int>(state)), trellisLevel(state, r)) << i;
+  }
+}
+
 TEST(Layouts, TrellisCodes) {
+  int plain = 0, mixed = 0;
   for (const Record& record : records("trellis")) {
-    const Bytes bytes = bytesOf(record.at("bytes"));
-    ASSERT_EQ(record.at("format"), "Trellis<2>");
-    const Index m = numberIn(record, "rows"), n = numberIn(record, "cols");
-    const std::vector<std::string> states = words(record.at("states")), levels = words(record.at("levels"));
-    ASSERT_EQ(static_cast<Index>(states.size()), m * n);
-    ASSERT_EQ(levels.size(), states.size());
-    const detail::TileLayout<Trellis<2>> layout(m, codesInRow<Trellis<2>>(n));
-    ASSERT_EQ(static_cast<Index>(bytes.size()), layout.bytes());
-    for (std::size_t i = 0; i < bytes.size(); ++i) EXPECT_EQ(bytes[i], reader::bits(seedIn(record), i) & 255) << i;
-    for (Index i = 0; i < m * n; ++i) {
-      const Index row = i / n, col = i % n;
-      const unsigned state = trellisState(bytes, static_cast<std::size_t>(m), static_cast<std::size_t>(n), 16,
-                                          static_cast<std::size_t>(row), static_cast<std::size_t>(col));
-      EXPECT_EQ(std::to_string(state), states[static_cast<std::size_t>(i)]) << i;
-      EXPECT_EQ(layout.state(bytes.data(), row / 16, row % 16, col), static_cast<int>(state)) << i;
-      EXPECT_EQ(std::to_string(trellisLevel(state)), levels[static_cast<std::size_t>(i)]) << i;
-      EXPECT_EQ(Trellis<2>::table(16).level(static_cast<int>(state)), trellisLevel(state)) << i;
+    if (record.at("format") == "Trellis<2>") {
+      ++plain;
+      checkTrellis<Trellis<2>>(record, {16});
+    } else {
+      ++mixed;
+      ASSERT_EQ(record.at("format"), "TrellisMixed");
+      std::vector<std::size_t> sums;
+      for (const std::string& sum : words(record.at("rate_sums"))) sums.push_back(std::stoul(sum));
+      checkTrellis<TrellisMixed>(record, sums);
     }
   }
+  EXPECT_EQ(plain, 1);
+  EXPECT_EQ(mixed, 1);
 }
 
 /// The formula for bytes of all widths, shapes with edges in every direction included.

@@ -10,7 +10,9 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <cstdint>
 #include <optional>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -70,6 +72,24 @@ void requireWalks(const P& packed, const CodeMatrix<C>& given) {
   }
 }
 
+/// The rates of tiles, in eighths of a bit; none for the usual ones.
+template <ScaledFormat F>
+void setGivenRates(Grid<F>& grid, std::span<const std::uint8_t> rates) {
+  if (rates.empty()) return;
+  if constexpr (MixedRates<typename F::Codebook>) {
+    require(static_cast<Index>(rates.size()) == grid.tiles(), "fromCodes: rates: expected ", grid.tiles(),
+            " numbers, one for each 32 columns, got ", rates.size());
+    for (const std::uint8_t rate : rates) {
+      require(rate >= kLeastTrellisRate8 && rate <= kMostTrellisRate8, "fromCodes: rates: expected ",
+              kLeastTrellisRate8, " to ", kMostTrellisRate8, " eighths of a bit, got ", int{rate});
+    }
+    grid.setRates({rates.begin(), rates.end()});
+  } else {
+    invalidArgument("fromCodes: rates: ", F::name(), " has the same rate for all columns, expected none, got ",
+                    rates.size());
+  }
+}
+
 /// The codes, each checked to be one of the codebook's.
 template <Codebook C, class Codes>
 CodeMatrix<C> checkedCodes(const Eigen::DenseBase<Codes>& codes) {
@@ -91,11 +111,11 @@ CodeMatrix<C> checkedCodes(const Eigen::DenseBase<Codes>& codes) {
 /// own.
 ///
 ///   codes   m x codesInRow<Codebook>(n), any unsigned integers, in the codebook's numbering; of trellis codes the
-///   states
-///           of whole walks, where rates are mixed all of 2 bits
+///           states of whole walks
 ///   scales  m x groups for PerChannel and Grouped, 1 x 1 where one scale serves all; not negative
 ///   zeros   as scales, in levels, for codebooks with a zero point, else none: value = scale * (level - zero)
 ///   cols    n, where that is not codes.cols() * kDim
+///   rates   of TrellisMixed, eighths of a bit for each 32 columns, 8 to 48; 16 each where there are none
 ///
 /// Scales and zero points are rounded to how the format stores them, which for 16-bit floats keeps what was 16-bit
 /// floats; codes stay as they are. Errors: std::invalid_argument, naming the argument, where a shape does not fit, a
@@ -104,7 +124,8 @@ template <class Format, class Codes, class Scales, class Zeros = RowMatrixXf>
 [[nodiscard]] QuantizedMatrix<Format> fromCodes(const Eigen::DenseBase<Codes>& codes,
                                                 const Eigen::DenseBase<Scales>& scales,
                                                 const Eigen::DenseBase<Zeros>& zeros = RowMatrixXf(),
-                                                std::optional<Index> cols = {}) {
+                                                std::optional<Index> cols = {},
+                                                std::span<const std::uint8_t> rates = {}) {
   using F = typename detail::ScaledFormatOf<Format>::type;
   static_assert(ScaledFormat<F>,
                 "fromCodes<Format>: Format is a codebook, bare or in PerTensor, PerChannel or Grouped");
@@ -131,6 +152,7 @@ template <class Format, class Codes, class Scales, class Zeros = RowMatrixXf>
   const float unit = detail::unitOfScales<F>(s, z);
   const CodeMatrix<C> given = detail::checkedCodes<C>(codes);
   Grid<F> grid(m, n, PublishedRule{}, unit);
+  detail::setGivenRates(grid, rates);
   for (Index row = 0; row < rows; ++row) {
     for (Index group = 0; group < grid.groups(); ++group) {
       grid.setScale(row, group, s(row, group), kHasZero ? z(row, group) : 0.f);
