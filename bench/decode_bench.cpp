@@ -11,7 +11,13 @@
 
 #include <benchmark/benchmark.h>
 
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <span>
+#include <string_view>
+#include <type_traits>
+#include <utility>
 
 namespace gosset::bench {
 namespace {
@@ -26,6 +32,13 @@ constexpr llama::Config kConfig = {.dim = 2048,
                                    .vocab = 32000,
                                    .context = 2048};
 
+template <class Format>
+struct InnerOf {
+  using type = Format;
+};
+template <class Format>
+struct InnerOf<Incoherent<Format>> : InnerOf<Format> {};
+
 /// Uniform numbers of the variance 1 / cols, which keeps activations at their size.
 RowMatrixXf randomWeights(Index rows, Index cols, std::uint64_t seed) {
   RowMatrixXf w(rows, cols);
@@ -36,6 +49,24 @@ RowMatrixXf randomWeights(Index rows, Index cols, std::uint64_t seed) {
     }
   });
   return w;
+}
+
+/// A matrix of random numbers. Of trellis codes random bits, any of which are a walk: to find one for each number would
+/// take hours.
+template <class Format>
+AnyMatrix randomMatrix(Index rows, Index cols, std::uint64_t seed) {
+  if constexpr (TrellisCodebook<typename InnerOf<Format>::type>) {
+    auto packed = Packed<Format>::shaped(rows, cols);
+    packed.visitFields([&]<class T>(std::string_view name, std::span<T> values) {
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        if constexpr (std::is_same_v<T, std::uint8_t>) values[i] = static_cast<T>(randomBits(seed, i));
+        if (name.ends_with("scales")) values[i] = static_cast<T>(1 / std::sqrt(static_cast<float>(cols)));
+      }
+    });
+    return AnyMatrix(QuantizedMatrix<Format>(std::move(packed)));
+  } else {
+    return AnyMatrix(quantize<Format>(randomWeights(rows, cols, seed)));
+  }
 }
 
 /// Packed as it is made, so that no more than one layer is in float at a time.
@@ -52,7 +83,7 @@ llama::PackedModel randomModel() {
   }
   model.output.emplace();
   llama::forEachLinear(model, [&](const llama::LinearInfo& info, AnyMatrix& place) {
-    place = AnyMatrix(quantize<Format>(randomWeights(info.rows, info.cols, ++seed)));
+    place = randomMatrix<Format>(info.rows, info.cols, ++seed);
   });
   return model;
 }

@@ -20,8 +20,9 @@ points(pattern) = sprintf("< jq -r '.[] | select(.bits < 5.5 and (.format | test
 
 plot 2 ** (-2 * x) with lines lc rgb "#000000" lw 2 title "rate-distortion bound, 2^{-2R}", \
      points("^E8") with points pt 9 ps 1.2 lc rgb "#228833" title "E8 lattice", \
+     points("^Trellis") with points pt 9 ps 1.2 lc rgb "#000000" title "trellis codes", \
      points("^PerTensor.*(Lloyd|Float)") with points pt 7 ps 1.0 lc rgb "#4477aa" title "scalar, levels for a Gaussian", \
      points("^PerTensor.*(Asym|Symm|Binary|Tern|Trits)") with points pt 5 ps 1.0 lc rgb "#ee6677" title "scalar, even levels", \
      points("^Grouped") with points pt 13 ps 1.2 lc rgb "#ccaa00" title "4 bits and fewer in groups of 32 to 128", \
-     points("^(E8|PerTensor.*(Binary|Tern|Trits))") using 1:2:3 with labels font ",10" offset 0.7,0.4 left \
+     points("^(E8|Trellis|PerTensor.*(Binary|Tern|Trits))") using 1:2:3 with labels font ",10" offset 0.7,0.4 left \
        tc rgb "#444444" noenhanced notitle

@@ -28,5 +28,6 @@ plot bandwidth * 8 / x with lines lc rgb "#000000" lw 2 title sprintf("a streami
        with points pt 7 ps 1.1 lc rgb "#4477aa" title "scalar codebooks", \
      named("test(\"^E8\") and (endswith(\"float\") | not)") using 1:2 \
        with points pt 9 ps 1.3 lc rgb "#228833" title "E8 lattice", \
+     named("test(\"^Trellis\")") using 1:2 with points pt 9 ps 1.3 lc rgb "#000000" title "trellis codes", \
      named("(. != \"stream\" and . != \"Eigen float\" and (endswith(\", float\") | not))") using 1:2:3 \
        with labels font ",9" offset 0.6,0.5 left tc rgb "#555555" noenhanced notitle

@@ -65,7 +65,7 @@ inline void addThoseBetween(LayerCandidates& layer) {
   });
   for (std::size_t i = 1; i < measured.size(); ++i) {
     const Candidate &less = measured[i - 1], &more = measured[i];
-    if (less.format->family.empty() || less.format->family != more.format->family) continue;
+    if (less.format->family != more.format->family) continue;
     const std::vector<Candidate> added = between(layer.info, less, more);
     layer.candidates.insert(layer.candidates.end(), added.begin(), added.end());
   }

@@ -24,6 +24,7 @@ plot front with steps lc rgb "#bbbbbb" lw 3 title "Pareto front", \
      points("^(int|asym|nf4|lloyd|binary|ternary)") with points pt 7 ps 0.9 lc rgb "#4477aa" title "nearest", \
      points("^(gptq|ldlq)") with points pt 5 ps 0.9 lc rgb "#ee6677" title "GPTQ, LDLQ", \
      points("^quip") with points pt 9 ps 1.1 lc rgb "#228833" title "QuIP#", \
+     points("^trellis") with points pt 9 ps 1.1 lc rgb "#000000" title "trellis codes", \
      points("^awq") with points pt 13 ps 1.2 lc rgb "#ccaa00" title "AWQ", \
      points("^(w8a8|smoothquant|llm)") with points pt 11 ps 1.1 lc rgb "#66ccee" title "W8A8", \
      points("^(sparse|spqr)") with points pt 3 ps 1.0 lc rgb "#aa3377" title "1% in 16 bits", \

@@ -120,6 +120,21 @@ TEST_F(Budget, EachEighthBetweenTwoRatesOfAFamily) {
   EXPECT_LE(8. * static_cast<double>(plan.bytes), 3.5 * static_cast<double>(weights(layers)));
 }
 
+/// What whole tiles leave of a mean beside a narrow one is less than eight bytes in each block of 16 rows.
+TEST(Between, BytesRiseEvenlyAndLeaveRoomForNarrowTiles) {
+  const Candidate less{&findFormat("trellis#2"), 100, 0.4}, more{&findFormat("trellis#2.5"), 140, 0.1};
+  const auto bytesOf = [](const std::vector<Candidate>& of) {
+    std::vector<Index> bytes;
+    for (const Candidate& candidate : of) bytes.push_back(candidate.bytes);
+    return bytes;
+  };
+  const auto wide = detail::between({"", 20, 64}, less, more);
+  EXPECT_EQ(bytesOf(wide), (std::vector<Index>{110, 120, 130}));
+  EXPECT_EQ(bytesOf(detail::between({"", 20, 44}, less, more)), (std::vector<Index>{126, 136, 146}));
+  EXPECT_EQ(wide[1].format->name, "trellis#2.25");
+  EXPECT_DOUBLE_EQ(wide[1].klDivergence, 0.2);
+}
+
 TEST_F(Budget, AFormatThatNeedsACalibrationIsRefusedWithoutOne) {
   expectThrows([&] { candidates({"awq3-g32"}); }, "format \"awq3-g32\" needs a calibration of");
 }
