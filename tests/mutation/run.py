@@ -6,7 +6,7 @@
     tests/mutation/run.py --list                  what there is
     tests/mutation/run.py --room codebook         runs the faults of a room
     tests/mutation/run.py --fault codebook-12     runs one, and shows what the tests said
-    tests/mutation/run.py --every 8 --jobs 4      a sample of all rooms
+    tests/mutation/run.py --sample 25 --jobs 4    25 of each room, drawn by --seed
 
 faults/ROOM.txt holds the faults of a room, separated by empty lines:
 
@@ -20,9 +20,11 @@ faults/ROOM.txt holds the faults of a room, separated by empty lines:
 A line that begins with # is a comment. Faults are numbered by their order, so new ones go to the end of their file.
 
 To run a fault, the sources are copied, the text is replaced, and each test file named is compiled against the copy and
-run: the fault is killed where that does not compile, where a test fails or where it takes too long. Each test file has
-to pass without a fault first. What a fault did is printed and appended to a file of JSON lines (--results) at once. A
-run that is begun again takes what stands there and goes on with the rest; --again runs the survivors of it anew.
+run: the fault is killed where that does not compile, where a test fails or where it takes too long. The test file that
+took the shortest time without a fault comes first, and none follows the one that noticed. Each has to pass without a
+fault before. What includes no header of gosset is compiled once, tests/precompiled.hpp. What a fault did is printed and
+appended to a file of JSON lines (--results) at once, and so is the time of each test file. A run that is begun again
+takes what stands there and goes on with the rest; --again runs the survivors of it anew.
 
 Tests of examples/llama are linked with its library of formats as it is without the fault; one that names a source file
 of it (: examples_llama/kv_test.cpp examples/llama/kv.cpp) has that compiled anew, too.
@@ -33,11 +35,13 @@ import json
 import os
 import pathlib
 import queue
+import random
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -105,24 +109,38 @@ def call(command, timeout, **more):
 class Runner:
     """Compiles and runs tests against the sources, or against a copy of them with a fault."""
 
-    def __init__(self, options, scratch):
+    def __init__(self, options, scratch, seconds):
         self.options, self.scratch = options, pathlib.Path(scratch)
+        self.seconds = seconds  # that each test file takes to compile and run without a fault, known from before
+        self.plain_runs, self.lock = {}, threading.Lock()  # how long each test ran without a fault, in this run
         packages = [p for p in PACKAGES if call(["pkg-config", "--exists", p], 10)[0]]
         ask = lambda what: shlex.split(call(["pkg-config", what, *packages], 10)[1]) if packages else []
         self.compiler = [*shlex.split(options.compiler), *shlex.split(options.flags), f'-DGOSSET_SOURCE_DIR="{ROOT}"',
                          f'-DGOSSET_DATA_DEFAULT="{ROOT.parent / "shared/data"}"', *ask("--cflags")]
         self.libraries = [*ask("--libs"), *shlex.split(options.libraries)]
-        self.seconds = {}  # that each test file takes without a fault
+        self.precompiled = self.scratch / "precompiled.hpp"  # found beside it, as .gch, by gcc and by clang
+        shutil.copy(ROOT / "tests/precompiled.hpp", self.precompiled)
+        self.must(call([*self.compiler, "-x", "c++-header", self.precompiled, "-o", f"{self.precompiled}.gch"],
+                       options.compile_timeout), "tests/precompiled.hpp does not compile")
         self.trees = queue.Queue()  # copies of the sources, one a job
-        for job in range(options.jobs):
+        self.clean = self.scratch / "clean"  # and one that stays as it is
+        for tree in [self.clean, *(self.scratch / f"tree{job}" for job in range(options.jobs))]:
             for folder in ("include", "tests", "examples"):
-                shutil.copytree(ROOT / folder, self.scratch / f"tree{job}" / folder,
-                                ignore=shutil.ignore_patterns("model", "mutation"))
-            self.trees.put(self.scratch / f"tree{job}")
+                shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("model", "mutation"))
+            if tree != self.clean:
+                self.trees.put(tree)
+
+    def must(self, outcome, text):
+        """Ends the program where a command failed that knows of no fault."""
+        if not outcome[0]:
+            print(f"{text}:\n{outcome[1]}", flush=True)
+            os._exit(1)  # from a thread, too
 
     def compiled(self, tree, source, target):
-        return call([*self.compiler, f"-I{tree}/include", f"-I{tree}/tests", "-c", f"{tree}/{source}", "-o", target],
-                    self.options.compile_timeout)
+        first = self.precompiled  # but where Eigen is asked for more than it gives by itself
+        ahead = [] if "#define EIGEN_" in (tree / source).read_text() else ["-include", first]
+        return call([*self.compiler, *ahead, f"-I{tree}/include", f"-I{tree}/tests", "-c", f"{tree}/{source}", "-o",
+                     target], self.options.compile_timeout)
 
     def plain(self, source):
         return self.scratch / (source.replace("/", "_") + ".o")
@@ -137,17 +155,32 @@ class Runner:
         """What a test is linked of: its own file first, whose inline functions the linker then takes."""
         return [(anew or {}).get(s, self.plain(s)) for s in [source, *(LLAMA if "examples_llama" in source else [])]]
 
-    def prepare(self, source):
-        """Compiles a source file without a fault, and says what is wrong with it."""
-        ok, text, _ = self.compiled(ROOT, source, self.plain(source))
-        return None if ok else f"{source} does not compile without a fault:\n{text}"
+    def without_fault(self, source):
+        """Compiles a test and runs it as it is, once, and gives the seconds that it ran."""
+        with self.lock:
+            if source not in self.plain_runs:
+                start = time.time()
+                self.must(self.compiled(self.clean, source, self.plain(source)), f"{source} does not compile without a fault")
+                middle = time.time()
+                for other in self.objects(source)[1:]:
+                    if not other.exists():
+                        name = next(s for s in LLAMA if self.plain(s) == other)
+                        self.must(self.compiled(self.clean, name, other), f"{name} does not compile without a fault")
+                end = time.time()
+                self.must(self.ran(self.objects(source), self.plain(source).with_suffix(".run"),
+                                   self.options.test_timeout), f"{source} does not pass without a fault")
+                self.plain_runs[source] = time.time() - end
+                self.seconds[source] = middle - start + time.time() - end
+                self.note({"test": source, "seconds": round(self.seconds[source], 1)})
+            return self.plain_runs[source]
 
-    def baseline(self, source):
-        """Runs a test without a fault, and says what is wrong with it."""
-        start = time.time()
-        ok, text, _ = self.ran(self.objects(source), self.plain(source).with_suffix(".run"), self.options.test_timeout)
-        self.seconds[source] = time.time() - start
-        return None if ok else f"{source} does not pass without a fault:\n{text}"
+    def note(self, result):
+        with self.options.results.open("a") as file:
+            print(json.dumps(result), file=file)
+
+    def order(self, source):
+        """Sources that are no tests first, then the test that takes the shortest time."""
+        return source.startswith("tests/"), self.seconds.get(source, 0)
 
     def outcome(self, fault):
         """How a fault was killed, or "" where it was not, and what was printed then."""
@@ -155,14 +188,15 @@ class Runner:
         path = tree / fault["file"]
         original = path.read_text()
         try:
-            path.write_text(original.replace(fault["text"], fault["replacement"]))
             anew = {source: tree / (pathlib.Path(source).stem + ".o") for source in fault["sources"]}
-            for source in sorted(fault["sources"], key=lambda s: s.startswith("tests/")):
+            for source in sorted(fault["sources"], key=self.order):
+                ran = self.without_fault(source) if source.startswith("tests/") else 0
+                path.write_text(original.replace(fault["text"], fault["replacement"]))
                 ok, text, late = self.compiled(tree, source, anew[source])
                 if not ok:
                     return "compiler", text
                 if source.startswith("tests/"):
-                    timeout = self.options.test_timeout + 10 * self.seconds[source]
+                    timeout = self.options.test_timeout + 10 * ran
                     ok, text, late = self.ran(self.objects(source, anew), tree / "fault.run", timeout)
                 if not ok:
                     return "time" if late else "test", text
@@ -191,7 +225,8 @@ def main():
     parser.add_argument("--list", action="store_true", help="only print the faults")
     parser.add_argument("--room", action="append", help="faults of this room alone")
     parser.add_argument("--fault", action="append", help="this fault alone, such as core-3")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="every Nth fault alone")
+    parser.add_argument("--sample", type=int, metavar="N", help="N faults of each room alone, drawn at random")
+    parser.add_argument("--seed", type=int, default=1, help="of the sample")
     parser.add_argument("--compiler", default=os.environ.get("CXX", "c++"))
     parser.add_argument("--flags", default="-std=c++20 -O1 -fexpensive-optimizations -march=native -fopenmp -w",
                         help="gcc fuses products with sums where optimizations are expensive, as -O2 has it")
@@ -207,7 +242,11 @@ def main():
     if wrong := [f"{f['name']}: {text}" for f in every if (text := problem(f))]:
         sys.exit("\n".join(wrong))
     faults = [f for f in every if (not options.room or f["room"] in options.room) and
-              (not options.fault or f["name"] in options.fault)][::options.every]
+              (not options.fault or f["name"] in options.fault)]
+    if options.sample:
+        drawn = random.Random(options.seed)
+        rooms = [[f for f in faults if f["room"] == room] for room in sorted({f["room"] for f in faults})]
+        faults = [f for room in rooms for f in drawn.sample(room, len(room))[:options.sample]]
     if options.check or options.list:
         for f in faults if options.list else []:
             print(f"{f['name']:<16}{f['file']}\n  - {f['text']}\n  + {f['replacement']}")
@@ -215,20 +254,15 @@ def main():
 
     options.results.parent.mkdir(parents=True, exist_ok=True)
     lines = options.results.read_text().splitlines() if options.results.exists() else []
-    past = {tuple(r[k] for k in KEPT): r for r in map(json.loads, lines)}
+    lines = [json.loads(line) for line in lines]
+    past = {tuple(r[k] for k in KEPT): r for r in lines if "file" in r}
+    seconds = {r["test"]: r["seconds"] for r in lines if "test" in r}
     known = {f["name"]: past[key]["killed"] for f in faults if (key := tuple(f[k] for k in KEPT)) in past
              and "equivalent" not in f and (past[key]["killed"] or past[key]["sources"] == f["sources"])}
     left = [f for f in faults if options.fault or "equivalent" not in f and
             (f["name"] not in known or options.again and known[f["name"]] == "")]
     with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        runner = Runner(options, scratch)
-        tests = sorted({s for f in left for s in f["sources"] if s.startswith("tests/")})
-        llama = LLAMA if any(t.startswith("tests/examples_llama/") for t in tests) else []
-        for step, sources in ((runner.prepare, llama + tests), (runner.baseline, tests)):
-            for text in filter(None, pool.map(step, sources)):
-                pool.shutdown(cancel_futures=True)
-                sys.exit(text)
-        print(len(tests), "test files pass without a fault", flush=True)
+        runner = Runner(options, scratch, seconds)
 
         def run(fault):
             start = time.time()
@@ -236,9 +270,7 @@ def main():
 
         for fault, how, text, seconds in pool.map(run, left):
             known[fault["name"]] = how
-            with options.results.open("a") as file:
-                result = {k: fault[k] for k in ["name", *KEPT, "sources"]}
-                print(json.dumps({**result, "killed": how, "seconds": round(seconds, 1)}), file=file)
+            runner.note({**{k: fault[k] for k in ["name", *KEPT, "sources"]}, "killed": how, "seconds": round(seconds, 1)})
             print(f"{fault['name']:<16}{'killed, ' + how if how else 'SURVIVED':<18}{seconds:6.1f} s  {fault['file']}",
                   flush=True)
             if options.fault:

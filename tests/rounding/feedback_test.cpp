@@ -258,6 +258,17 @@ TEST(Feedback, ReportsEachPanelOfEachPass) {
   EXPECT_EQ(seen, (std::vector<std::tuple<int, Index>>{{0, 128}, {0, 256}, {0, 264}, {1, 128}, {1, 256}, {1, 264}}));
 }
 
+TEST(Feedback, SweepsFourTimesUnlessAskedOtherwise) {
+  int last = 0;
+  const auto watch = [&](const LdlqProgress& p) { last = p.sweep; };
+  const RowMatrixXf w = gaussian(19, 96);
+  const Hessian h = correlated(96);
+  (void)quantize<PerChannel<Asymmetric<2>>>(w, Ldlq(h, {.progress = watch}));
+  EXPECT_EQ(last, 4);
+  (void)quantize<PerChannel<Asymmetric<2>>>(w, Ldlq(h, {.sweeps = 6, .progress = watch}));
+  EXPECT_GT(last, 4) << "there was more to change";
+}
+
 /// With 1 on the diagonal and `beside` next to it, the least eigenvalue is 1 - beside. Dampings double, from 1e-4 on.
 TEST(Feedback, RaisesTheDampingByDoubling) {
   const auto damping = [](double beside, double first) {
