@@ -113,6 +113,7 @@ class Runner:
         self.options, self.scratch = options, pathlib.Path(scratch)
         self.seconds = seconds  # that each test file takes to compile and run without a fault, known from before
         self.plain_runs, self.lock = {}, threading.Lock()  # how long each test ran without a fault, in this run
+        self.compiles = threading.Semaphore(options.compiles or options.jobs)
         packages = [p for p in PACKAGES if call(["pkg-config", "--exists", p], 10)[0]]
         ask = lambda what: shlex.split(call(["pkg-config", what, *packages], 10)[1]) if packages else []
         self.compiler = [*shlex.split(options.compiler), *shlex.split(options.flags), f'-DGOSSET_SOURCE_DIR="{ROOT}"',
@@ -139,8 +140,9 @@ class Runner:
     def compiled(self, tree, source, target):
         first = self.precompiled  # but where Eigen is asked for more than it gives by itself
         ahead = [] if "#define EIGEN_" in (tree / source).read_text() else ["-include", first]
-        return call([*self.compiler, *ahead, f"-I{tree}/include", f"-I{tree}/tests", "-c", f"{tree}/{source}", "-o",
-                     target], self.options.compile_timeout)
+        with self.compiles:
+            return call([*self.compiler, *ahead, f"-I{tree}/include", f"-I{tree}/tests", "-c", f"{tree}/{source}", "-o",
+                         target], self.options.compile_timeout)
 
     def plain(self, source):
         return self.scratch / (source.replace("/", "_") + ".o")
@@ -232,6 +234,7 @@ def main():
                         help="gcc fuses products with sums where optimizations are expensive, as -O2 has it")
     parser.add_argument("--libraries", default="-pthread", help="what to link besides what pkg-config says")
     parser.add_argument("--jobs", type=int, default=1, help="faults at a time")
+    parser.add_argument("--compiles", type=int, metavar="N", help="of which N are compiled, while tests of others run")
     parser.add_argument("--compile-timeout", type=float, default=1800, metavar="SECONDS")
     parser.add_argument("--test-timeout", type=float, default=120, metavar="SECONDS", help="beyond ten times its own")
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "build/mutation.jsonl")
