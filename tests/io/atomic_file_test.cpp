@@ -4,6 +4,8 @@
 #include "io/temporary_folder.hpp"
 #include "testing.hpp"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,6 +41,9 @@ TEST(AtomicFile, AppearsOnCommit) {
   file.commit();
   EXPECT_EQ(readText(folder / "new"), "one two");
   EXPECT_EQ(folder.list(), Names{"new"});
+  const int reader = ::open((folder / "new").c_str(), O_RDONLY | O_CLOEXEC);
+  EXPECT_EQ(::flock(reader, LOCK_EX | LOCK_NB), 0) << "nobody holds it any more";
+  ::close(reader);
 }
 
 TEST(AtomicFile, ReplacesOnCommit) {

@@ -103,6 +103,26 @@ TEST(KvRangeOfFloats, KeysAndValuesOfAnySize) {
       "for head 0 and the query of token 2");
 }
 
+/// Of the heads and queries the first that fails is named, on whichever thread; a workspace keeps nothing of it.
+TEST(KvRangeOfFloats, TheHeadAndTheTokenThatFailAreNamed) {
+  const KvShape shape{.heads = 2, .kv_heads = 2, .head_dim = 2};
+  const AttendOptions unscaled{.scale = 1.f};
+  AttendWorkspace workspace;
+  KvCache<float> keys(shape, {.window = 64}), values(shape, {.window = 64});
+  RowMatrixXf k = RowMatrixXf::Ones(5, 4), v = RowMatrixXf::Ones(5, 4);
+  k(4, 2) = 1e38f;
+  v.bottomRightCorner(2, 1).setConstant(3e38f);
+  keys.append(k, RowMatrixXf::Ones(5, 4));
+  values.append(RowMatrixXf::Zero(5, 4), v);
+  const RowMatrixXf q = RowMatrixXf::Constant(3, 4, 10), small = RowMatrixXf::Constant(3, 4, 0.1f);
+  const AttendOptions with{.scale = 1.f, .workspace = &workspace};
+  for (const AttendOptions& options : {unscaled, with}) {
+    expectThrows([&] { (void)keys.attend(q, options); }, "got one beyond it for head 1 and the query of token 4");
+    EXPECT_TRUE(keys.attend(small, options).isOnes(1e-6f));
+    expectThrows([&] { (void)values.attend(q, options); }, "got some beyond it for head 1 and the query of token 4");
+  }
+}
+
 /// Units times 2^exponent, as a file may have them.
 template <class Cache>
 void enlarge(Cache& cache, std::string_view side, int exponent) {

@@ -113,6 +113,7 @@ class Runner:
         self.options, self.scratch = options, pathlib.Path(scratch)
         self.seconds = seconds  # that each test file takes to compile and run without a fault, known from before
         self.plain_runs, self.lock = {}, threading.Lock()  # how long each test ran without a fault, in this run
+        self.alone = set()  # tests of examples/llama that need nothing of its library
         self.compiles = threading.Semaphore(options.compiles or options.jobs)
         packages = [p for p in PACKAGES if call(["pkg-config", "--exists", p], 10)[0]]
         ask = lambda what: shlex.split(call(["pkg-config", what, *packages], 10)[1]) if packages else []
@@ -147,15 +148,19 @@ class Runner:
     def plain(self, source):
         return self.scratch / (source.replace("/", "_") + ".o")
 
+    def linked(self, objects, program):
+        return call([*self.compiler, *objects, "-o", program, *self.libraries], self.options.compile_timeout)
+
     def ran(self, objects, program, timeout):
-        linked = call([*self.compiler, *objects, "-o", program, *self.libraries], self.options.compile_timeout)
+        linked = self.linked(objects, program)
         environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
         arguments = [program, "--gtest_brief=1", "--gtest_fail_fast"]
         return call(arguments, timeout, cwd=program.parent, env=environment) if linked[0] else linked
 
     def objects(self, source, anew=None):
         """What a test is linked of: its own file first, whose inline functions the linker then takes."""
-        return [(anew or {}).get(s, self.plain(s)) for s in [source, *(LLAMA if "examples_llama" in source else [])]]
+        more = LLAMA if "examples_llama" in source and source not in self.alone else []
+        return [(anew or {}).get(s, self.plain(s)) for s in [source, *more]]
 
     def without_fault(self, source):
         """Compiles a test and runs it as it is, once, and gives the seconds that it ran."""
@@ -164,13 +169,16 @@ class Runner:
                 start = time.time()
                 self.must(self.compiled(self.clean, source, self.plain(source)), f"{source} does not compile without a fault")
                 middle = time.time()
-                for other in self.objects(source)[1:]:
-                    if not other.exists():
-                        name = next(s for s in LLAMA if self.plain(s) == other)
-                        self.must(self.compiled(self.clean, name, other), f"{name} does not compile without a fault")
+                program = self.plain(source).with_suffix(".run")
+                if "examples_llama" in source and self.linked([self.plain(source)], program)[0]:
+                    self.alone.add(source)
+                for name in LLAMA if len(self.objects(source)) > 1 else []:
+                    if not self.plain(name).exists():
+                        self.must(self.compiled(self.clean, name, self.plain(name)),
+                                  f"{name} does not compile without a fault")
                 end = time.time()
-                self.must(self.ran(self.objects(source), self.plain(source).with_suffix(".run"),
-                                   self.options.test_timeout), f"{source} does not pass without a fault")
+                self.must(self.ran(self.objects(source), program, self.options.test_timeout),
+                          f"{source} does not pass without a fault")
                 self.plain_runs[source] = time.time() - end
                 self.seconds[source] = middle - start + time.time() - end
                 self.note({"test": source, "seconds": round(self.seconds[source], 1)})
