@@ -307,6 +307,10 @@ TEST(Awq, AHessianThatSawNothingScalesNothing) {
   const auto q = quantize<ChannelScaled<Int3>>(w, Awq(Hessian(65), {.clip = false}));
   EXPECT_EQ(q.packed().channelScales(), Eigen::VectorXf::Ones(65));
   EXPECT_LT((q.dequantized() - quantize<Int3>(w).dequantized()).norm(), 1e-2f * w.norm());
+  // All errors count alike, as with inputs of one magnitude that have nothing in common.
+  const auto alike = Hessian::fromMatrix(Eigen::MatrixXd::Identity(65, 65));
+  EXPECT_EQ(quantize<Int3>(w, Awq(Hessian(65))), quantize<Int3>(w, Awq(alike)));
+  EXPECT_FALSE(quantize<Int3>(w, Awq(alike)) == quantize<Int3>(w)) << "some ranges are clipped";
 }
 
 TEST(Awq, RefusesWhatItCannotUse) {

@@ -94,9 +94,9 @@ TEST(QuantizedTrellis, WhatIsInTheFile) {
   EXPECT_THAT(file.vector<std::uint32_t>("w.rate_sums"), ::testing::ElementsAre(48, 56, 65));
 }
 
-/// A packed matrix with other rate sums, or other bytes of codes.
+/// A packed matrix with other rate sums, or other bytes of codes, or these in a tensor of rank 2.
 void writeDamaged(const std::filesystem::path& path, const std::vector<std::uint32_t>& sums, std::size_t bytes,
-                  std::uint8_t last_byte = 0) {
+                  std::uint8_t last_byte = 0, bool in_pairs = false) {
   std::vector<std::uint8_t> codes(bytes);
   if (bytes > 0) codes.back() = last_byte;
   const std::vector<Float16> scales(17 * 2, Float16(1.f));
@@ -104,7 +104,7 @@ void writeDamaged(const std::filesystem::path& path, const std::vector<std::uint
   const auto extent = [](std::size_t size) { return std::vector<Index>{static_cast<Index>(size)}; };
   SafetensorsWriter writer;
   writer.add<std::uint32_t>("w.rate_sums", extent(sums.size()), sums);
-  writer.add<std::uint8_t>("w.codes", extent(bytes), codes);
+  writer.add<std::uint8_t>("w.codes", in_pairs ? std::vector<Index>{extent(bytes / 2)[0], 2} : extent(bytes), codes);
   writer.add<Float16>("w.scales", extent(scales.size()), scales);
   writer.add<float>("w.unit", extent(1), std::span(&unit, 1));
   writer.setMetadata("gosset.w.format", "Grouped<TrellisMixed, 64>");
@@ -150,6 +150,9 @@ TEST(QuantizedTrellis, DamagedRatesAreRefused) {
   writeDamaged(folder / "f", {48, 56, 65}, bytesOf(48, 8, 9), 0x80);  // behind the states of the last block's only row
   expectThrows<FormatError>([&] { (void)readAny<Known>(SafetensorsFile(folder / "f"), "w"); },
                             "codes: expected zeros in the bits that belong to no code");
+  writeDamaged(folder / "f", {48, 56, 65}, bytesOf(48, 8, 9), 0, true);
+  expectThrows<FormatError>([&] { (void)readAny<Known>(SafetensorsFile(folder / "f"), "w"); },
+                            "expected U8 of shape [0] in a 17 x 70 matrix, the file holds U8 of shape [466, 2]");
 }
 
 TEST(QuantizedTrellis, ThroughArchives) {

@@ -6,6 +6,9 @@
 
 #include "testing.hpp"
 
+#include <string>
+#include <utility>
+
 namespace gosset::eigen_product_test {
 namespace {
 
@@ -168,6 +171,18 @@ TEST_F(EigenProduct, OperandsThatDoNotFitAreRefused) {
                         "QuantizedMatrix product: the matrix is 33 x 65, so the operand needs 65 rows, got 33 x 1");
   testing::expectThrows([&] { (void)(q * X.transpose()); }, "needs 65 rows, got 7 x 65");
   testing::expectThrows([&] { (void)(quantize<Format>(w) * z.cast<double>()); }, "needs 65 rows, got 33 x 1");
+}
+
+/// As the product has it where NDEBUG leaves out Eigen's own assertion.
+TEST_F(EigenProduct, TargetsThatDoNotFitAreRefused) {
+  using Product = Eigen::internal::generic_product_impl<QuantizedMatrix<Format>, Eigen::MatrixXf, PackedShape,
+                                                        Eigen::DenseShape, Eigen::GemmProduct>;
+  for (const auto& [rows, cols] : {std::pair(33, 8), std::pair(34, 7)}) {
+    Eigen::MatrixXf target = Eigen::MatrixXf::Zero(rows, cols);
+    testing::expectThrows([&] { Product::scaleAndAddTo(target, q, X, 1); },
+                          "QuantizedMatrix product: expected a target of 33 x 7, got " + std::to_string(rows) + " x " +
+                              std::to_string(cols));
+  }
 }
 
 }  // namespace
