@@ -79,6 +79,8 @@ TEST(AnyMatrix, EmptyIsOfNoFormat) {
   EXPECT_EQ(empty.bitsPerWeight(), 0);
   EXPECT_EQ(empty.dequantized().size(), 0);
   EXPECT_TRUE(empty.owns());
+  EXPECT_TRUE(empty.hasIndependentRows());
+  EXPECT_FALSE(empty.hasFastProduct());
   expectThrows([&] { (void)(empty * Eigen::VectorXf(3)); }, "AnyMatrix: the matrix is empty and of no format");
   expectThrows([&] { (void)empty.row(0); }, "AnyMatrix: the matrix is empty and of no format");
 }
