@@ -397,6 +397,7 @@ TEST(KvCacheErrors, Shapes) {
         KvCache<Two> cache({1, 1, 8193});
       },
       "KvShape: expected a head_dim of at most 8192, got 8193");
+  validate(KvShape{.heads = 65536, .kv_heads = 65536, .head_dim = 8192});  // and up to these none is
 }
 
 TEST(KvCacheErrors, Options) {
@@ -410,6 +411,7 @@ TEST(KvCacheErrors, Options) {
   testing::expectThrows([&] { KvCache<Two> cache(shape, {.quantize = {.low_rank_iterations = 1001}}); },
                         "KvOptions: low_rank_iterations must be at most 1000, got 1001");
   testing::expectThrows([&] { KvCache<Two> cache(shape, {.quantize = {.fit = Percentile{5}}}); }, "Percentile");
+  validate(KvOptions{.window = 2, .longest_block = 1, .quantize = {.low_rank_iterations = 1000}});
 }
 
 TEST(KvCacheErrors, AppendLeavesTheCacheAsItWas) {

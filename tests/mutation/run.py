@@ -94,6 +94,23 @@ def problem(fault):
     return None if count == 1 else f"the text stands {count} times in {fault['file']}: {fault['text']}"
 
 
+def few_types(text):
+    """A test file with two types in each list of types that has more: the second and the last."""
+    at = 0
+    while (at := text.find("::testing::Types<", at) + 1) > 0:
+        begin = end = start = text.index("<", at) + 1
+        types, depth = [], 1
+        while depth > 0:
+            depth += {"<": 1, ">": -1}.get(text[end], 0)
+            if depth == 0 or depth == 1 and text[end] == ",":
+                types.append(text[start:end])
+                start = end + 1
+            end += 1
+        if len(types) > 2:
+            text = text[:begin] + types[1] + "," + types[-1] + text[end - 1:]
+    return text
+
+
 def call(command, timeout, **more):
     """Whether a command succeeds, what it printed, and whether it took too long."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
@@ -129,6 +146,8 @@ class Runner:
         for tree in [self.clean, *(self.scratch / f"tree{job}" for job in range(options.jobs))]:
             for folder in ("include", "tests", "examples"):
                 shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("model", "mutation"))
+            for path in tree.glob("tests/**/*_test.cpp") if options.few_types else []:
+                path.write_text(few_types(path.read_text()))
             if tree != self.clean:
                 self.trees.put(tree)
 
@@ -243,6 +262,8 @@ def main():
     parser.add_argument("--libraries", default="-pthread", help="what to link besides what pkg-config says")
     parser.add_argument("--jobs", type=int, default=1, help="faults at a time")
     parser.add_argument("--compiles", type=int, metavar="N", help="of which N are compiled, while tests of others run")
+    parser.add_argument("--few-types", action="store_true", help="typed tests with two of their types: what survives "
+                        "these is run with all of them by --again")
     parser.add_argument("--compile-timeout", type=float, default=1800, metavar="SECONDS")
     parser.add_argument("--test-timeout", type=float, default=120, metavar="SECONDS", help="beyond ten times its own")
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "build/mutation.jsonl")
