@@ -300,7 +300,8 @@ def main():
             start = time.time()
             return fault, *runner.outcome(fault), time.time() - start
 
-        for fault, how, text, seconds in pool.map(run, left):
+        for done in concurrent.futures.as_completed([pool.submit(run, fault) for fault in left]):
+            fault, how, text, seconds = done.result()
             known[fault["name"]] = how
             runner.note({**{k: fault[k] for k in ["name", *KEPT, "sources"]}, "killed": how, "seconds": round(seconds, 1)})
             print(f"{fault['name']:<16}{'killed, ' + how if how else 'SURVIVED':<18}{seconds:6.1f} s  {fault['file']}",
