@@ -439,6 +439,9 @@ TEST(KvCacheErrors, AppendLeavesTheCacheAsItWas) {
   testing::expectThrows([&] { cache.append(w, bad); },
                         "KvCache::append, values: a magnitude of 70000 is beyond the 65504 that Float16 can hold");
   EXPECT_EQ(cache, before);
+  bad(1, 2) = 65504;
+  cache.append(w, bad);
+  EXPECT_EQ(cache.values()(71, 2), 65504) << "which is the largest";
   KvCache<Incoherent<Two>> rotated(shape);
   testing::expectThrows([&] { rotated.append(RowMatrixXf::Constant(1, 8, 60000.f), w.topRows(1)); }, "after rotation");
 }
