@@ -5,6 +5,8 @@
 #include <gosset/io/atomic_file.hpp>
 #include <gosset/io/dtype.hpp>
 #include <gosset/io/float8.hpp>
+#include <gosset/io/gguf.hpp>
+#include <gosset/io/gguf_writer.hpp>
 #include <gosset/io/hessian.hpp>
 #include <gosset/io/json.hpp>
 #include <gosset/io/kv_cache.hpp>

@@ -54,6 +54,7 @@ Reader kvCacheReader();
 Reader archiveReader();
 Reader modelReader();
 Reader tokenizerReader();
+Reader ggufReader();
 
 /// A number below `count`.
 inline std::size_t below(std::size_t count, Random& random) { return random() % count; }

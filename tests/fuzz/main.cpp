@@ -37,7 +37,7 @@ void keepSound(View input) {
 
 std::vector<Reader> allReaders() {
   return {safetensorsReader(), hessianReader(), quantizedReader(), kvCacheReader(),
-          archiveReader(),     modelReader(),   tokenizerReader()};
+          archiveReader(),     modelReader(),   tokenizerReader(), ggufReader()};
 }
 
 /// libFuzzer's options, before those of the command line, which win. One change an input, for a change may be several
