@@ -6,6 +6,7 @@
 #include <gosset/format/channel_scaled.hpp>
 #include <gosset/format/concepts.hpp>
 #include <gosset/format/fields.hpp>
+#include <gosset/format/ggml.hpp>
 #include <gosset/format/grouped.hpp>
 #include <gosset/format/incoherent.hpp>
 #include <gosset/format/low_rank.hpp>

@@ -6,6 +6,7 @@
 #include <gosset/io/dtype.hpp>
 #include <gosset/io/float8.hpp>
 #include <gosset/io/gguf.hpp>
+#include <gosset/io/gguf_quantized.hpp>
 #include <gosset/io/gguf_writer.hpp>
 #include <gosset/io/hessian.hpp>
 #include <gosset/io/json.hpp>

@@ -219,15 +219,9 @@ class Awq {
   /// What the numbers of a group become under its fitted scales.
   template <ScaledFormat F>
   static RowMatrixXf decoded(const Grid<F>& grid, Index group, const Eigen::Ref<const RowMatrixXf>& numbers) {
-    using C = typename F::Codebook;
     RowMatrixXf result = numbers;
-    parallelFor(numbers.rows(), 16 * numbers.cols(), [&](Index row) {
-      std::vector<typename C::Code> codes(static_cast<std::size_t>(numbers.cols() / C::kDim));
-      const auto count = static_cast<Index>(codes.size());
-      float* values = result.row(row).data();
-      encodeRun<C>(values, count, grid.affine(row, group), codes.data());
-      decodeRun<C>(codes.data(), count, grid.affine(row, group), values);
-    });
+    parallelFor(numbers.rows(), 16 * numbers.cols(),
+                [&](Index row) { grid.roundGroup(row, group, result.row(row).data()); });
     return result;
   }
 

@@ -91,6 +91,7 @@ class Feedback {
       h = places.transpose() * h * places;
     }
     cholesky_.emplace(std::move(h), options_.damping);
+    if constexpr (requires { grid_.setColumnWeights(std::vector<double>()); }) grid_.setColumnWeights(columnWeights());
     chooseRates();
   }
 
@@ -136,6 +137,17 @@ class Feedback {
     h.bottomRows(extra).setZero();
     h.diagonal().tail(extra).setConstant(mean_diagonal);
     return h;
+  }
+
+  /// What rounding errors of each column weigh, all columns behind it compensating.
+  std::vector<double> columnWeights() const {
+    const std::vector<double> of_blocks = cholesky_->blockWeights(kDim);
+    std::vector<double> weights(static_cast<std::size_t>(w_.cols()));
+    for (Index place = 0; place < w_.cols(); ++place) {
+      weights[static_cast<std::size_t>(columnAt(place) + place % kDim)] =
+          of_blocks[static_cast<std::size_t>(place / kDim)];
+    }
+    return weights;
   }
 
   /// Where tiles have rates of their own, bits go to those whose errors weigh most.
@@ -209,6 +221,20 @@ class Feedback {
     return -1;
   }
 
+  /// The columns that stand from a place on, for grids that want them as they are in the matrix.
+  decltype(auto) inGridOrder(const RowMatrixXf& numbers, Index begin) const {
+    if constexpr (requires { requires Grid<F>::kInOrder; }) {
+      const Index first = grid_.begin(grid_.groupOf(columnAt(begin)));
+      RowMatrixXf ordered(numbers.rows(), numbers.cols());
+      for (Index i = 0; i < numbers.cols(); ++i) {
+        ordered.col(columnAt(begin + i) + (begin + i) % kDim - first) = numbers.col(i);
+      }
+      return ordered;
+    } else {
+      return (numbers);
+    }
+  }
+
   /// Rounds everything once. On the way w_ turns from W into E, panel by panel.
   void firstPass() {
     const Index n = w_.cols();
@@ -231,10 +257,10 @@ class Feedback {
       if (!static_groups_) {
         const auto [group, width] = groupEndingAt(begin + last);
         first = last - width;
-        grid_.fitGroup(group,
-                       compensated<Late<F>>(w_.middleCols(begin + first, width), target.middleCols(first, width),
-                                            unit.block(first, first, width, width)),
-                       lastCodeFrom(begin + first, width));
+        const RowMatrixXf wanted =
+            compensated<Late<F>>(w_.middleCols(begin + first, width), target.middleCols(first, width),
+                                 unit.block(first, first, width, width));
+        grid_.fitGroup(group, inGridOrder(wanted, begin + first), lastCodeFrom(begin + first, width));
       }
       parallelFor(chunks_.count(), kAbout * kPanel * kPanel, [&](Index chunk) {
         const Index row = chunks_.begin(chunk), rows = chunks_.size(chunk);

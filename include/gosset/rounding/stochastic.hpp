@@ -24,16 +24,15 @@ struct Stochastic {
     parallelFor(w.rows(), 16 * w.cols(), [&](Index row) {
       for (Index col = 0; col < w.cols(); ++col) {
         const float chance = randomUniform(seed, static_cast<std::uint64_t>(row * w.cols() + col));
-        codes(row, col) = pick<C>(w(row, col), grid.affine(row, grid.groupOf(col)), chance);
+        codes(row, col) = pick<C>(grid.levelAt(row, col, w(row, col)), chance);
       }
     });
   }
 
  private:
   template <ScalarCodebook C>
-  static typename C::Code pick(float x, Affine a, float chance) {
+  static typename C::Code pick(float level, float chance) {
     using Code = typename C::Code;
-    const float level = C::kHasZero ? x / detail::divisor(a) + a.zero : x / detail::divisor(a);
     const Code nearest = C::encode(level);
     const bool above = level >= C::level(nearest);
     if (nearest == (above ? C::kLevels - 1 : 0)) return nearest;

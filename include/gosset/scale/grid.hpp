@@ -106,6 +106,28 @@ class Grid {
                detail::hasZeroPoint<Codebook>() ? static_cast<float>(storeNearest<Scale>(zero)) : 0.f});
   }
 
+  /// Where a number lies among the levels.
+  float levelAt(Index row, Index col, float x) const requires ScalarCodebook<Codebook> {
+    const Affine& a = affine(row, groupOf(col));
+    return Codebook::kHasZero ? x / detail::divisor(a) + a.zero : x / detail::divisor(a);
+  }
+
+  /// The number of a code.
+  float valueAt(Index row, Index col, Code code) const requires ScalarCodebook<Codebook> {
+    float value;
+    decode<Codebook>(code, affine(row, groupOf(col)), &value);
+    return value;
+  }
+
+  /// The numbers of a group of a row become what their nearest codes stand for: end - begin of them, in any order of
+  /// whole codes.
+  void roundGroup(Index row, Index group, float* x) const requires(!TrellisCodebook<Codebook>) {
+    std::vector<Code> codes(static_cast<std::size_t>((end(group) - begin(group)) / Codebook::kDim));
+    const auto count = static_cast<Index>(codes.size());
+    encodeRun<Codebook>(x, count, affine(row, group), codes.data());
+    decodeRun<Codebook>(codes.data(), count, affine(row, group), x);
+  }
+
   const Affine& affine(Index row, Index group) const { return affine_[at(row, group)]; }
   std::span<const Affine> affines() const { return affine_; }
 
