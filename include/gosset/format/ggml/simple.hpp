@@ -207,9 +207,9 @@ struct MXFP4 {
     *min = 0;
   }
   static bool isSound(const std::uint8_t*) { return true; }
-  /// The nearest power of two by ratio; of 0 the least.
+  /// The nearest power of two by ratio; of 0, and what is below it, the least.
   static float stored(float x) {
-    if (!(x > 0)) return x < 0 ? -stored(-x) : 0x1p-128f;
+    if (!(x > 0)) return 0x1p-128f;
     int exponent;
     const float fraction = std::frexp(x, &exponent);  // 0.5 .. 1
     constexpr float kMiddle = 0.70710678f;
