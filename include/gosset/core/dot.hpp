@@ -244,6 +244,20 @@ template <int kStep = 1>
   }
 }
 
+/// Byte lane i of 16: table[index lane i], indices 0 .. 15.
+[[gnu::always_inline]] inline Vec<std::uint8_t, 16> lookup16Of16(const std::uint8_t* table,
+                                                                 Vec<std::uint8_t, 16> index) {
+#if defined(__SSSE3__)
+  return (Vec<std::uint8_t, 16>)_mm_shuffle_epi8(_mm_loadu_si128((const __m128i*)table), (__m128i)index);
+#elif defined(__aarch64__)
+  return (Vec<std::uint8_t, 16>)vqtbl1q_u8(vld1q_u8(table), (uint8x16_t)index);
+#else
+  Vec<std::uint8_t, 16> result;
+  for (int i = 0; i < 16; ++i) result[i] = table[index[i]];
+  return result;
+#endif
+}
+
 /// Byte lane i: table[index lane i], indices 0 .. 15.
 [[gnu::always_inline]] inline Bytes lookup16(const std::uint8_t* table, Bytes index) {
 #if defined(__AVX512BW__)

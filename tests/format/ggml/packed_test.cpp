@@ -111,25 +111,28 @@ TYPED_TEST(GgmlPacked, NumbersThatItHoldsComeBack) {
 TYPED_TEST(GgmlPacked, ProductsAreThoseOfItsNumbers) {
   using F = TypeParam;
   for (const Index rows : {1, 7, 9, 65, 172}) {
-    const auto q = quantize<F>(gaussian(rows, this->kCols));
+    auto q = quantize<F>(gaussian(rows, this->kCols));
     const Eigen::MatrixXd w = q.dequantized().template cast<double>();
     for (const Index tokens : {1, 3, 20}) {
-      const Eigen::MatrixXf x = gaussian(this->kCols, tokens, 2), back = gaussian(rows, tokens, 3);
+      Eigen::MatrixXf x = gaussian(this->kCols, tokens, 2);
+      x(5, 0) = 100;  // which dwarfs its neighbours
+      const Eigen::MatrixXf back = gaussian(rows, tokens, 3);
       const Eigen::MatrixXd y = w * x.cast<double>(), z = w.transpose() * back.cast<double>();
-      const Eigen::MatrixXf product = q * x;
-      EXPECT_LT((product.cast<double>() - y).norm(), 1e-5 * y.norm()) << rows << " " << tokens;
       EXPECT_LT(((q.transpose() * back).template cast<double>() - z).norm(), 1e-5 * z.norm());
-      Eigen::MatrixXf part = Eigen::MatrixXf::Zero(rows, tokens);
-      for (Index first = 0; first < rows; first += 64) {
-        q.multiplyRows(first, std::min<Index>(64, rows - first), x, part);
+      for (const auto& [how, tolerance] : {std::pair{Activations::kFloat, 1e-5},
+                                           {Activations::kRounded, 0.02},
+                                           {Activations::kRoundedPerToken, 0.4}}) {
+        q.setActivations(how);
+        const Eigen::MatrixXf product = q * x;
+        EXPECT_LT((product.cast<double>() - y).norm(), tolerance * y.norm())
+            << rows << " " << tokens << " " << tolerance;
+        Eigen::MatrixXf part = Eigen::MatrixXf::Zero(rows, tokens);
+        for (Index first = 0; first < rows; first += 50) {
+          q.multiplyRows(first, std::min<Index>(50, rows - first), x, part);
+        }
+        EXPECT_EQ(part, product);
       }
-      EXPECT_EQ(part, product);
     }
-    auto rounded = q;
-    rounded.setActivations(Activations::kRoundedPerToken);
-    const Eigen::MatrixXf x = gaussian(this->kCols, 2, 2), close = q * x, coarse = rounded * x;
-    EXPECT_NE(close, coarse);
-    EXPECT_LT((close - coarse).norm(), 0.1f * close.norm());
   }
 }
 

@@ -18,6 +18,8 @@
 //   kType kName              the number and the name in files
 //   kBlock kBlockBytes       numbers and bytes of a block; rows are whole blocks, one after the other
 //   kGroup                   numbers that share a scale
+//   kZero kMostLevel         levels are whole numbers from -kZero to kMostLevel, whatever a file holds
+//   kHasMin                  whether groups have minima
 //   unpack(block, levels)    the level of each number, kBlock of them
 //   scales(block, scale, min)  for each group: number = scale * level - min
 //   isSound(block)           whether its floats are finite
@@ -31,7 +33,9 @@ template <class F>
 concept BlockLayout = requires(const std::uint8_t* block, std::int8_t* levels, float* scale, float* min) {
   { F::kType } -> std::convertible_to<std::uint32_t>;
   { F::kName } -> std::convertible_to<std::string_view>;
-  requires F::kBlock % F::kGroup == 0 && F::kGroup % 8 == 0 && F::kBlockBytes >= 1;
+  requires F::kBlock % F::kGroup == 0 && F::kGroup % 16 == 0 && F::kBlockBytes >= 1;
+  requires F::kZero >= 0 && F::kMostLevel <= 127 && F::kZero <= 128;
+  requires std::same_as<const bool, decltype(F::kHasMin)>;
   F::unpack(block, levels);
   F::scales(block, scale, min);
   { F::isSound(block) } -> std::same_as<bool>;
@@ -60,7 +64,7 @@ using Bytes = simd::Vec<std::uint8_t, 16>;
 /// The numbers of a block.
 template <BlockLayout F>
 void decodeBlock(const std::uint8_t* block, float* y) {
-  constexpr int kLanes = 8;
+  constexpr int kLanes = 16;
   constexpr std::size_t kGroups = static_cast<std::size_t>(F::kBlock / F::kGroup);
   using Levels = simd::Vec<std::int8_t, kLanes>;
   using Floats = simd::Vec<float, kLanes>;

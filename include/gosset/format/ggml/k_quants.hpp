@@ -102,6 +102,8 @@ struct Q2_K : detail::ScaleAndMin<Q2_K> {
   static constexpr std::uint32_t kType = 10;
   static constexpr std::string_view kName = "Q2_K";
   static constexpr Index kBlock = 256, kGroup = 16, kBlockBytes = 84, kScaleAt = 80;
+  static constexpr int kZero = 0, kMostLevel = 3;
+  static constexpr bool kHasMin = true;
   static constexpr int kLeastStep = 0, kMostStep = 15, kMostMin = 15;
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
@@ -132,6 +134,8 @@ struct Q3_K : OneScale<Q3_K> {
   static constexpr std::uint32_t kType = 11;
   static constexpr std::string_view kName = "Q3_K";
   static constexpr Index kBlock = 256, kGroup = 16, kBlockBytes = 110, kScaleAt = 108;
+  static constexpr int kZero = 4, kMostLevel = 3;
+  static constexpr bool kHasMin = false;
   static constexpr int kLeastStep = -32, kMostStep = 31;
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
@@ -172,6 +176,8 @@ struct Q4_K : detail::ScaleAndMin<Q4_K> {
   static constexpr std::uint32_t kType = 12;
   static constexpr std::string_view kName = "Q4_K";
   static constexpr Index kBlock = 256, kGroup = 32, kBlockBytes = 144, kScaleAt = 0;
+  static constexpr int kZero = 0, kMostLevel = 15;
+  static constexpr bool kHasMin = true;
   static constexpr int kLeastStep = 0, kMostStep = 63, kMostMin = 63;
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
@@ -193,6 +199,8 @@ struct Q5_K : detail::ScaleAndMin<Q5_K> {
   static constexpr std::uint32_t kType = 13;
   static constexpr std::string_view kName = "Q5_K";
   static constexpr Index kBlock = 256, kGroup = 32, kBlockBytes = 176, kScaleAt = 0;
+  static constexpr int kZero = 0, kMostLevel = 31;
+  static constexpr bool kHasMin = true;
   static constexpr int kLeastStep = 0, kMostStep = 63, kMostMin = 63;
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
@@ -222,6 +230,8 @@ struct Q6_K : OneScale<Q6_K> {
   static constexpr std::uint32_t kType = 14;
   static constexpr std::string_view kName = "Q6_K";
   static constexpr Index kBlock = 256, kGroup = 16, kBlockBytes = 210, kScaleAt = 208;
+  static constexpr int kZero = 32, kMostLevel = 31;
+  static constexpr bool kHasMin = false;
   static constexpr int kLeastStep = -128, kMostStep = 127;
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
@@ -260,6 +270,8 @@ struct IQ4_XS : OneScale<IQ4_XS> {
   static constexpr std::uint32_t kType = 23;
   static constexpr std::string_view kName = "IQ4_XS";
   static constexpr Index kBlock = 256, kGroup = 32, kBlockBytes = 136, kScaleAt = 0;
+  static constexpr int kZero = 127, kMostLevel = 113;
+  static constexpr bool kHasMin = false;
   static constexpr int kLeastStep = -32, kMostStep = 31;
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {

@@ -8,6 +8,8 @@
 #include <gosset/format/ggml/block.hpp>
 #include <gosset/kernel/activations.hpp>
 #include <gosset/kernel/plain.hpp>
+#include <gosset/kernel/row_product.hpp>
+#include <gosset/kernel/tile_code.hpp>
 #include <gosset/rounding/concepts.hpp>
 #include <gosset/scale/block_grid.hpp>
 #include <gosset/scale/options.hpp>
@@ -99,17 +101,14 @@ class Packed<F> : public PackedBase<Packed<F>> {
     parallelFor(count, 2 * cols_, [&](Index i) { decodeRow(first + i, w.row(i).data()); });
   }
 
+  /// Rows meet activations rounded to 8 bits as bytes; matrices too small for that to pay, and floats, as numbers.
   void computeProduct(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
                       Activations activations) const {
-    if (activations == Activations::kRoundedPerToken) return multiplyDecoded(0, rows_, detail::roundedPerToken(x), y);
-    multiplyDecoded(0, rows_, x, y);
+    multiplyRowsOf(0, rows_, x, y, activations);
   }
   void computeProductRows(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
                           Eigen::Ref<Eigen::MatrixXf> y, Activations activations) const {
-    if (activations == Activations::kRoundedPerToken) {
-      return multiplyDecoded(first, count, detail::roundedPerToken(x), y.middleRows(first, count));
-    }
-    multiplyDecoded(first, count, x, y.middleRows(first, count));
+    multiplyRowsOf(first, count, x, y.middleRows(first, count), activations);
   }
 
  private:
@@ -150,6 +149,36 @@ class Packed<F> : public PackedBase<Packed<F>> {
   void decodeRow(Index row, float* y) const {
     const std::uint8_t* block = blocks_.data() + row * rowBytes();
     for (Index col = 0; col < cols_; col += F::kBlock, block += F::kBlockBytes) ggml::decodeBlock<F>(block, y + col);
+  }
+
+  /// A row as products with rounded activations take it.
+  void toBytes(Index row, detail::RowBytes& bytes) const {
+    constexpr Index kParts = F::kGroup / detail::kRowGroup, kGroups = F::kBlock / F::kGroup;
+    const std::uint8_t* block = blocks_.data() + row * rowBytes();
+    float *scales = bytes.scales(), *mins = bytes.mins();
+    for (Index col = 0; col < cols_; col += F::kBlock, block += F::kBlockBytes) {
+      float scale[kGroups], min[kGroups];
+      F::unpack(block, bytes.levels() + col);
+      F::scales(block, scale, min);
+      for (Index i = 0; i < kGroups * kParts; ++i) {
+        *scales++ = scale[i / kParts];
+        *mins++ = min[i / kParts];
+      }
+    }
+  }
+
+  /// y: count x t.
+  void multiplyRowsOf(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
+                      Eigen::Ref<Eigen::MatrixXf> y, Activations activations) const {
+    constexpr Index kWorthIt = 16;  // rows of the whole matrix, whichever are asked for
+    const bool per_token = activations == Activations::kRoundedPerToken;
+    if (!per_token && (activations == Activations::kFloat || rows_ < kWorthIt))
+      return multiplyDecoded(first, count, x, y);
+    constexpr bool kSmall = F::kMostLevel + F::kZero <= 127;
+    const detail::RoundedActivations rounded(x.data(), cols_, x.cols(), x.outerStride(), InOrder{},
+                                             per_token ? detail::ScaleReach::kToken : detail::ScaleReach::kSlice);
+    const auto rowOf = [&](Index i, detail::RowBytes& bytes) { toBytes(first + i, bytes); };
+    detail::multiplyRowBytes<kSmall, F::kHasMin>(count, cols_, rowOf, rounded, F::kZero, y.data(), y.outerStride());
   }
 
   /// A few rows at a time, which stay in the cache; y: count x t.

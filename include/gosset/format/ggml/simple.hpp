@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/dot.hpp>
 #include <gosset/format/ggml/block.hpp>
 #include <gosset/format/ggml/levels.hpp>
 
@@ -41,10 +42,13 @@ inline void putFifthBits(const std::uint8_t* codes, std::uint8_t* to) {
   return (Bytes)((byte & kBit) != 0) & 16;
 }
 
-[[gnu::always_inline]] inline Bytes lookUp(Bytes index, const std::array<std::int8_t, 16>& table) {
-  Bytes result;
-  for (int i = 0; i < 16; ++i) result[i] = static_cast<std::uint8_t>(table[index[i]]);
-  return result;
+/// Levels by a table: 32 of them, from the nibbles of 16 bytes.
+inline void lookUpNibbles(const std::uint8_t* from, const std::array<std::int8_t, 16>& table, std::int8_t* levels) {
+  const auto* entries = reinterpret_cast<const std::uint8_t*>(table.data());
+  Bytes low, high;
+  nibbles(from, low, high);
+  put(simd::lookup16Of16(entries, low), levels);
+  put(simd::lookup16Of16(entries, high), levels + 16);
 }
 
 }  // namespace detail
@@ -55,6 +59,8 @@ struct Q4_0 : OneScale<Q4_0> {
   static constexpr std::uint32_t kType = 2;
   static constexpr std::string_view kName = "Q4_0";
   static constexpr Index kBlock = 32, kGroup = 32, kBlockBytes = 18, kScaleAt = 0;
+  static constexpr int kZero = 8, kMostLevel = 7;
+  static constexpr bool kHasMin = false;
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
     detail::Bytes low, high;
@@ -75,6 +81,8 @@ struct Q4_1 : OneScale<Q4_1> {
   static constexpr std::uint32_t kType = 3;
   static constexpr std::string_view kName = "Q4_1";
   static constexpr Index kBlock = 32, kGroup = 32, kBlockBytes = 20, kScaleAt = 0;
+  static constexpr int kZero = 0, kMostLevel = 15;
+  static constexpr bool kHasMin = true;
   static constexpr int kMostMin = 1;
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
@@ -104,6 +112,8 @@ struct Q5_0 : OneScale<Q5_0> {
   static constexpr std::uint32_t kType = 6;
   static constexpr std::string_view kName = "Q5_0";
   static constexpr Index kBlock = 32, kGroup = 32, kBlockBytes = 22, kScaleAt = 0;
+  static constexpr int kZero = 16, kMostLevel = 15;
+  static constexpr bool kHasMin = false;
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
     detail::Bytes low, high;
@@ -127,6 +137,8 @@ struct Q5_1 : OneScale<Q5_1> {
   static constexpr std::uint32_t kType = 7;
   static constexpr std::string_view kName = "Q5_1";
   static constexpr Index kBlock = 32, kGroup = 32, kBlockBytes = 24, kScaleAt = 0;
+  static constexpr int kZero = 0, kMostLevel = 31;
+  static constexpr bool kHasMin = true;
   static constexpr int kMostMin = 1;
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
@@ -153,6 +165,8 @@ struct Q8_0 : OneScale<Q8_0> {
   static constexpr std::uint32_t kType = 8;
   static constexpr std::string_view kName = "Q8_0";
   static constexpr Index kBlock = 32, kGroup = 32, kBlockBytes = 34, kScaleAt = 0;
+  static constexpr int kZero = 128, kMostLevel = 127;
+  static constexpr bool kHasMin = false;
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) { std::memcpy(levels, block + 2, 32); }
   static void pack(const BlockScales& s, const std::uint8_t* codes, std::uint8_t* to) {
@@ -167,6 +181,8 @@ struct IQ4_NL : OneScale<IQ4_NL> {
   static constexpr std::uint32_t kType = 20;
   static constexpr std::string_view kName = "IQ4_NL";
   static constexpr Index kBlock = 32, kGroup = 32, kBlockBytes = 18, kScaleAt = 0;
+  static constexpr int kZero = 127, kMostLevel = 113;
+  static constexpr bool kHasMin = false;
 
   static constexpr std::array<std::int8_t, 16> kTable = [] {
     std::array<std::int8_t, 16> table{};
@@ -175,10 +191,7 @@ struct IQ4_NL : OneScale<IQ4_NL> {
   }();
 
   static void unpackNibbles(const std::uint8_t* from, std::int8_t* levels) {
-    detail::Bytes low, high;
-    detail::nibbles(from, low, high);
-    detail::put(detail::lookUp(low, kTable), levels);
-    detail::put(detail::lookUp(high, kTable), levels + 16);
+    detail::lookUpNibbles(from, kTable, levels);
   }
   static void unpack(const std::uint8_t* block, std::int8_t* levels) { unpackNibbles(block + 2, levels); }
   static void pack(const BlockScales& s, const std::uint8_t* codes, std::uint8_t* to) { Q4_0::pack(s, codes, to); }
@@ -191,16 +204,15 @@ struct MXFP4 {
   static constexpr std::uint32_t kType = 39;
   static constexpr std::string_view kName = "MXFP4";
   static constexpr Index kBlock = 32, kGroup = 32, kBlockBytes = 17;
+  static constexpr int kZero = 12, kMostLevel = 12;
+  static constexpr bool kHasMin = false;
   static constexpr int kLeastStep = 1, kMostStep = 1, kMostMin = 0;
 
   /// By code: sign and magnitude.
   static constexpr std::array<std::int8_t, 16> kTable = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
-    detail::Bytes low, high;
-    detail::nibbles(block + 1, low, high);
-    detail::put(detail::lookUp(low, kTable), levels);
-    detail::put(detail::lookUp(high, kTable), levels + 16);
+    detail::lookUpNibbles(block + 1, kTable, levels);
   }
   static void scales(const std::uint8_t* block, float* scale, float* min) {
     *scale = std::ldexp(1.f, block[0] - 128);

@@ -5,6 +5,7 @@
 #include <gosset/format/ggml/levels.hpp>
 
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 // ggml's blocks of 256 numbers -1, 0, 1 with one 16-bit scale, which stands last.
@@ -18,12 +19,22 @@ struct TQ1_0 : OneScale<TQ1_0> {
   static constexpr std::uint32_t kType = 34;
   static constexpr std::string_view kName = "TQ1_0";
   static constexpr Index kBlock = 256, kGroup = 256, kBlockBytes = 54, kScaleAt = 52;
+  static constexpr int kZero = 1, kMostLevel = 1;
+  static constexpr bool kHasMin = false;
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
-    forDigits([&](int byte, std::uint8_t power, int number) {
-      const auto digit = static_cast<std::uint8_t>(block[byte] * power);
-      levels[number] = static_cast<std::int8_t>((digit * 3 >> 8) - 1);
-    });
+    for (int part = 0; part < 3; ++part) {  // 16 bytes each: two for the first 160 numbers, then one
+      detail::Bytes bytes = detail::bytes(block + 16 * part);
+      for (int i = 0; i < 5; ++i, bytes = 3 * bytes) {
+        detail::put(level(bytes), levels + (part < 2 ? 32 * i + 16 * part : 160 + 16 * i));
+      }
+    }
+    detail::Bytes last{};
+    std::memcpy(&last, block + 48, 4);
+    for (int i = 0; i < 4; ++i, last = 3 * last) {
+      const detail::Bytes digits = level(last);
+      std::memcpy(levels + 240 + 4 * i, &digits, 4);
+    }
   }
   static void pack(const BlockScales& s, const std::uint8_t* codes, std::uint8_t* to) {
     int values[52] = {};
@@ -33,6 +44,9 @@ struct TQ1_0 : OneScale<TQ1_0> {
   }
 
  private:
+  /// 3 x over 256, less 1: 3 x reaches 256 from 86 on and 512 from 171 on.
+  static detail::Bytes level(detail::Bytes x) { return (detail::Bytes)(x < 86) - (detail::Bytes)(x >= 171); }
+
   /// visit(byte, 3^i, number) for digit i of each byte.
   template <class Visit>
   static void forDigits(const Visit& visit) {
@@ -56,6 +70,8 @@ struct TQ2_0 : OneScale<TQ2_0> {
   static constexpr std::uint32_t kType = 35;
   static constexpr std::string_view kName = "TQ2_0";
   static constexpr Index kBlock = 256, kGroup = 256, kBlockBytes = 66, kScaleAt = 64;
+  static constexpr int kZero = 1, kMostLevel = 2;
+  static constexpr bool kHasMin = false;
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
     for (int half = 0; half < 2; ++half) {
