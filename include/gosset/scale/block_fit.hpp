@@ -9,6 +9,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <limits>
 
 // The search for the scales of a block, in both steps: each group's by itself first, then the block's and the integers
@@ -52,12 +53,12 @@ class BlockFit {
   BlockFit(const float* x, const float* weights) : x_(x), w_(weights) {
     for (Index i = 0; i < kBlock; ++i) wx_[static_cast<std::size_t>(i)] = weights[i] * x[i];
     for (std::size_t g = 0; g < kGroups; ++g) {
-      Doubles xx{}, wx{}, w{};
-      forLanes(g, [&](Index i) {
-        const Doubles product = lanes(wx_.data() + i);
-        xx += product * lanes(x_ + i);
-        wx += product;
-        w += lanes(w_ + i);
+      Doubles xx, wx, w;
+      forLanes(g, [&](Index i, int part) {
+        const Wide product = lanes(wx_.data() + i);
+        xx.part[part] += product * lanes(x_ + i);
+        wx.part[part] += product;
+        w.part[part] += lanes(w_ + i);
       });
       xx_[g] = sum(xx);
       sum_x_[g] = sum(wx);
@@ -88,9 +89,13 @@ class BlockFit {
  private:
   static constexpr bool kHasMin = F::kMostMin > 0, kAnyMin = F::kMostMin == 1;
   static constexpr int kLeastStep = F::kLeastStep, kMostStep = F::kMostStep;
-  static constexpr int kLanes = 8;
-  using Floats = simd::Vec<float, kLanes>;
-  using Doubles = simd::Vec<double, kLanes>;
+  static constexpr int kLanes = 8, kWide = std::min(simd::kLanes<double>, kLanes);
+  using Floats = simd::Vec<float, kWide>;
+  using Wide = simd::Vec<double, kWide>;
+  /// Sums in eight lanes, in as many registers as they need.
+  struct Doubles {
+    Wide part[kLanes / kWide] = {};
+  };
 
   struct Line {
     float scale = 0, min = 0;
@@ -100,30 +105,35 @@ class BlockFit {
     double error;
   };
 
-  static Doubles lanes(const float* at) { return __builtin_convertvector(simd::load<Floats>(at), Doubles); }
-  static double sum(Doubles v) {
+  static Wide lanes(const float* at) { return __builtin_convertvector(simd::load<Floats>(at), Wide); }
+  static double sum(const Doubles& sums) {
+    double v[kLanes];
+    std::memcpy(v, &sums, sizeof(v));
     for (int half = kLanes / 2; half > 0; half /= 2) {
       for (int i = 0; i < half; ++i) v[i] += v[i + half];
     }
     return v[0];
   }
+  /// visit(i, part) for the numbers from i on that a register takes, whose sums are this part's.
   template <class Visit>
   static void forLanes(std::size_t group, const Visit& visit) {
     const Index first = static_cast<Index>(group) * kGroup;
-    for (Index i = first; i < first + kGroup; i += kLanes) visit(i);
+    for (Index i = first; i < first + kGroup; i += kLanes) {
+      simd::unroll<kLanes / kWide>([&](auto part) { visit(i + part * kWide, part); });
+    }
   }
 
   /// The levels nearest to the numbers of a group, as sums.
   GroupSums encoded(std::size_t group, float scale, float min) const {
     const float divisor = scale != 0 ? scale : std::numeric_limits<float>::infinity();
-    Doubles ll{}, l{}, xl{};
-    forLanes(group, [&](Index i) {
-      float levels[kLanes];
-      for (Index k = 0; k < kLanes; ++k) levels[k] = C::level(C::encode((x_[i + k] + min) / divisor));
-      const Doubles level = lanes(levels), weighted = lanes(w_ + i) * level;
-      ll += weighted * level;
-      l += weighted;
-      xl += lanes(wx_.data() + i) * level;
+    Doubles ll, l, xl;
+    forLanes(group, [&](Index i, int part) {
+      float levels[kWide];
+      for (int k = 0; k < kWide; ++k) levels[k] = C::level(C::encode((x_[i + k] + min) / divisor));
+      const Wide level = lanes(levels), weighted = lanes(w_ + i) * level;
+      ll.part[part] += weighted * level;
+      l.part[part] += weighted;
+      xl.part[part] += lanes(wx_.data() + i) * level;
     });
     return {sum(ll), sum(l), sum(xl)};
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/dot.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>
@@ -64,10 +65,10 @@ using Bytes = simd::Vec<std::uint8_t, 16>;
 /// The numbers of a block.
 template <BlockLayout F>
 void decodeBlock(const std::uint8_t* block, float* y) {
-  constexpr int kLanes = 16;
+  constexpr int kLanes = simd::kWordLanes;
   constexpr std::size_t kGroups = static_cast<std::size_t>(F::kBlock / F::kGroup);
   using Levels = simd::Vec<std::int8_t, kLanes>;
-  using Floats = simd::Vec<float, kLanes>;
+  using simd::Floats;
   std::int8_t levels[F::kBlock];
   float scale[kGroups], min[kGroups];
   F::unpack(block, levels);
