@@ -67,7 +67,7 @@ class BlockFit {
   }
 
   BlockScales result(BlockEffort effort) {
-    for (std::size_t g = 0; g < kGroups; ++g) wanted_[g] = bestOfGroup(g);
+    for (std::size_t g = 0; g < kGroups; ++g) wanted_[g] = bestOfGroup(g, effort == BlockEffort::kQuick ? 12 : 36);
     float largest = 0, largest_min = 0;
     for (const Line& line : wanted_) {
       if (std::abs(line.scale) > std::abs(largest)) largest = line.scale;
@@ -147,6 +147,7 @@ class BlockFit {
     double scale = s.ll > 0 ? s.xl / s.ll : 0, min = 0;
     if constexpr (kHasMin) {
       const double determinant = times(s.ll, sum_w_[g]) - times(s.l, s.l);
+      if (!(s.ll > 0) && sum_w_[g] > 0 && (kAnyMin || sum_x_[g] <= 0)) min = -sum_x_[g] / sum_w_[g];
       if (determinant > 0) {
         const double both = (times(s.xl, sum_w_[g]) - times(sum_x_[g], s.l)) / determinant;
         const double offset = (times(both, s.l) - sum_x_[g]) / sum_w_[g];
@@ -161,7 +162,7 @@ class BlockFit {
   }
 
   /// The best of many scales of one group, as if all floats could be stored.
-  Line bestOfGroup(std::size_t g) const {
+  Line bestOfGroup(std::size_t g, int tries) const {
     Fitted best = {{}, xx_[g]};
     const auto tryLine = [&](Line line) {
       const Fitted found = solved(g, encoded(g, line.scale, line.min));
@@ -169,10 +170,9 @@ class BlockFit {
     };
     const auto [low, high] =
         std::minmax_element(x_ + static_cast<Index>(g) * kGroup, x_ + static_cast<Index>(g + 1) * kGroup);
-    constexpr int kTries = 12;
     constexpr float kLeast = C::kLevels <= 4 ? 0.3f : C::kLevels <= 8 ? 0.5f : C::kLevels <= 32 ? 0.65f : 0.9f;
-    for (int i = 0; i < kTries; ++i) {
-      const float share = 1.08f - (1.08f - kLeast) * static_cast<float>(i) / (kTries - 1);
+    for (int i = 0; i < tries; ++i) {
+      const float share = 1.08f - (1.08f - kLeast) * static_cast<float>(i) / static_cast<float>(tries - 1);
       if constexpr (kHasMin) {
         const float bottom = kAnyMin ? *low : std::min(*low, 0.f), range = std::max(*high - bottom, 0.f);
         const float scale = range * share / static_cast<float>(C::kLevels - 1), cut = range * (1 - share);
