@@ -9,6 +9,7 @@
 #include <gosset/io/gguf_quantized.hpp>
 #include <gosset/io/gguf_writer.hpp>
 #include <gosset/io/hessian.hpp>
+#include <gosset/io/imatrix.hpp>
 #include <gosset/io/json.hpp>
 #include <gosset/io/kv_cache.hpp>
 #include <gosset/io/mapped_file.hpp>
