@@ -15,3 +15,4 @@
 #include <gosset/io/mapped_file.hpp>
 #include <gosset/io/quantized.hpp>
 #include <gosset/io/safetensors.hpp>
+#include <gosset/io/safetensors_folder.hpp>
