@@ -91,16 +91,25 @@ inline Model toModel(const Parameters<float>& parameters) {
   model.config = parameters.config();
   model.embedding = parameters.embedding;
   for (const auto& layer : parameters.layers) {
-    model.layers.push_back(
-        {layer.attentionNorm, layer.wq, layer.wk, layer.wv, layer.wo, layer.ffnNorm, layer.w1, layer.w3, layer.w2});
+    Model::Layer& to = model.layers.emplace_back();
+    to.attentionNorm = layer.attentionNorm;
+    to.wq = layer.wq;
+    to.wk = layer.wk;
+    to.wv = layer.wv;
+    to.wo = layer.wo;
+    to.ffnNorm = layer.ffnNorm;
+    to.w1 = layer.w1;
+    to.w3 = layer.w3;
+    to.w2 = layer.w2;
   }
   model.finalNorm = parameters.finalNorm;
   return model;
 }
 
 /// The parameters of a model that was read from a file. Throws std::invalid_argument where its output matrix is not its
-/// embedding.
+/// embedding, or where it is more than a plain Llama.
 inline Parameters<float> toParameters(const Model& model) {
+  requirePlainLlama(model.config, "model");
   gosset::detail::require(!model.output,
                           "model: an output matrix that is its embedding expected, found one of its own");
   Parameters<float> parameters(model.config);

@@ -1,97 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "config_huggingface.hpp"
+#include "foreign_files.hpp"
 #include "model.hpp"
 
 #include <gosset/io/atomic_file.hpp>
-#include <gosset/io/json.hpp>
-#include <gosset/io/safetensors.hpp>
+#include <gosset/io/safetensors_folder.hpp>
 
 #include <cmath>
-#include <limits>
+#include <set>
 #include <span>
 
-// Hugging Face's Llama folders: config.json and model.safetensors (F32, F16 or BF16).
+// Hugging Face's folders: config.json, and model.safetensors (F32, F16 or BF16) or its shards.
 //
-// Their rotary embedding turns the numbers i and i + headDim / 2 of a head together, so that the rows of q_proj and
-// k_proj stand in another order than in the paper and here: row i of a head there is row 2i here, row i + headDim / 2
-// there is row 2i + 1 here.
+// Their rotary embedding turns the numbers i and i + d / 2 of a head's first d together, so that the rows of q_proj and
+// k_proj stand in another order than in the paper and here: row i of a head there is row 2i here, row i + d / 2 there
+// is row 2i + 1 here. Biases and norms of these heads move with them.
 namespace llama {
 
 namespace detail {
 
+/// The row of a head in Hugging Face's order that is row i in the paper's, where the first `turned` rows turn.
+inline Index halvesRow(Index i, Index turned) { return i < turned ? i / 2 + (i % 2) * (turned / 2) : i; }
+
 /// Turns rows from Hugging Face's order into the paper's, head by head.
-inline RowMatrixXf neighboursFromHalves(const RowMatrixXf& w, Index headDim) {
+inline RowMatrixXf neighboursFromHalves(const RowMatrixXf& w, Index headDim, Index turned) {
   RowMatrixXf result(w.rows(), w.cols());
   for (Index row = 0; row < w.rows(); ++row) {
-    const Index head = row / headDim * headDim, i = row % headDim;
-    result.row(row) = w.row(head + i / 2 + (i % 2) * (headDim / 2));
+    result.row(row) = w.row(row / headDim * headDim + halvesRow(row % headDim, turned));
   }
   return result;
 }
 
 /// The inverse of neighboursFromHalves().
-inline RowMatrixXf halvesFromNeighbours(const RowMatrixXf& w, Index headDim) {
+inline RowMatrixXf halvesFromNeighbours(const RowMatrixXf& w, Index headDim, Index turned) {
   RowMatrixXf result(w.rows(), w.cols());
   for (Index row = 0; row < w.rows(); ++row) {
-    const Index head = row / headDim * headDim, i = row % headDim;
-    result.row(head + i / 2 + (i % 2) * (headDim / 2)) = w.row(row);
+    result.row(row / headDim * headDim + halvesRow(row % headDim, turned)) = w.row(row);
   }
   return result;
-}
-
-/// Whether a linear layer's rows are turned by rotary embedding.
-inline bool isRotary(const std::string& name) {
-  return name.ends_with("q_proj.weight") || name.ends_with("k_proj.weight");
-}
-
-/// Reads fields of a config.json; what a field must be stands in the error.
-class ConfigReader {
- public:
-  ConfigReader(const nlohmann::json& json, std::string source) : json_(json), source_(std::move(source)) {}
-
-  bool has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
-
-  Index integer(const char* key) const {
-    const bool holds = has(key) && json_[key].is_number_integer();
-    if (!holds) fail(source_, ": \"", key, "\" must be an integer, found ", found(key));
-    return json_[key].get<Index>();
-  }
-  Index integer(const char* key, Index fallback) const { return has(key) ? integer(key) : fallback; }
-
-  float number(const char* key, float fallback) const {
-    if (!has(key)) return fallback;
-    if (!json_[key].is_number()) fail(source_, ": \"", key, "\" must be a number, found ", found(key));
-    const double value = json_[key].get<double>();
-    if (!(std::abs(value) <= std::numeric_limits<float>::max())) {
-      fail(source_, ": \"", key, "\" must be a number that float can hold, found ", found(key));
-    }
-    return static_cast<float>(value);
-  }
-
-  /// Throws unless the field is missing, null, or `value`: for what this engine knows in one form only.
-  void expect(const char* key, const nlohmann::json& value) const {
-    if (!has(key) || json_[key] == value) return;
-    fail(source_, ": \"", key, "\" can only be ", value.dump(), " here, found ", found(key));
-  }
-
- private:
-  std::string found(const char* key) const { return json_.contains(key) ? json_[key].dump().substr(0, 80) : "nothing"; }
-
-  const nlohmann::json& json_;
-  std::string source_;
-};
-
-/// Newer files keep rope_theta among "rope_parameters". Scaled rotary embedding is refused.
-inline float ropeTheta(const nlohmann::json& json, const ConfigReader& reader, const std::string& source) {
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    if (!reader.has(key)) continue;
-    check(json[key].is_object(), source, ": \"", key, "\" must be an object");
-    for (const char* type : {"rope_type", "type"}) ConfigReader(json[key], source).expect(type, "default");
-  }
-  const float theta = reader.number("rope_theta", Config().ropeTheta);
-  return reader.has("rope_parameters") ? ConfigReader(json["rope_parameters"], source).number("rope_theta", theta)
-                                       : theta;
 }
 
 /// A file's tensor in float, once it is known to have the shape. Throws gosset::FormatError where it has not, where it
@@ -113,119 +61,171 @@ inline RowMatrixXf readTensor(const gosset::SafetensorsFile& file, const std::st
   return numbers;
 }
 
+/// Throws gosset::FormatError, which begins with `source`, where there are fewer than a tensor for each block and
+/// expert that a config claims, which are asked memory for before they are read.
+inline void checkLayers(const std::string& source, std::size_t tensors, const Config& config) {
+  const auto held = static_cast<Index>(tensors);
+  check(config.layers <= held, source, ": the config asks for ", config.layers, " layers, the file holds ", held,
+        " tensors");
+  Index experts = 0;
+  for (const Block& block : config.blocks) experts += block.experts ? config.experts.count : 0;
+  check(experts <= held, source, ": the config asks for ", experts, " experts in all, the file holds ", held,
+        " tensors");
+}
+
+/// Hands out the tensors of a folder by the names that the engine has for them, whatever they are called there, and
+/// remembers which were asked for.
+class FolderReader {
+ public:
+  FolderReader(const gosset::SafetensorsFolder& folder, const HuggingFaceConfig& read)
+      : folder_(folder), row_(*read.architecture), config_(read.config), textOfMore_(read.textOfMore) {
+    if (!textOfMore_) return;
+    // Written before and since transformers 4.52.
+    for (const char* body : {"language_model.model.", "model.language_model."}) {
+      if (folder_.contains(std::string(body) + "embed_tokens.weight")) body_ = body;
+    }
+    if (body_ == "language_model.model.") head_ = "language_model.";
+  }
+
+  const std::string& path() const { return path_; }
+  bool contains(const std::string& name) const { return folder_.contains(theirs(name)); }
+
+  RowMatrixXf tensor(const std::string& name, const std::vector<Index>& shape) {
+    const std::string theirName = theirs(name);
+    read_.insert(theirName);
+    return readTensor(folder_.fileOf(theirName), theirName, shape);
+  }
+
+  RowMatrixXf linear(const LinearInfo& info) {
+    RowMatrixXf weights = row_.fused ? partOfFused(info) : tensor(info.name, {info.rows, info.cols});
+    return info.turned > 0 ? neighboursFromHalves(weights, config_.headDim, info.turned) : weights;
+  }
+
+  /// A norm's numbers are those to multiply with.
+  RowMatrixXf floats(const FloatInfo& info) {
+    RowMatrixXf numbers = tensor(info.name, info.shape);
+    if (info.shape.size() > 1) return numbers;
+    if (info.kind == FloatInfo::Kind::kNorm && row_.onePlusNorms) numbers.array() += 1.f;
+    numbers.transposeInPlace();
+    return info.turned > 0 ? neighboursFromHalves(numbers, config_.headDim, info.turned) : numbers;
+  }
+
+  [[noreturn]] void failAt(const std::string& name, const std::string& text) const {
+    const std::string theirName = theirs(name);
+    folder_.fileOf(theirName).fail(theirName, text);
+  }
+
+  /// Throws gosset::FormatError where a tensor was not asked for: it may change what the model computes.
+  void requireAllRead() const {
+    for (const std::string& name : folder_.names()) {
+      if (read_.contains(name) || name.ends_with(".rotary_emb.inv_freq") || ofPictures(name)) continue;
+      folder_.fileOf(name).fail(name, "unknown in a model of type \"", row_.modelType,
+                                "\" with this config, and may change what it computes");
+    }
+  }
+
+ private:
+  std::string theirs(const std::string& name) const {
+    constexpr std::string_view kBody = "model.";
+    const std::string theirName = fileName(row_, name);
+    return theirName.starts_with(kBody) ? body_ + theirName.substr(kBody.size()) : head_ + theirName;
+  }
+
+  /// Of what turns pictures into activations, which a text has none of.
+  bool ofPictures(const std::string& name) const {
+    constexpr std::array<std::string_view, 4> kParts = {"vision_tower.", "multi_modal_projector.",
+                                                        "model.vision_tower.", "model.multi_modal_projector."};
+    return textOfMore_ &&
+           std::any_of(kParts.begin(), kParts.end(), [&](std::string_view part) { return name.starts_with(part); });
+  }
+
+  /// The rows of a tensor that holds several matrices one below the other.
+  RowMatrixXf partOfFused(const LinearInfo& info) {
+    const Index q = config_.queryDim(), kv = config_.kvDim(), hidden = config_.hidden;
+    struct Part {
+      std::string_view ours, theirs;
+      Index first, all;
+    };
+    const std::array<Part, 5> parts = {{{"q_proj", "qkv_proj", 0, q + 2 * kv},
+                                        {"k_proj", "qkv_proj", q, q + 2 * kv},
+                                        {"v_proj", "qkv_proj", q + kv, q + 2 * kv},
+                                        {"gate_proj", "gate_up_proj", 0, 2 * hidden},
+                                        {"up_proj", "gate_up_proj", hidden, 2 * hidden}}};
+    for (const Part& part : parts) {
+      const std::size_t at = info.name.find("." + std::string(part.ours) + ".");
+      if (at == std::string::npos) continue;
+      std::string name = info.name;
+      name.replace(at + 1, part.ours.size(), part.theirs);
+      if (fusedName_ != name) {
+        fused_ = tensor(name, {part.all, info.cols});
+        fusedName_ = name;
+      }
+      return fused_.middleRows(part.first, info.rows);
+    }
+    return tensor(info.name, {info.rows, info.cols});
+  }
+
+  const gosset::SafetensorsFolder& folder_;
+  const Architecture& row_;
+  const Config& config_;
+  bool textOfMore_;
+  std::string path_ = folder_.path().string();
+  std::string body_ = "model.", head_;  // how the names of what lies between embedding and output begin, and the others
+  std::set<std::string> read_;
+  std::string fusedName_;  // the last tensor of several matrices, which its others follow
+  RowMatrixXf fused_;
+};
+
 /// The embedding, which serves as the output matrix too where `tied`. Files of tied models hold it under either name,
 /// depending on which of the two their writer met first, or under both.
-inline RowMatrixXf readEmbedding(const gosset::SafetensorsFile& file, const Config& config, bool tied) {
+inline RowMatrixXf readEmbedding(FolderReader& reader, const Config& config, bool tied) {
   const std::vector<Index> shape = {config.vocab, config.dim};
-  check(!tied || file.contains(embeddingName()) || file.contains(outputName()), file.path().string(),
-        ": holds neither '", embeddingName(), "' nor '", outputName(), "'");
-  if (!tied || !file.contains(outputName())) return readTensor(file, embeddingName(), shape);
-  RowMatrixXf output = readTensor(file, outputName(), shape);
-  if (file.contains(embeddingName()) && readTensor(file, embeddingName(), shape) != output) {
-    file.fail(outputName(), "\"tie_word_embeddings\" is true in the config, but the numbers are others than those of '",
-              embeddingName(), "'");
+  check(!tied || reader.contains(embeddingName()) || reader.contains(outputName()), reader.path(), ": holds neither '",
+        embeddingName(), "' nor '", outputName(), "'");
+  if (!tied || !reader.contains(outputName())) return reader.tensor(embeddingName(), shape);
+  RowMatrixXf output = reader.tensor(outputName(), shape);
+  if (reader.contains(embeddingName()) && reader.tensor(embeddingName(), shape) != output) {
+    reader.failAt(
+        outputName(),
+        std::string("\"tie_word_embeddings\" is true in the config, but the numbers are others than those of '") +
+            embeddingName() + "'");
   }
   return output;
 }
 
-/// Throws gosset::FormatError where a file has too few tensors for the layers that a config claims, which are asked
-/// memory for before they are read.
-inline void checkLayers(const gosset::SafetensorsFile& file, Index layers) {
-  const auto tensors = static_cast<Index>(file.tensors().size());
-  check(layers <= tensors, file.path().string(), ": the config asks for ", layers, " layers, the file holds ", tensors,
-        " tensors");
-}
-
 }  // namespace detail
 
-/// The sizes in a config.json, and whether the embedding serves as the output matrix.
-struct HuggingFaceConfig {
-  Config config;
-  bool tied = false;
-};
-
-/// Throws gosset::FormatError unless `text` is the config of a Llama that this engine can run; the error begins with
-/// `source`.
-inline HuggingFaceConfig parseHuggingFaceConfig(std::string_view text, const std::string& source) {
-  const nlohmann::json json = gosset::parseJson(text, source);
-  check(json.is_object(), source, ": a JSON object expected");
-  const detail::ConfigReader reader(json, source);
-  reader.expect("model_type", "llama");
-  reader.expect("hidden_act", "silu");
-  reader.expect("attention_bias", false);
-  reader.expect("mlp_bias", false);
-  HuggingFaceConfig result;
-  Config& c = result.config;
-  c.dim = reader.integer("hidden_size");
-  c.hidden = reader.integer("intermediate_size");
-  c.layers = reader.integer("num_hidden_layers");
-  c.heads = reader.integer("num_attention_heads");
-  c.kvHeads = reader.integer("num_key_value_heads", c.heads);
-  check(c.heads >= 1, source, ": \"num_attention_heads\" must be positive, found ", c.heads);
-  c.headDim = reader.integer("head_dim", c.dim / c.heads);
-  c.vocab = reader.integer("vocab_size");
-  c.context = reader.integer("max_position_embeddings");
-  c.ropeTheta = detail::ropeTheta(json, reader, source);
-  c.normEps = reader.number("rms_norm_eps", 1e-6f);  // the default of the published code
-  result.tied = json.contains("tie_word_embeddings") && json["tie_word_embeddings"] == true;
-  checkConfig(c, source);
-  return result;
-}
-
-/// The text of config.json for a model of this kind.
-inline std::string huggingFaceConfigText(const Config& c, bool tied) {
-  const nlohmann::ordered_json json = {{"architectures", {"LlamaForCausalLM"}},
-                                       {"model_type", "llama"},
-                                       {"hidden_size", c.dim},
-                                       {"intermediate_size", c.hidden},
-                                       {"num_hidden_layers", c.layers},
-                                       {"num_attention_heads", c.heads},
-                                       {"num_key_value_heads", c.kvHeads},
-                                       {"head_dim", c.headDim},
-                                       {"vocab_size", c.vocab},
-                                       {"max_position_embeddings", c.context},
-                                       {"rope_theta", c.ropeTheta},
-                                       {"rms_norm_eps", c.normEps},
-                                       {"hidden_act", "silu"},
-                                       {"tie_word_embeddings", tied},
-                                       {"torch_dtype", "float16"},
-                                       {"bos_token_id", 1},
-                                       {"eos_token_id", 2}};
-  return json.dump(2) + "\n";
-}
-
-/// Reads a folder's config.json and model.safetensors. Throws gosset::FormatError where one is missing or they do not
-/// fit together; sizes are compared before memory is asked for.
+/// Reads a folder's config.json and its safetensors files. Throws gosset::FormatError where something is missing, does
+/// not fit together, is of another kind, or is a tensor or key that the engine does not know; sizes are compared before
+/// memory is asked for.
 inline Model readHuggingFace(const std::filesystem::path& folder) {
   constexpr std::uintmax_t kLongestConfig = 1 << 20;
-  const std::filesystem::path configPath = folder / "config.json", tensorPath = folder / "model.safetensors";
-  const HuggingFaceConfig read = parseHuggingFaceConfig(readBytes(configPath, kLongestConfig), configPath.string());
-  check(!std::filesystem::exists(folder / "model.safetensors.index.json"), folder.string(),
-        ": a model in several files cannot be read; join them into one model.safetensors");
-  const gosset::SafetensorsFile file(tensorPath);
+  refuseForeignFolder(folder);
+  const std::filesystem::path configPath = folder / "config.json";
+  const std::string text = readBytes(configPath, kLongestConfig);
+  const HuggingFaceConfig read = parseHuggingFaceConfig(text, configPath.string());
+  const gosset::SafetensorsFolder tensors(folder);
+  refusePackedTensors(tensors);
 
-  const Config& config = read.config;
-  Model model;
-  model.config = config;
-  model.embedding = detail::readEmbedding(file, config, read.tied);
-  detail::checkLayers(file, config.layers);
-  model.layers.resize(static_cast<std::size_t>(config.layers));
-  if (!read.tied) model.output.emplace();
-  forEachNorm(model, [&](const std::string& name, Eigen::VectorXf& norm) {
-    norm = detail::readTensor(file, name, {config.dim}).transpose();
-  });
-  forEachLinear(model, [&](const LinearInfo& info, RowMatrixXf& weights) {
-    weights = detail::readTensor(file, info.name, {info.rows, info.cols});
-    if (detail::isRotary(info.name)) weights = detail::neighboursFromHalves(weights, config.headDim);
-  });
+  detail::FolderReader reader(tensors, read);
+  RowMatrixXf embedding = detail::readEmbedding(reader, read.config, read.tied);
+  detail::checkLayers(reader.path(), tensors.names().size(), read.config);
+  Model model = emptyWeights<RowMatrixXf>(read.config, !read.tied);
+  if (read.config != plainLlama(read.config)) model.configText = text;
+  model.embedding = std::move(embedding);
+  forEachFloat(model, [&](const FloatInfo& info, auto& numbers) { numbers = reader.floats(info); });
+  forEachLinear(model, [&](const LinearInfo& info, RowMatrixXf& weights) { weights = reader.linear(info); });
+  reader.requireAllRead();
   return model;
 }
 
 /// Writes a folder that Hugging Face's loaders and readHuggingFace() read, its tensors in `Scalar`: F16 unless asked
 /// otherwise. Each file is written whole or not at all. Throws gosset::FormatError where the system cannot, and
-/// std::invalid_argument, which names the tensor, where a number is not finite in `Scalar`.
+/// std::invalid_argument, which names the tensor, where a number is not finite in `Scalar`, or where the model is more
+/// than a plain Llama.
 template <class Scalar = gosset::Float16>
 void saveHuggingFace(const std::filesystem::path& folder, const Model& model) {
+  const std::string text = huggingFaceConfigText(model.config, !model.output);
   std::error_code failed;
   std::filesystem::create_directories(folder, failed);
   check(!failed, folder.string(), ": cannot be made: ", failed.message());
@@ -236,14 +236,13 @@ void saveHuggingFace(const std::filesystem::path& folder, const Model& model) {
     writer.add(name, castFinite<Scalar>(name, numbers));
   };
   add(embeddingName(), model.embedding);
-  forEachNorm(model, add);
+  forEachFloat(model, [&](const FloatInfo& info, const auto& numbers) { add(info.name, numbers); });
   forEachLinear(model, [&](const LinearInfo& info, const RowMatrixXf& weights) {
-    const bool rotary = detail::isRotary(info.name);
-    add(info.name, rotary ? detail::halvesFromNeighbours(weights, model.config.headDim) : weights);
+    const Index headDim = model.config.headDim;
+    add(info.name, info.turned > 0 ? detail::halvesFromNeighbours(weights, headDim, info.turned) : weights);
   });
   writer.write(folder / "model.safetensors");
 
-  const std::string text = huggingFaceConfigText(model.config, !model.output);
   gosset::AtomicFile config(folder / "config.json");
   config.write(std::as_bytes(std::span(text)));
   config.commit();

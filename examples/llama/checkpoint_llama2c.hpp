@@ -50,7 +50,7 @@ inline void checkFinite(const Model& model, const std::string& source) {
     check(!wrong, source, ": ", name, ": finite weights expected, found ", wrong.value_or(""));
   };
   checkOne(embeddingName(), model.embedding);
-  forEachNorm(model, checkOne);
+  forEachFloat(model, [&](const FloatInfo& info, const auto& numbers) { checkOne(info.name, numbers); });
   forEachLinear(model, [&](const LinearInfo& info, const RowMatrixXf& weights) { checkOne(info.name, weights); });
 }
 

@@ -238,7 +238,7 @@ class Compressor {
     const gosset::BitBudgetPlan plan = planLayers(layers, bits);
     const FormatEntry& embedding = findEmbeddingFormat(options_.embedding.empty() ? "int8" : options_.embedding);
     auto model = packModel(
-        model_, Norms::kFloat16,
+        model_, Floats::kFloat16,
         [&](const LinearInfo& info, const RowMatrixXf& weights) {
           return packEmbedding(info, weights, embedding, options_.seed);
         },
@@ -269,7 +269,7 @@ class Compressor {
     return row;
   }
 
-  std::size_t matrices() const { return model_.layers.size() * 7 + (model_.output ? 1 : 0); }
+  std::size_t matrices() const { return linearNames(model_.config, model_.output.has_value()).size(); }
 
   /// Decibels, mean over layers.
   double sqnr(const PackedModel& packed) const {
@@ -288,7 +288,7 @@ class Compressor {
     const auto bits = [](Index bytes, Index weights) {
       return 8.0 * static_cast<double>(bytes) / static_cast<double>(weights);
     };
-    const Index linear = linearBytes(model), norms = normSize(model);
+    const Index linear = linearBytes(model), norms = floatSize(model);
     const Index all = linear + model.embedding.bytes() + norms * static_cast<Index>(normBytes);
     Row row;
     row.format = name;

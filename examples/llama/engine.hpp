@@ -1,138 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "kv_cache.hpp"
+#include "layers.hpp"
 #include "packed_model.hpp"
 
-#include <cmath>
 #include <functional>
 #include <memory>
 #include <span>
 #include <stdexcept>
 
-// The forward pass. Activations are held one token a column.
+// The forward pass. Activations are held one token a column. What a family of models does otherwise than others is a
+// fact of the config here, and of nothing else.
 namespace llama {
 
-/// Keys and values of all layers in a form that attention reads as it is; kv.hpp makes them.
-class CompressedKv {
- public:
-  virtual ~CompressedKv() = default;
-  /// Adds keys and values of one layer: kvDim x tokens.
-  virtual void append(std::size_t layer, const Eigen::MatrixXf& keys, const Eigen::MatrixXf& values) = 0;
-  /// softmax(K^T q / sqrt(headDim)) V of the newest tokens' queries: heads * headDim x tokens.
-  virtual Eigen::MatrixXf attend(std::size_t layer, const Eigen::MatrixXf& q) const = 0;
-  virtual void clear() = 0;
-  /// Bytes kept for all layers.
-  virtual Index bytes() const = 0;
-};
-
-/// Keys and values of the tokens seen so far: what attention looks back at.
-class KvCache {
- public:
-  /// Room for `capacity` tokens, in floats unless `compressed` holds them.
-  KvCache(const Config& config, Index capacity, std::unique_ptr<CompressedKv> compressed = nullptr)
-      : compressed_(std::move(compressed)), capacity_(capacity) {
-    const auto layers = static_cast<std::size_t>(config.layers);
-    keys_.assign(compressed_ ? 0 : layers, Eigen::MatrixXf(config.kvDim(), capacity));
-    values_ = keys_;
-  }
-
-  Index size() const { return size_; }
-  Index capacity() const { return capacity_; }
-  void clear() {
-    size_ = 0;
-    if (compressed_) compressed_->clear();
-  }
-  /// Null where keys and values are floats.
-  const CompressedKv* compressed() const { return compressed_.get(); }
-
-  /// Puts keys and values of one layer (kvDim x tokens) behind those seen; they count once advance() is called.
-  void append(std::size_t layer, const Eigen::MatrixXf& keys, const Eigen::MatrixXf& values) {
-    if (compressed_) return compressed_->append(layer, keys, values);
-    keys_[layer].middleCols(size_, keys.cols()) = keys;
-    values_[layer].middleCols(size_, values.cols()) = values;
-  }
-  void advance(Index tokens) { size_ += tokens; }
-
-  /// The first `tokens` keys or values of kv head `head`: headDim x tokens.
-  auto keys(std::size_t layer, Index head, Index headDim, Index tokens) const {
-    return keys_[layer].block(head * headDim, 0, headDim, tokens);
-  }
-  auto values(std::size_t layer, Index head, Index headDim, Index tokens) const {
-    return values_[layer].block(head * headDim, 0, headDim, tokens);
-  }
-
- private:
-  std::unique_ptr<CompressedKv> compressed_;
-  std::vector<Eigen::MatrixXf> keys_, values_;
-  Index size_ = 0;
-  Index capacity_ = 0;
-};
-
 /// Called with the name of each linear layer and the activations that enter it (inputs x tokens): calibration listens
-/// here. The layers that share an input (wq, wk, wv; w1, w3) are each called.
+/// here. The layers that share an input (wq, wk, wv; w1, w3) are each called; an expert's hear the tokens that take it,
+/// its router all of them.
 using Observer = std::function<void(const std::string& name, const Eigen::Ref<const Eigen::MatrixXf>& inputs)>;
-
-namespace detail {
-
-/// Divides each column by its root mean square and scales its rows (Zhang and Sennrich 2019, "Root mean square layer
-/// normalization").
-inline Eigen::MatrixXf rmsNorm(const Eigen::MatrixXf& x, const Eigen::VectorXf& scale, float eps) {
-  const Eigen::RowVectorXf meanSquare = x.colwise().squaredNorm() / static_cast<float>(x.rows());
-  const Eigen::RowVectorXf inverse = (meanSquare.array() + eps).sqrt().inverse();
-  return scale.asDiagonal() * x * inverse.asDiagonal();
-}
-
-/// Cosines and sines of one forward pass: headDim / 2 x tokens.
-struct Rotations {
-  Eigen::MatrixXf cosine, sine;
-};
-
-/// The angles of rotary embedding: pair i at position p turns by p * theta^(-2i / headDim) (Su et al. 2021, "RoFormer",
-/// section 3.2.2).
-inline Rotations rotations(const Config& config, Index firstPosition, Index tokens) {
-  const Index pairs = config.headDim / 2;
-  Rotations r{Eigen::MatrixXf(pairs, tokens), Eigen::MatrixXf(pairs, tokens)};
-  for (Index i = 0; i < pairs; ++i) {
-    const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(config.headDim);
-    const double frequency = std::pow(static_cast<double>(config.ropeTheta), exponent);
-    for (Index t = 0; t < tokens; ++t) {
-      const double angle = static_cast<double>(firstPosition + t) * frequency;
-      r.cosine(i, t) = static_cast<float>(std::cos(angle));
-      r.sine(i, t) = static_cast<float>(std::sin(angle));
-    }
-  }
-  return r;
-}
-
-/// Turns each pair of neighbouring rows of each head; x: heads * headDim x tokens.
-inline void rotate(Eigen::MatrixXf& x, const Rotations& r) {
-  const Index pairs = r.cosine.rows();
-  for (Index t = 0; t < x.cols(); ++t) {
-    for (Index pair = 0; pair < x.rows() / 2; ++pair) {
-      float& a = x(2 * pair, t);
-      float& b = x(2 * pair + 1, t);
-      const float c = r.cosine(pair % pairs, t), s = r.sine(pair % pairs, t);
-      const float turned = a * c - b * s;
-      b = a * s + b * c;
-      a = turned;
-    }
-  }
-}
-
-/// Softmax of each column, of which column t may see the first `past + t + 1` rows only.
-inline void causalSoftmax(Eigen::MatrixXf& scores, Index past) {
-  for (Index t = 0; t < scores.cols(); ++t) {
-    auto seen = scores.col(t).head(past + t + 1);
-    seen = (seen.array() - seen.maxCoeff()).exp().matrix().eval();
-    seen /= seen.sum();
-    scores.col(t).tail(scores.rows() - past - t - 1).setZero();
-  }
-}
-
-/// x * sigmoid(x), the gate of SwiGLU (Shazeer 2020, "GLU variants improve transformer").
-inline Eigen::MatrixXf silu(const Eigen::MatrixXf& x) { return x.array() / (1.f + (-x.array()).exp()); }
-
-}  // namespace detail
 
 /// Runs a model. Const operations are safe from many threads, each with a cache of its own.
 class Engine {
@@ -159,18 +44,22 @@ class Engine {
 
   Eigen::MatrixXf hiddenStates(std::span<const Token> tokens, KvCache& cache, const Observer& observer) const {
     const Config& c = model_.config;
-    const Index past = cache.size();
     Eigen::MatrixXf x = embed(tokens, cache);
-    const detail::Rotations turns = detail::rotations(c, past, x.cols());
+    const std::vector<detail::Rotations> turns = detail::allRotations(c, cache.size(), x.cols());
     for (std::size_t i = 0; i < model_.layers.size(); ++i) {
       const Layer& layer = model_.layers[i];
       const Eigen::MatrixXf a = detail::rmsNorm(x, layer.attentionNorm, c.normEps);
-      x += attention(i, a, turns, cache, observer);
+      x += normed(attention(i, a, turns, cache, observer), layer.attentionPostNorm);
       const Eigen::MatrixXf f = detail::rmsNorm(x, layer.ffnNorm, c.normEps);
-      x += feedForward(i, f, observer);
+      x += normed(c.block(i).experts ? experts(i, f, observer) : feedForward(i, f, observer), layer.ffnPostNorm);
     }
     cache.advance(x.cols());
     return detail::rmsNorm(x, model_.finalNorm, c.normEps);
+  }
+
+  /// By a norm that there may not be.
+  Eigen::MatrixXf normed(Eigen::MatrixXf x, const Eigen::VectorXf& norm) const {
+    return norm.size() == 0 ? x : detail::rmsNorm(x, norm, model_.config.normEps);
   }
 
   Eigen::MatrixXf embed(std::span<const Token> tokens, const KvCache& cache) const {
@@ -188,14 +77,16 @@ class Engine {
       }
       model_.embedding.decodeRows(token, 1, x.middleRows(t, 1));
     }
-    return x.transpose();
+    return model_.config.embeddingScale * x.transpose();
   }
 
-  /// One linear layer, heard by the observer.
+  /// One linear layer, heard by the observer, and its bias, if it has one.
   static Eigen::MatrixXf apply(const gosset::AnyMatrix& matrix, const std::string& name, const Eigen::MatrixXf& x,
-                               const Observer& observer) {
+                               const Observer& observer, const Eigen::VectorXf& bias = {}) {
     if (observer) observer(name, x);
-    return product(matrix, x);
+    Eigen::MatrixXf y = product(matrix, x);
+    if (bias.size() > 0) y.colwise() += bias;
+    return y;
   }
 
   static Eigen::MatrixXf product(const gosset::AnyMatrix& matrix, const Eigen::MatrixXf& x) {
@@ -204,33 +95,42 @@ class Engine {
     return y;
   }
 
-  Eigen::MatrixXf attention(std::size_t index, const Eigen::MatrixXf& x, const detail::Rotations& turns, KvCache& cache,
-                            const Observer& observer) const {
+  Eigen::MatrixXf attention(std::size_t index, const Eigen::MatrixXf& x, const std::vector<detail::Rotations>& turns,
+                            KvCache& cache, const Observer& observer) const {
+    const Config& c = model_.config;
     const Layer& layer = model_.layers[index];
     const std::string name = observer ? blockName(index) + "self_attn." : std::string();
-    Eigen::MatrixXf q = apply(layer.wq, name + "q_proj.weight", x, observer);
-    Eigen::MatrixXf k = apply(layer.wk, name + "k_proj.weight", x, observer);
-    const Eigen::MatrixXf v = apply(layer.wv, name + "v_proj.weight", x, observer);
-    detail::rotate(q, turns);
-    detail::rotate(k, turns);
+    Eigen::MatrixXf q = apply(layer.wq, name + "q_proj.weight", x, observer, layer.bq);
+    Eigen::MatrixXf k = apply(layer.wk, name + "k_proj.weight", x, observer, layer.bk);
+    const Eigen::MatrixXf v = apply(layer.wv, name + "v_proj.weight", x, observer, layer.bv);
+    if (c.headNorms) {
+      detail::normHeads(q, layer.qNorm, c.normEps);
+      detail::normHeads(k, layer.kNorm, c.normEps);
+    }
+    if (const Index rope = c.block(index).rope; rope != Block::kNoRope) {
+      detail::rotate(q, turns[static_cast<std::size_t>(rope)], c.headDim);
+      detail::rotate(k, turns[static_cast<std::size_t>(rope)], c.headDim);
+    }
     cache.append(index, k, v);
-    return apply(layer.wo, name + "o_proj.weight", lookBack(index, q, cache), observer);
+    return apply(layer.wo, name + "o_proj.weight", lookBack(index, q, cache), observer, layer.bo);
   }
 
-  /// softmax(K^T q / sqrt(headDim)) V for each query head: heads * headDim x tokens.
+  /// softmax(K^T q) V for each query head, scores scaled and capped: heads * headDim x tokens.
   Eigen::MatrixXf lookBack(std::size_t index, const Eigen::MatrixXf& q, const KvCache& cache) const {
     if (cache.compressed()) return cache.compressed()->attend(index, q);
     const Config& c = model_.config;
-    const Index past = cache.size(), seen = past + q.cols(), group = c.heads / c.kvHeads;
-    const float scale = 1.f / std::sqrt(static_cast<float>(c.headDim));
+    const Index past = cache.size(), group = c.heads / c.kvHeads, window = c.block(index).window;
+    const Index first = std::max<Index>(past + 1 - std::min(window, past + 1), 0);  // that the first query sees
+    const Index seen = past + q.cols() - first;
     Eigen::MatrixXf out(q.rows(), q.cols());
     Eigen::MatrixXf scores(seen, q.cols());
     for (Index head = 0; head < c.heads; ++head) {
       const auto rows = head * c.headDim;
-      scores.noalias() =
-          scale * cache.keys(index, head / group, c.headDim, seen).transpose() * q.middleRows(rows, c.headDim);
-      detail::causalSoftmax(scores, past);
-      out.middleRows(rows, c.headDim).noalias() = cache.values(index, head / group, c.headDim, seen) * scores;
+      scores.noalias() = c.scoreScale() * cache.keys(index, head / group, c.headDim, seen, first).transpose() *
+                         q.middleRows(rows, c.headDim);
+      detail::softCap(scores, c.scoreCap);
+      detail::causalSoftmax(scores, past, first, window);
+      out.middleRows(rows, c.headDim).noalias() = cache.values(index, head / group, c.headDim, seen, first) * scores;
     }
     return out;
   }
@@ -238,14 +138,56 @@ class Engine {
   Eigen::MatrixXf feedForward(std::size_t index, const Eigen::MatrixXf& x, const Observer& observer) const {
     const Layer& layer = model_.layers[index];
     const std::string name = observer ? blockName(index) + "mlp." : std::string();
-    const Eigen::MatrixXf gate = apply(layer.w1, name + "gate_proj.weight", x, observer);
-    const Eigen::MatrixXf up = apply(layer.w3, name + "up_proj.weight", x, observer);
-    return apply(layer.w2, name + "down_proj.weight", detail::silu(gate).cwiseProduct(up), observer);
+    const Eigen::MatrixXf gate = apply(layer.w1, name + "gate_proj.weight", x, observer, layer.b1);
+    const Eigen::MatrixXf up = apply(layer.w3, name + "up_proj.weight", x, observer, layer.b3);
+    const Eigen::MatrixXf between = detail::activated(gate, model_.config.activation).cwiseProduct(up);
+    return apply(layer.w2, name + "down_proj.weight", between, observer, layer.b2);
+  }
+
+  /// One expert, whose tensors' names begin with `name`.
+  Eigen::MatrixXf expert(const PackedModel::FeedForward& network, const std::string& name, const Eigen::MatrixXf& x,
+                         const Observer& observer) const {
+    const Eigen::MatrixXf gate = apply(network.w1, name + "gate_proj.weight", x, observer);
+    const Eigen::MatrixXf up = apply(network.w3, name + "up_proj.weight", x, observer);
+    const Eigen::MatrixXf between = detail::activated(gate, model_.config.activation).cwiseProduct(up);
+    return apply(network.w2, name + "down_proj.weight", between, observer);
+  }
+
+  /// The weighted sum of the experts that each token takes, and of the one that all take.
+  Eigen::MatrixXf experts(std::size_t index, const Eigen::MatrixXf& x, const Observer& observer) const {
+    const Config& c = model_.config;
+    const Layer& layer = model_.layers[index];
+    if (observer) observer(routerName(index), x);
+    const Eigen::MatrixXf logits = layer.router * x;
+    std::vector<std::vector<detail::Choice>> takers(layer.experts.size());  // of each expert: token, weight
+    for (Index t = 0; t < x.cols(); ++t) {
+      for (const auto& [expert, weight] : detail::chosenExperts(logits.col(t), c.experts)) {
+        takers[static_cast<std::size_t>(expert)].emplace_back(t, weight);
+      }
+    }
+    Eigen::MatrixXf sum = Eigen::MatrixXf::Zero(c.dim, x.cols());
+    for (std::size_t e = 0; e < takers.size(); ++e) {
+      if (takers[e].empty()) continue;
+      Eigen::MatrixXf inputs(c.dim, static_cast<Index>(takers[e].size()));
+      for (std::size_t i = 0; i < takers[e].size(); ++i) inputs.col(static_cast<Index>(i)) = x.col(takers[e][i].first);
+      const Eigen::MatrixXf outputs = expert(layer.experts[e], observer ? expertName(index, e) : "", inputs, observer);
+      for (std::size_t i = 0; i < takers[e].size(); ++i) {
+        sum.col(takers[e][i].first) += takers[e][i].second * outputs.col(static_cast<Index>(i));
+      }
+    }
+    if (c.experts.sharedHidden > 0) {
+      const Eigen::RowVectorXf gate = layer.sharedGate * x;
+      const std::string name = observer ? blockName(index) + "mlp.shared_expert." : "";
+      sum += expert(layer.shared, name, x, observer) * (1.f + (-gate.array()).exp()).inverse().matrix().asDiagonal();
+    }
+    return sum;
   }
 
   Eigen::MatrixXf project(const Eigen::MatrixXf& x, const Observer& observer) const {
-    if (model_.output) return apply(*model_.output, outputName(), x, observer);
-    return product(model_.embedding, x);
+    Eigen::MatrixXf logits =
+        model_.output ? apply(*model_.output, outputName(), x, observer) : product(model_.embedding, x);
+    detail::softCap(logits, model_.config.logitCap);
+    return logits;
   }
 
   PackedModel model_;

@@ -139,7 +139,7 @@ PackedModel packModel(const Model& model, const FormatEntry& format, const Forma
                       Packed&& packed, const Calibration& calibration = {}) {
   std::uint64_t layer = 0;
   return packModel(
-      model, Norms::kFloat16,
+      model, Floats::kFloat16,
       [&](const LinearInfo& info, const RowMatrixXf& weights) { return packEmbedding(info, weights, embedding, seed); },
       [&](const LinearInfo& info, const RowMatrixXf& weights) {
         gosset::AnyMatrix matrix = packLayer(info, weights, format, seed, layer++, calibration);

@@ -12,14 +12,18 @@ template <class Keys, class Values>
 class FormatKv : public CompressedKv {
  public:
   FormatKv(const Config& c, Index window)
-      : layers_(static_cast<std::size_t>(c.layers),
+      : config_(c),
+        layers_(static_cast<std::size_t>(c.layers),
                 gosset::KvCache<Keys, Values>({c.heads, c.kvHeads, c.headDim}, {.window = window})) {}
 
   void append(std::size_t layer, const Eigen::MatrixXf& keys, const Eigen::MatrixXf& values) override {
     naming(blockName(layer) + "self_attn", [&] { layers_[layer].append(keys.transpose(), values.transpose()); });
   }
   Eigen::MatrixXf attend(std::size_t layer, const Eigen::MatrixXf& q) const override {
-    return layers_[layer].attend(RowMatrixXf(q.transpose())).transpose();
+    const gosset::AttendOptions options{config_.scoreScale(), config_.block(layer).window};
+    const RowMatrixXf queries = q.transpose();
+    if (config_.scoreCap == 0.f) return layers_[layer].attend(queries, options).transpose();
+    return layers_[layer].attend(queries, options, gosset::SoftCap{config_.scoreCap}).transpose();
   }
   void clear() override {
     for (auto& layer : layers_) layer.clear();
@@ -31,6 +35,7 @@ class FormatKv : public CompressedKv {
   }
 
  private:
+  Config config_;
   std::vector<gosset::KvCache<Keys, Values>> layers_;
 };
 

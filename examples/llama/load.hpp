@@ -19,7 +19,9 @@ inline Model readModel(const fs::path& path) {
   check(fs::exists(path), path.string(), ": there is no such file or folder");
   check(!isPackedFile(path), path.string(),
         ": a packed model has no exact weights; name a Hugging Face folder or a llama2.c checkpoint");
-  return fs::is_directory(path) ? readHuggingFace(path) : readLlama2c(path);
+  if (fs::is_directory(path)) return readHuggingFace(path);
+  refuseForeignFile(path);
+  return readLlama2c(path);
 }
 
 /// The first of `names` in the model's folder, if it has one.

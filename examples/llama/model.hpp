@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "check.hpp"
-
-#include <gosset/core/types.hpp>
+#include "config.hpp"
 
 #include <Eigen/Core>
 #include <cmath>
@@ -16,71 +14,49 @@
 #include <variant>
 #include <vector>
 
-// What a Llama model is made of (Touvron et al. 2023, "LLaMA", section 2.2; grouped-query attention as in "Llama 2").
-// Matrices are out x in. Rows of wq and wk are held in the order of the paper, where rotary embedding turns the
-// neighbours 2i and 2i + 1 of a head; readers of checkpoints in another order reorder the rows.
+// What a model is made of: the weights that a config asks for, with their names in Hugging Face's files of Llamas and
+// Qwens. Matrices are out x in. Rows of wq and wk, biases and norms of their heads included, are held in the order of
+// the paper, where rotary embedding turns the neighbours 2i and 2i + 1 of a head; readers of checkpoints in another
+// order reorder them.
 namespace llama {
 
-using gosset::Index;
 using gosset::RowMatrixXf;
 using Token = std::int32_t;
 
-struct Config {
-  Index dim = 0;      ///< width of the residual stream
-  Index hidden = 0;   ///< width of the feed-forward network
-  Index layers = 0;   ///< transformer blocks
-  Index heads = 0;    ///< query heads
-  Index kvHeads = 0;  ///< key and value heads; heads / kvHeads query heads share one
-  Index headDim = 0;  ///< width of a head, dim / heads in most models
-  Index vocab = 0;    ///< tokens known
-  Index context = 0;  ///< the longest sequence it was trained for
-  float ropeTheta = 10000.f;
-  float normEps = 1e-5f;
-
-  Index queryDim() const { return heads * headDim; }
-  Index kvDim() const { return kvHeads * headDim; }
-  bool operator==(const Config&) const = default;
+/// What a block has beside its linear layers: floats in every model. What its config does not ask for is empty.
+struct LayerFloats {
+  Eigen::VectorXf attentionNorm;      ///< dim
+  Eigen::VectorXf ffnNorm;            ///< dim
+  Eigen::VectorXf attentionPostNorm;  ///< dim
+  Eigen::VectorXf ffnPostNorm;        ///< dim
+  Eigen::VectorXf qNorm, kNorm;       ///< headDim
+  Eigen::VectorXf bq, bk, bv, bo;     ///< biases, as long as their matrices have rows
+  Eigen::VectorXf b1, b3, b2;
+  RowMatrixXf router;      ///< experts x dim
+  RowMatrixXf sharedGate;  ///< 1 x dim
 };
-
-/// Throws gosset::FormatError, its text beginning with `source`, unless the sizes fit together and are small enough
-/// that products of three of them fit in 64 bits.
-inline void checkConfig(const Config& config, const std::string& source) {
-  const auto positive = [&](Index value, const char* name, Index limit) {
-    check(value >= 1 && value <= limit, source, ": ", name, " must lie in 1 .. ", limit, ", found ", value);
-  };
-  constexpr Index kWidest = Index{1} << 20;
-  positive(config.dim, "dim", kWidest);
-  positive(config.hidden, "hidden", kWidest);
-  positive(config.layers, "layers", 10000);
-  positive(config.heads, "heads", 10000);
-  positive(config.kvHeads, "kv heads", 10000);
-  positive(config.headDim, "head dim", 10000);
-  positive(config.vocab, "vocab", kWidest * 4);
-  positive(config.context, "context", kWidest * 16);
-  check(config.heads % config.kvHeads == 0, source, ": heads (", config.heads, ") must be a multiple of kv heads (",
-        config.kvHeads, ")");
-  check(config.headDim % 2 == 0, source, ": head dim must be even, found ", config.headDim);
-  check(config.ropeTheta > 0.f && config.ropeTheta < 1e30f, source, ": rope theta must be positive, found ",
-        config.ropeTheta);
-  check(config.normEps >= 0.f && config.normEps < 1.f, source, ": norm epsilon must lie in [0, 1), found ",
-        config.normEps);
-}
 
 /// The weights, with matrices held as `Matrix`: plain ones while a model is read, trained or packed, quantized ones
 /// while it runs.
 template <class Matrix>
 struct Weights {
-  struct Layer {
-    Eigen::VectorXf attentionNorm;  ///< dim
-    Matrix wq;                      ///< heads * headDim x dim
-    Matrix wk, wv;                  ///< kvHeads * headDim x dim
-    Matrix wo;                      ///< dim x heads * headDim
-    Eigen::VectorXf ffnNorm;        ///< dim
-    Matrix w1, w3;                  ///< hidden x dim: the gate, and what it is multiplied with
-    Matrix w2;                      ///< dim x hidden
+  /// act(w1 x) * (w3 x), times w2.
+  struct FeedForward {
+    Matrix w1, w3;  ///< hidden x dim: the gate, and what it is multiplied with
+    Matrix w2;      ///< dim x hidden
+  };
+  struct Layer : LayerFloats {
+    Matrix wq;      ///< heads * headDim x dim
+    Matrix wk, wv;  ///< kvHeads * headDim x dim
+    Matrix wo;      ///< dim x heads * headDim
+    Matrix w1, w3;  ///< as in FeedForward, where the block has no experts
+    Matrix w2;
+    std::vector<FeedForward> experts;  ///< Config::experts.count of them, or none
+    FeedForward shared;                ///< where Config::experts.sharedHidden is not 0
   };
   Config config;
-  Matrix embedding;  ///< vocab x dim
+  std::string configText;  ///< the config.json it was read from; empty for a plain Llama, whose sizes are all
+  Matrix embedding;        ///< vocab x dim
   std::vector<Layer> layers;
   Eigen::VectorXf finalNorm;     ///< dim
   std::optional<Matrix> output;  ///< vocab x dim; where there is none, the embedding serves
@@ -93,6 +69,17 @@ struct LinearInfo {
   std::string name;  ///< as Hugging Face names it: model.layers.0.self_attn.q_proj.weight
   Index rows = 0;    ///< outputs
   Index cols = 0;    ///< inputs
+  Index turned = 0;  ///< where it makes queries or keys: numbers of each head that rotary embedding turns
+};
+
+/// The same of what stays floats.
+struct FloatInfo {
+  enum class Kind { kNorm, kBias, kRouter };
+
+  std::string name;
+  std::vector<Index> shape;
+  Kind kind = Kind::kNorm;
+  Index turned = 0;
 };
 
 inline const char* embeddingName() { return "model.embed_tokens.weight"; }
@@ -102,6 +89,39 @@ inline LinearInfo embeddingInfo(const Config& config) { return {embeddingName(),
 /// The first part of the names of block `layer`.
 inline std::string blockName(std::size_t layer) { return "model.layers." + std::to_string(layer) + "."; }
 
+/// The first part of the names of expert `expert` of block `layer`.
+inline std::string expertName(std::size_t layer, std::size_t expert) {
+  return blockName(layer) + "mlp.experts." + std::to_string(expert) + ".";
+}
+
+/// The matrix whose product with a block's input chooses the experts.
+inline std::string routerName(std::size_t layer) { return blockName(layer) + "mlp.gate.weight"; }
+
+namespace detail {
+
+/// Calls visit(LinearInfo, linear) for the three matrices of a feed-forward network.
+template <class FeedForward, class Visit>
+void forEachOf(FeedForward& network, const std::string& name, Index hidden, Index dim, Visit&& visit) {
+  visit(LinearInfo{name + "gate_proj.weight", hidden, dim}, network.w1);
+  visit(LinearInfo{name + "up_proj.weight", hidden, dim}, network.w3);
+  visit(LinearInfo{name + "down_proj.weight", dim, hidden}, network.w2);
+}
+
+}  // namespace detail
+
+/// Weights of that config, each matrix as `Matrix()` is.
+template <class Matrix>
+Weights<Matrix> emptyWeights(const Config& config, bool ownOutput) {
+  Weights<Matrix> weights;
+  weights.config = config;
+  weights.layers.resize(static_cast<std::size_t>(config.layers));
+  for (std::size_t i = 0; i < weights.layers.size(); ++i) {
+    if (config.block(i).experts) weights.layers[i].experts.resize(static_cast<std::size_t>(config.experts.count));
+  }
+  if (ownOutput) weights.output.emplace();
+  return weights;
+}
+
 /// Calls visit(LinearInfo, linear) for each linear layer, from input to output.
 template <class SomeWeights, class Visit>
 void forEachLinear(SomeWeights& weights, Visit&& visit) {
@@ -110,36 +130,77 @@ void forEachLinear(SomeWeights& weights, Visit&& visit) {
     auto& layer = weights.layers[i];
     const std::string attention = blockName(i) + "self_attn.";
     const std::string mlp = blockName(i) + "mlp.";
-    visit(LinearInfo{attention + "q_proj.weight", c.queryDim(), c.dim}, layer.wq);
-    visit(LinearInfo{attention + "k_proj.weight", c.kvDim(), c.dim}, layer.wk);
+    visit(LinearInfo{attention + "q_proj.weight", c.queryDim(), c.dim, c.turned(i)}, layer.wq);
+    visit(LinearInfo{attention + "k_proj.weight", c.kvDim(), c.dim, c.turned(i)}, layer.wk);
     visit(LinearInfo{attention + "v_proj.weight", c.kvDim(), c.dim}, layer.wv);
     visit(LinearInfo{attention + "o_proj.weight", c.dim, c.queryDim()}, layer.wo);
-    visit(LinearInfo{mlp + "gate_proj.weight", c.hidden, c.dim}, layer.w1);
-    visit(LinearInfo{mlp + "up_proj.weight", c.hidden, c.dim}, layer.w3);
-    visit(LinearInfo{mlp + "down_proj.weight", c.dim, c.hidden}, layer.w2);
+    if (!c.block(i).experts) {
+      detail::forEachOf(layer, mlp, c.hidden, c.dim, visit);
+      continue;
+    }
+    for (std::size_t e = 0; e < layer.experts.size(); ++e) {
+      detail::forEachOf(layer.experts[e], expertName(i, e), c.experts.hidden, c.dim, visit);
+    }
+    if (c.experts.sharedHidden > 0) {
+      detail::forEachOf(layer.shared, mlp + "shared_expert.", c.experts.sharedHidden, c.dim, visit);
+    }
   }
   if (weights.output) visit(LinearInfo{outputName(), c.vocab, c.dim}, *weights.output);
 }
 
 /// The names of a model's linear layers, in the order of forEachLinear().
 inline std::vector<std::string> linearNames(const Config& config, bool ownOutput) {
-  Weights<std::monostate> shape;
-  shape.config = config;
-  shape.layers.resize(static_cast<std::size_t>(config.layers));
-  if (ownOutput) shape.output.emplace();
+  const auto shape = emptyWeights<std::monostate>(config, ownOutput);
   std::vector<std::string> names;
   forEachLinear(shape, [&](const LinearInfo& info, std::monostate) { names.push_back(info.name); });
   return names;
 }
 
-/// Calls visit(name, vector) for each norm, from input to output; every one has dim numbers.
+/// Calls visit(FloatInfo, numbers) for each norm, bias and router that the config asks for, from input to output;
+/// numbers are an Eigen::VectorXf, or, of routers, a RowMatrixXf.
 template <class SomeWeights, class Visit>
-void forEachNorm(SomeWeights& weights, Visit&& visit) {
+void forEachFloat(SomeWeights& weights, Visit&& visit) {
+  using Kind = FloatInfo::Kind;
+  const Config& c = weights.config;
   for (std::size_t i = 0; i < weights.layers.size(); ++i) {
-    visit(blockName(i) + "input_layernorm.weight", weights.layers[i].attentionNorm);
-    visit(blockName(i) + "post_attention_layernorm.weight", weights.layers[i].ffnNorm);
+    auto& layer = weights.layers[i];
+    const std::string block = blockName(i), attention = block + "self_attn.", mlp = block + "mlp.";
+    const auto norm = [&](const std::string& name, auto& numbers, Index size, Index turned = 0) {
+      visit(FloatInfo{name + ".weight", {size}, Kind::kNorm, turned}, numbers);
+    };
+    const auto bias = [&](const std::string& name, auto& numbers, Index size, Index turned = 0) {
+      visit(FloatInfo{name + ".bias", {size}, Kind::kBias, turned}, numbers);
+    };
+    norm(block + "input_layernorm", layer.attentionNorm, c.dim);
+    if (c.postNorms) {
+      norm(block + "post_attention_layernorm", layer.attentionPostNorm, c.dim);
+      norm(block + "pre_feedforward_layernorm", layer.ffnNorm, c.dim);
+      norm(block + "post_feedforward_layernorm", layer.ffnPostNorm, c.dim);
+    } else {
+      norm(block + "post_attention_layernorm", layer.ffnNorm, c.dim);
+    }
+    if (c.headNorms) {
+      norm(attention + "q_norm", layer.qNorm, c.headDim, c.turned(i));
+      norm(attention + "k_norm", layer.kNorm, c.headDim, c.turned(i));
+    }
+    if (c.qkvBias) {
+      bias(attention + "q_proj", layer.bq, c.queryDim(), c.turned(i));
+      bias(attention + "k_proj", layer.bk, c.kvDim(), c.turned(i));
+      bias(attention + "v_proj", layer.bv, c.kvDim());
+    }
+    if (c.outputBias) bias(attention + "o_proj", layer.bo, c.dim);
+    if (c.block(i).experts) {
+      visit(FloatInfo{routerName(i), {c.experts.count, c.dim}, Kind::kRouter}, layer.router);
+      if (c.experts.sharedHidden > 0) {
+        visit(FloatInfo{mlp + "shared_expert_gate.weight", {1, c.dim}, Kind::kRouter}, layer.sharedGate);
+      }
+    } else if (c.ffnBias) {
+      bias(mlp + "gate_proj", layer.b1, c.hidden);
+      bias(mlp + "up_proj", layer.b3, c.hidden);
+      bias(mlp + "down_proj", layer.b2, c.dim);
+    }
   }
-  visit(std::string("model.norm.weight"), weights.finalNorm);
+  visit(FloatInfo{"model.norm.weight", {c.dim}}, weights.finalNorm);
 }
 
 /// The first number that is not finite, "nan at (3, 5) of 24 x 24", or nothing where all are.
@@ -178,11 +239,11 @@ Index linearSize(const SomeWeights& weights) {
   return size;
 }
 
-/// How many numbers the norms hold.
+/// How many numbers stay floats: those of norms, biases and routers.
 template <class SomeWeights>
-Index normSize(const SomeWeights& weights) {
+Index floatSize(const SomeWeights& weights) {
   Index size = 0;
-  forEachNorm(weights, [&](const std::string&, const Eigen::VectorXf& norm) { size += norm.size(); });
+  forEachFloat(weights, [&](const FloatInfo&, const auto& numbers) { size += numbers.size(); });
   return size;
 }
 

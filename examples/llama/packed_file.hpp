@@ -8,12 +8,12 @@
 #include <gosset/io/quantized.hpp>
 
 // A packed model and its tokenizer in one safetensors file, under the names of Hugging Face:
-//   metadata llama.config              the text of a Hugging Face config.json
+//   metadata llama.config              the text of a Hugging Face config.json: the model's own, or a plain Llama's
 //   metadata llama.NAME.activations    where the activations that NAME is multiplied with get 8 bits, a scale a token
 //   tokenizer                          U8, the bytes of a llama2.c tokenizer
 //   embedding, linear layers           as gosset/io/quantized.hpp keeps them, or F32 where they are plain floats; rows
 //                                      of wq and wk in the paper's order
-//   norms                              F16
+//   norms, biases, routers             F16, as what they are multiplied or added with
 // Older files have the embedding in F16, as a tensor.
 namespace llama {
 
@@ -61,12 +61,13 @@ inline gosset::AnyMatrix readPackedEmbedding(const gosset::SafetensorsFile& file
 
 }  // namespace detail
 
-/// Writes the file, whole or not at all, its norms in 16 bits, which is what they have when packModel() made them with
-/// Norms::kFloat16. Throws gosset::FormatError where the system cannot write, and std::invalid_argument, which names
-/// the tensor, where a norm's number is too large for 16 bits.
+/// Writes the file, whole or not at all, what stays floats in 16 bits, which is what they have when packModel() made
+/// them with Floats::kFloat16. Throws gosset::FormatError where the system cannot write, and std::invalid_argument,
+/// which names the tensor, where one of these numbers is too large for 16 bits.
 inline void savePacked(const std::filesystem::path& path, const PackedModel& model, const Tokenizer& tokenizer) {
   gosset::SafetensorsWriter writer;
-  writer.setMetadata("llama.config", huggingFaceConfigText(model.config, !model.output));
+  writer.setMetadata("llama.config",
+                     model.configText.empty() ? huggingFaceConfigText(model.config, !model.output) : model.configText);
   const std::string bytes = tokenizerBytes(tokenizer);
   const auto* first = reinterpret_cast<const std::uint8_t*>(bytes.data());
   writer.add<std::uint8_t>("tokenizer", {static_cast<Index>(bytes.size())}, std::span(first, bytes.size()));
@@ -74,8 +75,8 @@ inline void savePacked(const std::filesystem::path& path, const PackedModel& mod
     detail::addMatrix(writer, info.name, matrix);
   };
   add(embeddingInfo(model.config), model.embedding);
-  forEachNorm(model, [&](const std::string& name, const Eigen::VectorXf& norm) {
-    writer.add(name, castFinite<gosset::Float16>(name, norm));
+  forEachFloat(model, [&](const FloatInfo& info, const auto& numbers) {
+    writer.add(info.name, castFinite<gosset::Float16>(info.name, numbers));
   });
   forEachLinear(model, add);
   writer.write(path);
@@ -92,14 +93,15 @@ inline PackedFile readPackedFile(const std::filesystem::path& path) {
   const HuggingFaceConfig read = parseHuggingFaceConfig(found->second, path.string() + ": llama.config");
 
   const Config& config = read.config;
-  PackedModel model;
-  model.config = config;
-  model.embedding = detail::readPackedEmbedding(file, embeddingInfo(config));
-  detail::checkLayers(file, config.layers);
-  model.layers.resize(static_cast<std::size_t>(config.layers));
-  if (!read.tied) model.output.emplace();
-  forEachNorm(model, [&](const std::string& name, Eigen::VectorXf& norm) {
-    norm = detail::readTensor(file, name, {config.dim}).transpose();
+  gosset::AnyMatrix embedding = detail::readPackedEmbedding(file, embeddingInfo(config));
+  detail::checkLayers(path.string(), file.tensors().size(), config);
+  auto model = emptyWeights<gosset::AnyMatrix>(config, !read.tied);
+  if (config != plainLlama(config)) model.configText = found->second;
+  model.embedding = std::move(embedding);
+  forEachFloat(model, [&](const FloatInfo& info, auto& numbers) {
+    RowMatrixXf read16 = detail::readTensor(file, info.name, info.shape);
+    if (info.shape.size() == 1) read16.transposeInPlace();
+    numbers = read16;
   });
   forEachLinear(model,
                 [&](const LinearInfo& info, gosset::AnyMatrix& matrix) { matrix = detail::readWeights(file, info); });

@@ -14,14 +14,15 @@ using PackedModel = Weights<gosset::AnyMatrix>;
 /// Floats as they are, the baseline: format float. Throws std::invalid_argument where a number is not finite.
 gosset::AnyMatrix floatMatrix(const RowMatrixXf& weights);
 
-/// How norms are kept.
-enum class Norms { kFloat32, kFloat16 };
+/// How what stays floats is kept: norms, biases, routers.
+enum class Floats { kFloat32, kFloat16 };
 
 namespace detail {
 
-inline Eigen::VectorXf kept(const std::string& name, const Eigen::VectorXf& norm, Norms norms) {
-  if (norms == Norms::kFloat32) return castFinite<float>(name, norm);
-  return castFinite<gosset::Float16>(name, norm).cast<float>();
+template <class Numbers>
+Numbers kept(const std::string& name, const Numbers& numbers, Floats floats) {
+  if (floats == Floats::kFloat32) return castFinite<float>(name, numbers);
+  return castFinite<gosset::Float16>(name, numbers).template cast<float>();
 }
 
 inline void requireFinite(const std::string& name, const RowMatrixXf& weights) {
@@ -34,20 +35,18 @@ inline void requireFinite(const std::string& name, const RowMatrixXf& weights) {
 
 /// Turns the embedding of `model` into packEmbedding(LinearInfo, weights) and each linear layer into pack(LinearInfo,
 /// weights), both gosset::AnyMatrix. Throws std::invalid_argument, which names the tensor, where a weight is not
-/// finite, or a norm's number not in 16 bits where these are to keep it, and before the first call.
+/// finite, or a norm's, bias's or router's number not in 16 bits where these are to keep it, and before the first call.
 template <class PackEmbedding, class Pack>
-PackedModel packModel(const Model& model, Norms norms, PackEmbedding&& packEmbedding, Pack&& pack) {
-  PackedModel packed;
-  packed.config = model.config;
+PackedModel packModel(const Model& model, Floats floats, PackEmbedding&& packEmbedding, Pack&& pack) {
+  auto packed = emptyWeights<gosset::AnyMatrix>(model.config, model.output.has_value());
+  packed.configText = model.configText;
   packed.finalNorm = model.finalNorm;
-  for (const Model::Layer& layer : model.layers) {
-    packed.layers.emplace_back();
-    packed.layers.back().attentionNorm = layer.attentionNorm;
-    packed.layers.back().ffnNorm = layer.ffnNorm;
+  for (std::size_t i = 0; i < model.layers.size(); ++i) {
+    static_cast<LayerFloats&>(packed.layers[i]) = model.layers[i];
   }
-  if (model.output) packed.output.emplace();
   detail::requireFinite(embeddingName(), model.embedding);
-  forEachNorm(packed, [&](const std::string& name, Eigen::VectorXf& norm) { norm = detail::kept(name, norm, norms); });
+  forEachFloat(packed,
+               [&](const FloatInfo& info, auto& numbers) { numbers = detail::kept(info.name, numbers, floats); });
   forEachLinear(model,
                 [](const LinearInfo& info, const RowMatrixXf& weights) { detail::requireFinite(info.name, weights); });
   packed.embedding = packEmbedding(embeddingInfo(model.config), model.embedding);
@@ -61,7 +60,7 @@ PackedModel packModel(const Model& model, Norms norms, PackEmbedding&& packEmbed
 /// The model as it is, in float32.
 inline PackedModel floatModel(const Model& model) {
   const auto pack = [](const LinearInfo&, const RowMatrixXf& weights) { return floatMatrix(weights); };
-  return packModel(model, Norms::kFloat32, pack, pack);
+  return packModel(model, Floats::kFloat32, pack, pack);
 }
 
 /// Bytes kept for the linear layers, everything counted.

@@ -53,7 +53,7 @@ class QatModel {
   PackedModel packed() const {
     auto layer = layers_.begin();
     return packModel(
-        toModel(parameters_), Norms::kFloat16,
+        toModel(parameters_), Floats::kFloat16,
         [](const LinearInfo& info, const RowMatrixXf& weights) {
           return packEmbedding(info, weights, findEmbeddingFormat("fp16"), 0);
         },

@@ -129,7 +129,7 @@ TEST(PackModel, RoundsTheRestToHalvesAndVisitsEveryLinearLayer) {
   const Model model = randomModel(smallConfig(), true);
   Index visited = 0;
   const PackedModel packed = packModel(
-      model, Norms::kFloat16,
+      model, Floats::kFloat16,
       [&](const LinearInfo& info, const RowMatrixXf& weights) {
         EXPECT_EQ(visited, 0);
         EXPECT_EQ(info.name, embeddingName());

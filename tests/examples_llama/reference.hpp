@@ -13,20 +13,17 @@ namespace llama::testing {
 
 /// A model of random weights whose logits are of order one. Sizes are odd where they may be.
 inline Model randomModel(const Config& config, bool ownOutput, std::uint64_t seed = 1) {
-  Model model;
-  model.config = config;
+  Model model = emptyWeights<RowMatrixXf>(config, ownOutput);
   const auto matrix = [&seed](Index rows, Index cols) -> RowMatrixXf {
     return gosset::testing::gaussian(rows, cols, ++seed) / std::sqrt(static_cast<float>(cols));
   };
   const auto norm = [&](Index size) -> Eigen::VectorXf { return (matrix(1, size).transpose().array() + 1.f).matrix(); };
   model.embedding = gosset::testing::gaussian(config.vocab, config.dim, seed);
-  model.layers.resize(static_cast<std::size_t>(config.layers));
   for (auto& layer : model.layers) {
     layer.attentionNorm = norm(config.dim);
     layer.ffnNorm = norm(config.dim);
   }
   model.finalNorm = norm(config.dim);
-  if (ownOutput) model.output.emplace();
   forEachLinear(model, [&](const LinearInfo& info, RowMatrixXf& weights) { weights = matrix(info.rows, info.cols); });
   return model;
 }

@@ -34,12 +34,10 @@ Config someConfig() {
 }
 
 Model someModel(bool tied) {
-  Model model;
-  model.config = someConfig();
+  auto model = llama::emptyWeights<RowMatrixXf>(someConfig(), !tied);
   model.embedding = someMatrix(model.config.vocab, model.config.dim);
-  model.layers.resize(1);
-  if (!tied) model.output.emplace();
-  llama::forEachNorm(model, [&](const std::string&, Eigen::VectorXf& norm) { norm = someMatrix(model.config.dim, 1); });
+  llama::forEachFloat(
+      model, [&](const llama::FloatInfo& info, auto& numbers) { numbers = someMatrix(info.shape.front(), 1); });
   llama::forEachLinear(model,
                        [](const llama::LinearInfo& info, RowMatrixXf& w) { w = someMatrix(info.rows, info.cols); });
   return model;
@@ -84,10 +82,11 @@ void useModel(const Model& model) {
   llama::forEachLinear(model, [](const llama::LinearInfo& info, const RowMatrixXf& w) {
     expect(w.rows() == info.rows && w.cols() == info.cols && w.allFinite(), "finite weights of the shape");
   });
-  llama::forEachNorm(model, [&](const std::string&, const Eigen::VectorXf& norm) {
-    expect(norm.size() == model.config.dim && norm.allFinite(), "finite norms");
+  llama::forEachFloat(model, [&](const llama::FloatInfo& info, const auto& numbers) {
+    expect(numbers.size() > 0 && numbers.rows() == info.shape.front() && numbers.allFinite(), "finite floats");
   });
-  const std::string config = llama::huggingFaceConfigText(model.config, !model.output);
+  const bool plain = model.configText.empty();
+  const std::string config = plain ? llama::huggingFaceConfigText(model.config, !model.output) : model.configText;
   expect(llama::parseHuggingFaceConfig(config, "again").config == model.config, "the same config");
 }
 
@@ -137,7 +136,7 @@ std::vector<Bytes> modelSeeds() {
       writer.add(name, numbers.template cast<Float16>().eval());
     };
     add(llama::embeddingName(), model.embedding);
-    llama::forEachNorm(model, add);
+    llama::forEachFloat(model, [&](const llama::FloatInfo& info, const auto& numbers) { add(info.name, numbers); });
     llama::forEachLinear(model, [&](const llama::LinearInfo& info, const RowMatrixXf& w) { add(info.name, w); });
     const std::string config = llama::huggingFaceConfigText(model.config, tied);
     Bytes folder = {0}, checkpoint = {1};

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "../../examples/llama/engine.hpp"
+#include "../../examples/llama/kv.hpp"
+#include "../../examples/llama/packed_file.hpp"
+#include "files.hpp"
+
+#include <cstdlib>
+#include <optional>
+#include <set>
+
+// Every family against a forward pass in Python and double (families.py), on tiny random models in its layout.
+namespace llama::testing::families_test {
+namespace {
+
+/// A Python that has numpy.
+std::optional<std::string> python() {
+  for (const char* name : {"python3", "/usr/bin/python3"}) {
+    const std::string command = std::string(name) + " -c 'import numpy' >/dev/null 2>&1";
+    if (std::system(command.c_str()) == 0) return name;
+  }
+  return std::nullopt;
+}
+
+/// What families.py writes, made once.
+class Families : public ::testing::TestWithParam<std::string> {
+ protected:
+  static void SetUpTestSuite() {
+    const auto interpreter = python();
+    if (!interpreter) return;
+    std::string name = (fs::temp_directory_path() / "gosset-families-XXXXXX").string();
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    root_ = name;
+    const std::string script = std::string(GOSSET_SOURCE_DIR) + "/tests/examples_llama/families.py";
+    ASSERT_EQ(std::system((*interpreter + " " + script + " " + name).c_str()), 0);
+  }
+  static void TearDownTestSuite() {
+    std::error_code ignored;
+    if (!root_.empty()) fs::remove_all(root_, ignored);
+    root_.clear();
+  }
+
+  void SetUp() override {
+    if (root_.empty()) GTEST_SKIP() << "no python3 with numpy (Debian: python3-numpy)";
+    folder_ = root_ / GetParam();
+    const gosset::SafetensorsFile expected(folder_.string() + ".expected.safetensors");
+    logits_ = expected.matrix<double>("logits").transpose();
+    for (const std::int64_t id : expected.vector<std::int64_t>("ids")) ids_.push_back(static_cast<Token>(id));
+  }
+
+  /// The largest error of logits, of the largest logit.
+  double error(const Eigen::MatrixXf& logits) const {
+    return (logits.cast<double>() - logits_).cwiseAbs().maxCoeff() / logits_.cwiseAbs().maxCoeff();
+  }
+
+  /// As near as 16-bit rounding leaves them; but where a router is nearly undecided, rounding may choose another
+  /// expert, which all later tokens then look back at.
+  void expectNear(const Eigen::MatrixXf& logits, const Config& config) const {
+    EXPECT_LT(error(logits), config.experts.count > 0 ? 0.25 : 5e-3);
+  }
+
+  Index tokens() const { return static_cast<Index>(ids_.size()); }
+
+  static inline fs::path root_;
+  fs::path folder_;
+  Eigen::MatrixXd logits_;  // vocab x tokens
+  Sequence ids_;
+};
+
+constexpr double kTolerance = 1e-5;
+
+TEST_P(Families, AllTokensAtOnceAreThoseOfDouble) {
+  const Engine engine(floatModel(readHuggingFace(folder_)));
+  KvCache cache(engine.config(), tokens());
+  const double worst = error(engine.forward(ids_, cache));
+  RecordProperty("error", std::to_string(worst * 1e6) + "e-6");
+  EXPECT_LT(worst, kTolerance);
+  EXPECT_GT(logits_.cwiseAbs().maxCoeff(), 0.5);
+}
+
+TEST_P(Families, TokenByTokenAndPiecesAreThoseOfDouble) {
+  const Engine engine(floatModel(readHuggingFace(folder_)));
+  KvCache single(engine.config(), tokens()), pieces(engine.config(), tokens());
+  EXPECT_LT(error(streamedLogits(engine, ids_, single)), kTolerance);
+  Eigen::MatrixXf logits(engine.config().vocab, tokens());
+  Index at = 0;
+  for (const Index size : {3, 1, 17, 19}) {
+    logits.middleCols(at, size) = engine.forward({ids_.data() + at, static_cast<std::size_t>(size)}, pieces);
+    at += size;
+  }
+  ASSERT_EQ(at, tokens());
+  EXPECT_LT(error(logits), kTolerance);
+}
+
+TEST_P(Families, CachesIn16BitsSeeTheSameTokens) {
+  const Engine engine(floatModel(readHuggingFace(folder_)));
+  for (const Index window : {4, 100}) {
+    KvCache cache(engine.config(), tokens(), findKvFormat("fp16").make(engine.config(), window));
+    expectNear(streamedLogits(engine, ids_, cache), engine.config());
+  }
+  KvCache cache(engine.config(), tokens(), findKvFormat("kivi4").make(engine.config(), 8));
+  EXPECT_LT(error(streamedLogits(engine, ids_, cache)), 0.5);
+}
+
+TEST_P(Families, APackedFileHoldsAllOfIt) {
+  const Model model = readHuggingFace(folder_);
+  const auto halves = [](const LinearInfo& info, const RowMatrixXf& weights) {
+    return findFormat("fp16").pack({info, weights});
+  };
+  const fs::path path = folder_ / "packed.safetensors";
+  savePacked(path, packModel(model, Floats::kFloat16, halves, halves), anyTokenizer(model.config.vocab));
+  const PackedFile read = readPackedFile(path);
+  fs::remove(path);
+  EXPECT_EQ(read.model.config, model.config);
+  EXPECT_EQ(read.model.output.has_value(), model.output.has_value());
+  const Engine engine(read.model);
+  KvCache cache(engine.config(), tokens());
+  expectNear(engine.forward(ids_, cache), engine.config());
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Families,
+                         ::testing::Values("Llama2", "LlamaBiases", "Llama3", "LlamaLinear", "LlamaNewConfig",
+                                           "SmolLM2", "Mistral", "MistralNoWindow", "Mixtral", "Qwen2", "Qwen2Window",
+                                           "Qwen2LayerTypes", "Qwen2Yarn", "Qwen3", "Qwen3Yarn", "Qwen3YarnFactor",
+                                           "Qwen2Moe", "Qwen3Moe", "Qwen3MoeStep", "Gemma", "GemmaFloat", "Gemma2",
+                                           "Gemma3", "Gemma3NewConfig", "Gemma3Vision", "Gemma3NewVision", "Phi3",
+                                           "Phi4Partial", "SmolLM3", "SmolLM3Interval"),
+                         [](const auto& name) { return name.param; });
+
+}  // namespace
+}  // namespace llama::testing::families_test
