@@ -33,8 +33,61 @@ struct LayerInputs {
 /// The inputs of each linear layer, by the layer's name.
 using Calibration = std::map<std::string, LayerInputs>;
 
-/// Runs each sequence from its beginning and gathers the inputs of every linear layer. Throws std::invalid_argument,
-/// which names the layer, where its inputs are not finite.
+/// The fewest tokens that an expert's own inputs are made of.
+inline constexpr Index kFewestExpertTokens = 64;
+
+namespace detail {
+
+/// How many tokens a layer's inputs are made of.
+inline Index tokensOf(const Calibration& calibration, const std::string& name) {
+  const auto found = calibration.find(name);
+  return found == calibration.end() ? 0 : static_cast<Index>(found->second.hessian.tokens());
+}
+
+/// What one expert's layers get from some inputs (tokens x dim), whether the router would send them there or not.
+inline void calibrateExpert(const PackedModel::FeedForward& expert, const std::string& name, Activation activation,
+                            const RowMatrixXf& inputs, Calibration& calibration) {
+  const auto product = [](const gosset::AnyMatrix& matrix, const Eigen::MatrixXf& x) {
+    Eigen::MatrixXf y(matrix.rows(), x.cols());
+    matrix.multiply(x, y);
+    return y;
+  };
+  const auto set = [&](const char* layer, const RowMatrixXf& x) {
+    calibration.insert_or_assign(name + layer, LayerInputs(x.cols())).first->second.add(x);
+  };
+  const Eigen::MatrixXf x = inputs.transpose();
+  const Eigen::MatrixXf between = activated(product(expert.w1, x), activation).cwiseProduct(product(expert.w3, x));
+  set("gate_proj.weight", inputs);
+  set("up_proj.weight", inputs);
+  set("down_proj.weight", between.transpose());
+}
+
+}  // namespace detail
+
+/// Gives experts that the router sent fewer than kFewestExpertTokens the first tokens of their block's router instead,
+/// LayerInputs::kMostTokens at most, as if it had sent them all. Returns the first parts of their names. Throws
+/// std::invalid_argument, which names the layer, where inputs are not finite.
+inline std::vector<std::string> calibrateStarvedExperts(const Engine& engine, Calibration& calibration) {
+  std::vector<std::string> starved;
+  for (std::size_t i = 0; i < engine.model().layers.size(); ++i) {
+    const auto router = calibration.find(routerName(i));
+    if (router == calibration.end()) continue;
+    const auto& experts = engine.model().layers[i].experts;
+    for (std::size_t e = 0; e < experts.size(); ++e) {
+      const std::string name = expertName(i, e);
+      const Index tokens = detail::tokensOf(calibration, name + "gate_proj.weight");
+      if (tokens >= std::min(kFewestExpertTokens, router->second.tokens.rows())) continue;
+      naming("the inputs of " + name, [&] {
+        detail::calibrateExpert(experts[e], name, engine.config().activation, router->second.tokens, calibration);
+      });
+      starved.push_back(name);
+    }
+  }
+  return starved;
+}
+
+/// Runs each sequence from its beginning and gathers the inputs of every linear layer, and of the routers of experts.
+/// Throws std::invalid_argument, which names the layer, where its inputs are not finite.
 template <class Step>
 Calibration calibrate(const Engine& engine, const std::vector<Sequence>& sequences, Step&& step) {
   Calibration calibration;

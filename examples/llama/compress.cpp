@@ -187,7 +187,12 @@ class Compressor {
 
   void calibrateModel() {
     Progress progress("calibration", text_.calibrating.size());
-    calibration_ = calibrate(Engine(floatModel(model_)), text_.calibrating, [&] { progress.step(); });
+    const Engine engine(floatModel(model_));
+    calibration_ = calibrate(engine, text_.calibrating, [&] { progress.step(); });
+    const std::size_t starved = calibrateStarvedExperts(engine, calibration_).size();
+    if (starved == 0) return;
+    std::printf("calibration: %zu experts got fewer than %td tokens, and have those of their whole block instead\n",
+                starved, kFewestExpertTokens);
   }
 
   void report(const Row& row) {

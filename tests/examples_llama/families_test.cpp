@@ -117,6 +117,24 @@ TEST_P(Families, APackedFileHoldsAllOfIt) {
   expectNear(engine.forward(ids_, cache), engine.config());
 }
 
+TEST_P(Families, EveryLinearLayerIsCalibrated) {
+  const Model model = readHuggingFace(folder_);
+  const Engine engine(floatModel(model));
+  Calibration calibration = calibrate(engine, {ids_}, [] {});
+  const std::vector<std::string> starved = calibrateStarvedExperts(engine, calibration);
+  EXPECT_EQ(starved.empty(), model.config.experts.count == 0);  // 40 tokens are few
+  for (const std::string& name : starved) {
+    EXPECT_EQ(calibration.at(name + "down_proj.weight").tokens.rows(), tokens()) << name;
+  }
+  for (const char* format : {"gptq4", "quip#2"}) {
+    const PackedModel packed = packModel(
+        model, findFormat(format), findFormat("int8"), 1,
+        [](const LinearInfo&, const RowMatrixXf&, const gosset::AnyMatrix&) {}, calibration);
+    KvCache cache(model.config, tokens());
+    EXPECT_TRUE(Engine(packed).forward(ids_, cache).allFinite()) << format;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, Families,
                          ::testing::Values("Llama2", "LlamaBiases", "Llama3", "LlamaLinear", "LlamaNewConfig",
                                            "SmolLM2", "Mistral", "MistralNoWindow", "Mixtral", "Qwen2", "Qwen2Window",
