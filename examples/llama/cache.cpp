@@ -31,7 +31,7 @@ void parse(int argc, char** argv, Options& o) {
       "token (of all layers, at the end of the stories, the 16-bit window included), bits a number, perplexity, and KL "
       "divergence from the predictions over a float32 cache.");
   app.option_defaults()->always_capture_default();
-  app.add_option("--model", o.model, "Hugging Face folder of a Llama, or a llama2.c .bin");
+  app.add_option("--model", o.model, "Hugging Face folder (README.md says of which models), or a llama2.c .bin");
   app.add_option("--tokenizer", o.tokenizer, "Its tokenizer; else the one in the model's folder");
   app.add_option("--text", o.text, "Text to predict; else heldout.txt in the model's folder");
   app.add_option("--kv", o.formats, help)->delimiter(',');

@@ -56,7 +56,7 @@ void parse(int argc, char** argv, Options& o) {
       "least a third of the text is left to them.\n"
       "Without arguments it takes the little model that comes with gosset.");
   app.option_defaults()->always_capture_default();
-  app.add_option("--model", o.model, "Hugging Face folder of a Llama, or a llama2.c .bin");
+  app.add_option("--model", o.model, "Hugging Face folder (README.md says of which models), or a llama2.c .bin");
   app.add_option(
       "--tokenizer", o.tokenizer,
       "llama2.c tokenizer, or a tokenizer.json (BPE with byte fallback); else the one in the model's folder");

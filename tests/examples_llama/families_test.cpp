@@ -125,6 +125,8 @@ TEST_P(Families, EveryLinearLayerIsCalibrated) {
   EXPECT_EQ(starved.empty(), model.config.experts.count == 0);  // 40 tokens are few
   for (const std::string& name : starved) {
     EXPECT_EQ(calibration.at(name + "down_proj.weight").tokens.rows(), tokens()) << name;
+    const std::string router = name.substr(0, name.find("experts.")) + "gate.weight";
+    EXPECT_EQ(calibration.at(name + "gate_proj.weight").tokens, calibration.at(router).tokens) << name;
   }
   for (const char* format : {"gptq4", "quip#2"}) {
     const PackedModel packed = packModel(

@@ -179,6 +179,11 @@ TEST(QatModelTest, ReadModelsBecomeParameters) {
   model.output = model.embedding;
   expectThrows([&] { toParameters(model); },
                "model: an output matrix that is its embedding expected, found one of its own");
+  model.output.reset();
+  model.config.blocks.resize(static_cast<std::size_t>(model.config.layers), Block{.window = 7});
+  expectThrows([&] { toParameters(model); },
+               "model: a plain Llama expected (no biases, norms of heads, windows, caps, experts or scaled rotary "
+               "embedding), found a model that has more");
 }
 
 }  // namespace
