@@ -109,8 +109,8 @@ inline constexpr std::array kArchitectures = {
                  .geluIsTanh = true},
     Architecture{.modelType = "gemma2",
                  .models = "Gemma 2",
-                 .keys = "attention_bias hidden_activation sliding_window layer_types query_pre_attn_scalar "
-                         "attn_logit_softcapping final_logit_softcapping",
+                 .keys = "attention_bias hidden_activation sliding_window sliding_window_size layer_types "
+                         "query_pre_attn_scalar attn_logit_softcapping final_logit_softcapping",
                  .defaults = R"({"num_key_value_heads": 4, "head_dim": 256, "tie_word_embeddings": true,
                                  "hidden_act": "gelu_pytorch_tanh", "sliding_window": 4096,
                                  "query_pre_attn_scalar": 256, "attn_logit_softcapping": 50.0,

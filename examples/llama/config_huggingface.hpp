@@ -204,6 +204,8 @@ class ConfigParser {
     const bool none = row_.windows == Windows::kNone || off || !r_.has("sliding_window");
     const Index window = none ? Block::kNoWindow : r_.integer("sliding_window");
     check(window >= 1, r_.source(), ": \"sliding_window\" must be positive, found ", r_.found("sliding_window"));
+    check(!inRow("sliding_window_size") || r_.integer("sliding_window_size", window) == window, r_.source(),
+          ": \"sliding_window_size\" must be \"sliding_window\", found ", r_.found("sliding_window_size"));
     for (std::size_t i = 0; i < layers; ++i) {
       Block& block = c_.blocks[i];
       if (turnsNot(i)) block.rope = Block::kNoRope;
@@ -354,12 +356,14 @@ inline HuggingFaceConfig parseTextConfig(const nlohmann::json& said, const std::
 
 /// Throws where weights are packed already, by another program's way.
 inline void refuseQuantized(const ConfigReader& reader) {
-  if (!reader.has("quantization_config")) return;
-  const nlohmann::json& said = reader.json()["quantization_config"];
-  const bool named = said.is_object() && said.contains("quant_method") && said["quant_method"].is_string();
-  fail(reader.source(), ": its weights are quantized already (\"quantization_config\"",
-       named ? ", " + said["quant_method"].dump().substr(0, 80) : std::string(),
-       "); name the folder of the model with 16- or 32-bit floats that they were made of");
+  for (const char* key : {"quantization_config", "quantization"}) {
+    if (!reader.has(key)) continue;
+    const nlohmann::json& said = reader.json()[key];
+    const bool named = said.is_object() && said.contains("quant_method") && said["quant_method"].is_string();
+    fail(reader.source(), ": its weights are quantized already (\"", key, "\"",
+         named ? ", " + said["quant_method"].dump().substr(0, 80) : std::string(),
+         "); name the folder of the model with 16- or 32-bit floats that they were made of");
+  }
 }
 
 /// Throws for models that see or hear, of which Gemma 3's text part alone can be read.

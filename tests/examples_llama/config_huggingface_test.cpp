@@ -186,6 +186,8 @@ TEST(HuggingFaceConfigText, WindowsAreWhereTheFamilyHasThem) {
   refusesWith(qwen + R"("layer_types": ["full_attention"]})", "\"layer_types\" must be a list of 2 ");
   refusesWith(qwen + R"("layer_types": ["full_attention", "chunked_attention"]})",
               "\"layer_types\" must hold \"full_attention\" or \"sliding_attention\", found \"chunked_attention\"");
+  refusesWith(R"({"model_type": "gemma2", "num_key_value_heads": 6, "sliding_window": 8, "sliding_window_size": 9})",
+              "\"sliding_window_size\" must be \"sliding_window\", found 9");
   refusesWith(R"({"model_type": "mistral", "sliding_window": 0, "num_key_value_heads": 6})",
               "\"sliding_window\" must be positive, found 0");
   refusesWith(R"({"model_type": "qwen3_moe", "num_key_value_heads": 6, "num_experts": 4, "use_sliding_window": true})",
@@ -213,6 +215,52 @@ TEST(HuggingFaceConfigText, WeightsThatArePackedAlreadyAreNamed) {
   }
   refusesWith(R"({"quantization_config": {"load_in_4bit": true}})",
               "its weights are quantized already (\"quantization_config\");");
+  refusesWith(R"({"quantization": {"group_size": 64, "bits": 4}})",
+              "its weights are quantized already (\"quantization\");");
+}
+
+/// The fields and values of published files.
+TEST(HuggingFaceConfigText, PublishedConfigsAreRead) {
+  const auto config = [](const char* text) { return parseHuggingFaceConfig(text, "x").config; };
+  const Config smollm2 = config(R"({"architectures": ["LlamaForCausalLM"], "attention_bias": false,
+      "attention_dropout": 0.0, "bos_token_id": 0, "eos_token_id": 0, "hidden_act": "silu", "hidden_size": 576,
+      "initializer_range": 0.041666666666666664, "intermediate_size": 1536, "is_llama_config": true,
+      "max_position_embeddings": 8192, "model_type": "llama", "num_attention_heads": 9, "num_hidden_layers": 30,
+      "num_key_value_heads": 3, "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_interleaved": false,
+      "rope_scaling": null, "rope_theta": 100000, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+      "transformers_version": "4.40.1", "use_cache": true, "vocab_size": 49152})");
+  EXPECT_EQ(smollm2, plainLlama(smollm2));
+  const Config qwen2 = config(R"({"architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0,
+      "bos_token_id": 151643, "eos_token_id": 151645, "hidden_act": "silu", "hidden_size": 3584,
+      "initializer_range": 0.02, "intermediate_size": 18944, "max_position_embeddings": 32768,
+      "max_window_layers": 28, "model_type": "qwen2", "num_attention_heads": 28, "num_hidden_layers": 28,
+      "num_key_value_heads": 4, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "sliding_window": 131072,
+      "tie_word_embeddings": false, "torch_dtype": "bfloat16", "transformers_version": "4.41.2", "use_cache": true,
+      "use_sliding_window": false, "vocab_size": 152064})");
+  EXPECT_TRUE(qwen2.qkvBias);
+  EXPECT_TRUE(qwen2.blocks.empty());
+  const Config phi3 = config(R"({"_name_or_path": "Phi-3-mini-4k-instruct", "architectures": ["Phi3ForCausalLM"],
+      "attention_dropout": 0.0, "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}, "bos_token_id": 1,
+      "embd_pdrop": 0.0, "eos_token_id": 32000, "hidden_act": "silu", "hidden_size": 3072, "initializer_range": 0.02,
+      "intermediate_size": 8192, "max_position_embeddings": 4096, "model_type": "phi3", "num_attention_heads": 32,
+      "num_hidden_layers": 32, "num_key_value_heads": 32, "original_max_position_embeddings": 4096,
+      "pad_token_id": 32000, "resid_pdrop": 0.0, "rms_norm_eps": 1e-05, "rope_scaling": null, "rope_theta": 10000.0,
+      "sliding_window": 2047, "tie_word_embeddings": false, "torch_dtype": "bfloat16", "use_cache": true,
+      "attention_bias": false, "vocab_size": 32064})");
+  EXPECT_EQ(phi3.block(31).window, 2047);
+  const Config gemma2 = config(R"({"architectures": ["Gemma2ForCausalLM"], "attention_bias": false,
+      "attention_dropout": 0.0, "attn_logit_softcapping": 50.0, "bos_token_id": 2, "cache_implementation": "hybrid",
+      "eos_token_id": 1, "final_logit_softcapping": 30.0, "head_dim": 256, "hidden_act": "gelu_pytorch_tanh",
+      "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 3584, "initializer_range": 0.02,
+      "intermediate_size": 14336, "max_position_embeddings": 8192, "model_type": "gemma2", "num_attention_heads": 16,
+      "num_hidden_layers": 42, "num_key_value_heads": 8, "pad_token_id": 0, "query_pre_attn_scalar": 256,
+      "rms_norm_eps": 1e-06, "rope_theta": 10000.0, "sliding_window": 4096, "sliding_window_size": 4096,
+      "torch_dtype": "bfloat16", "transformers_version": "4.45.2", "use_cache": true, "vocab_size": 256000})");
+  EXPECT_EQ(gemma2.block(0).window, 4096);
+  EXPECT_EQ(gemma2.block(1).window, Block::kNoWindow);
+  EXPECT_EQ(gemma2.embeddingScale, 59.75f);  // sqrt(3584) = 59.867 in bfloat16
+  EXPECT_EQ(gemma2.scoreCap, 50.f);
+  EXPECT_EQ(gemma2.logitCap, 30.f);
 }
 
 TEST(HuggingFaceConfigText, ModelsThatSeeAreNamed) {
