@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "tokenizer.hpp"
+#include "tokenizer_sentencepiece.hpp"
 
 #include <map>
 #include <set>
@@ -15,12 +15,6 @@
 namespace llama {
 
 namespace detail {
-
-/// The name that llama2.c gives to a byte: <0x00> to <0xFF>.
-inline std::string byteToken(std::size_t byte) {
-  constexpr std::string_view kDigits = "0123456789ABCDEF";
-  return std::string("<0x") + kDigits[byte / 16] + kDigits[byte % 16] + '>';
-}
 
 /// A word, its space in front of it, as the tokens that it consists of so far.
 struct SplitWord {
@@ -69,7 +63,7 @@ inline std::string mostFrequentPair(const std::vector<SplitWord>& words) {
   return best == counts.end() ? std::string() : best->first;
 }
 
-/// Joins neighbours that spell `joint`, from left to right, as Tokenizer will.
+/// Joins neighbours that spell `joint`, from left to right, as SentencePieces will.
 inline void joinPairs(const std::string& joint, std::vector<std::string>& tokens) {
   for (std::size_t i = 0; i + 1 < tokens.size(); ++i) {
     if (tokens[i].size() + tokens[i + 1].size() != joint.size() || tokens[i] + tokens[i + 1] != joint) continue;
@@ -83,9 +77,9 @@ inline void joinPairs(const std::string& joint, std::vector<std::string>& tokens
 /// A tokenizer of `vocab` tokens, in the order that llama2.c's have: <unk>, <s>, </s>, the 256 bytes, then what the
 /// texts (ASCII) teach: joint tokens, the most useful first, and after them single characters. Scores fall from 0.
 /// Throws std::invalid_argument if `vocab` is too small for the characters or the texts are too few to fill it.
-inline Tokenizer trainTokenizer(const std::vector<std::string>& texts, Index vocab) {
-  std::vector<Tokenizer::Piece> pieces = {{"<unk>", 0}, {"<s>", 0}, {"</s>", 0}};
-  for (std::size_t byte = 0; byte < 256; ++byte) pieces.push_back({detail::byteToken(byte), 0});
+inline SentencePieces trainTokenizer(const std::vector<std::string>& texts, Index vocab) {
+  std::vector<SentencePieces::Piece> pieces = {{"<unk>", 0}, {"<s>", 0}, {"</s>", 0}};
+  for (std::size_t byte = 0; byte < 256; ++byte) pieces.push_back({SentencePieces::byteName(byte), 0});
 
   std::vector<detail::SplitWord> words = detail::splitWords(texts);
   std::set<std::string> characters;
@@ -101,7 +95,7 @@ inline Tokenizer trainTokenizer(const std::vector<std::string>& texts, Index voc
     pieces.push_back({joint, score--});
   }
   for (const std::string& character : characters) pieces.push_back({character, score--});
-  return Tokenizer(std::move(pieces));
+  return SentencePieces(std::move(pieces));
 }
 
 }  // namespace llama

@@ -22,6 +22,18 @@ inline std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
 }
 
+/// At least the first `count` tokens of a text, where it has so many; of a long one, the rest is not looked at. The cut
+/// is so far behind that the tokens are those of the whole text.
+inline Sequence firstTokens(const Tokenizer& tokenizer, std::string_view text, Index count) {
+  constexpr std::size_t kFarBehind = 1000;
+  const auto wanted = static_cast<std::size_t>(count) + kFarBehind;
+  for (std::size_t size = 8 * wanted;; size *= 2) {
+    while (size < text.size() && (static_cast<unsigned char>(text[size]) & 0xC0u) == 0x80u) ++size;
+    Sequence tokens = tokenizer.vocabulary().encode(text.substr(0, size));
+    if (size >= text.size() || tokens.size() >= wanted) return tokens;
+  }
+}
+
 /// log(sum(exp(x))) in double.
 inline double logSumExp(const Eigen::Ref<const Eigen::VectorXf>& x) {
   const double largest = static_cast<double>(x.maxCoeff());
@@ -44,27 +56,30 @@ inline Index argmax(const Eigen::Ref<const Eigen::VectorXf>& x) {
 }  // namespace detail
 
 /// Cuts a text into what a model reads at once: the stories between <|endoftext|>, without the blanks around them,
-/// each behind a begin token and cut off after `longest` tokens. A text without <|endoftext|> is one long story, whose
-/// later parts follow as sequences of their own. Stops at `budget` tokens; sequences have 2 tokens at least.
+/// each behind the tokenizer's begin token, if it has one, and cut off after `longest` tokens. A text without
+/// <|endoftext|> is one long story, whose later parts follow as sequences of their own. Stops at `budget` tokens;
+/// sequences have 2 tokens at least.
 inline std::vector<Sequence> sequencesOf(const Tokenizer& tokenizer, std::string_view text, Index longest,
                                          Index budget) {
   std::vector<Sequence> sequences;
+  const Sequence begin = tokenizer.bos() ? Sequence{*tokenizer.bos()} : Sequence();
+  const auto before = static_cast<Index>(begin.size());
   const bool oneStory = text.find(kEndOfText) == std::string_view::npos;
-  const auto size = [](Index tokens) { return static_cast<std::ptrdiff_t>(tokens); };
   while (!text.empty() && budget >= 2) {
     const std::size_t end = std::min(text.find(kEndOfText), text.size());
-    const Sequence story = tokenizer.encode(detail::trimmed(text.substr(0, end)));
+    const Sequence story = detail::firstTokens(tokenizer, detail::trimmed(text.substr(0, end)), budget);
     text.remove_prefix(std::min(end + kEndOfText.size(), text.size()));
     const auto tokens = static_cast<Index>(story.size());
-    Index at = 1;
+    Index at = 0;
     do {
-      const Index take = std::min({tokens - at, longest - 1, budget - 1});
-      if (take < 1) break;
-      sequences.push_back({Tokenizer::kBegin});
-      sequences.back().insert(sequences.back().end(), story.begin() + size(at), story.begin() + size(at + take));
+      const Index take = std::min({tokens - at, longest - before, budget - before});
+      if (before + take < 2) break;
+      sequences.push_back(begin);
+      const auto first = story.begin() + static_cast<std::ptrdiff_t>(at);
+      sequences.back().insert(sequences.back().end(), first, first + static_cast<std::ptrdiff_t>(take));
       at += take;
-      budget -= take + 1;
-    } while (oneStory);
+      budget -= before + take;
+    } while (oneStory && at < tokens);
   }
   return sequences;
 }

@@ -51,6 +51,7 @@ void run(const Options& o) {
   PackedFile file = load(o);
   const Engine engine(std::move(file.model));
   std::vector<Token> tokens = file.tokenizer.encode(o.prompt);
+  if (tokens.empty()) throw std::invalid_argument("--prompt: a model without a begin token needs one");
   const auto prompt = static_cast<Index>(tokens.size());
   if (prompt > engine.config().context) {
     throw std::invalid_argument("--prompt has " + std::to_string(prompt) + " tokens, the model's context " +
@@ -58,17 +59,18 @@ void run(const Options& o) {
   }
   const Index last = prompt + std::min(o.steps, engine.config().context - prompt);
   KvCache cache(engine.config(), last);
-  std::cout << file.tokenizer.decode(tokens);
+  TextStream text(file.tokenizer);
+  for (const Token token : tokens) std::cout << text.add(token);
   Eigen::VectorXf logits = engine.forwardLast(tokens, cache);
   for (Index position = prompt; position < last; ++position) {
     const float uniform = gosset::randomUniform(o.seed, static_cast<std::uint64_t>(position));
     const Token next = sampleToken(logits, o.temperature, static_cast<double>(uniform));
-    if (next == Tokenizer::kBegin || next == Tokenizer::kEnd) break;
-    std::cout << file.tokenizer.decode(tokens.back(), next) << std::flush;
+    if (file.tokenizer.isEnd(next)) break;
+    std::cout << text.add(next) << std::flush;
     tokens.push_back(next);
     logits = engine.forwardLast({&next, 1}, cache);
   }
-  std::cout << '\n';
+  std::cout << text.finish() << '\n';
 }
 
 }  // namespace

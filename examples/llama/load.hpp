@@ -3,7 +3,7 @@
 
 #include "checkpoint_huggingface.hpp"
 #include "checkpoint_llama2c.hpp"
-#include "tokenizer.hpp"
+#include "tokenizer_file.hpp"
 
 #include <initializer_list>
 
@@ -35,10 +35,11 @@ inline std::optional<fs::path> besideModel(const fs::path& model, std::initializ
 
 /// The tokenizer that was named, else the one in the model's folder. Throws gosset::FormatError where there is none.
 inline Tokenizer readTokenizerFor(const fs::path& model, const fs::path& named, Index vocab) {
-  if (!named.empty()) return readTokenizer(named, vocab);
+  const fs::path folder = fs::is_directory(model) ? model : fs::path();
+  if (!named.empty()) return readTokenizer(named, vocab, folder);
   const auto beside = besideModel(model, {"tokenizer.bin", "tokenizer.json"});
   check(beside.has_value(), model.string(), ": no tokenizer.bin or tokenizer.json is there; name one with --tokenizer");
-  return readTokenizer(*beside, vocab);
+  return readTokenizer(*beside, vocab, folder);
 }
 
 }  // namespace llama

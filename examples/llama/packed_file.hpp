@@ -3,14 +3,14 @@
 
 #include "checkpoint_huggingface.hpp"
 #include "formats.hpp"
-#include "tokenizer.hpp"
+#include "tokenizer_file.hpp"
 
 #include <gosset/io/quantized.hpp>
 
 // A packed model and its tokenizer in one safetensors file, under the names of Hugging Face:
 //   metadata llama.config              the text of a Hugging Face config.json: the model's own, or a plain Llama's
 //   metadata llama.NAME.activations    where the activations that NAME is multiplied with get 8 bits, a scale a token
-//   tokenizer                          U8, the bytes of a llama2.c tokenizer
+//   tokenizer, metadata llama.tokenizer  as tokenizer_file.hpp has them
 //   embedding, linear layers           as gosset/io/quantized.hpp keeps them, or F32 where they are plain floats; rows
 //                                      of wq and wk in the paper's order
 //   norms, biases, routers             F16, as what they are multiplied or added with
@@ -68,9 +68,7 @@ inline void savePacked(const std::filesystem::path& path, const PackedModel& mod
   gosset::SafetensorsWriter writer;
   writer.setMetadata("llama.config",
                      model.configText.empty() ? huggingFaceConfigText(model.config, !model.output) : model.configText);
-  const std::string bytes = tokenizerBytes(tokenizer);
-  const auto* first = reinterpret_cast<const std::uint8_t*>(bytes.data());
-  writer.add<std::uint8_t>("tokenizer", {static_cast<Index>(bytes.size())}, std::span(first, bytes.size()));
+  addTokenizer(writer, tokenizer);
   const auto add = [&](const LinearInfo& info, const gosset::AnyMatrix& matrix) {
     detail::addMatrix(writer, info.name, matrix);
   };
@@ -105,9 +103,7 @@ inline PackedFile readPackedFile(const std::filesystem::path& path) {
   });
   forEachLinear(model,
                 [&](const LinearInfo& info, gosset::AnyMatrix& matrix) { matrix = detail::readWeights(file, info); });
-  const std::span<const std::byte> bytes = file.data("tokenizer");
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  return {std::move(model), parseTokenizer(text, config.vocab, path.string() + ": tokenizer")};
+  return {std::move(model), readPackedTokenizer(file, config.vocab)};
 }
 
 }  // namespace llama

@@ -101,7 +101,8 @@ Tokenizer makeTokenizer(const Options& o) {
   for (std::uint64_t i = 0; i < kStories; ++i) {
     texts.push_back(writeStory(gosset::randomBits(o.seed, kVocabularyStream), i).text);
   }
-  return trainTokenizer(texts, o.config.vocab);
+  const auto vocabulary = std::make_shared<const SentencePieces>(trainTokenizer(texts, o.config.vocab));
+  return {vocabulary, llama2cFrame(*vocabulary)};
 }
 
 /// The surprise of the grammar's choices in nats a token: about what the best of models would be left with.
@@ -175,7 +176,7 @@ void train(const Options& o) {
 
   fs::create_directories(o.out);
   saveHuggingFace<gosset::Float16>(o.out, toModel(parameters));
-  writeFile(o.out / "tokenizer.bin", tokenizerBytes(tokenizer));
+  saveTokenizer(o.out, tokenizer);
   writeFile(o.out / "heldout.txt", joined(stories));
 }
 
@@ -227,7 +228,7 @@ void trainQuantized(const Options& o) {
   if (o.out.empty()) return;
   fs::create_directories(o.out);
   saveHuggingFace<float>(o.out, toModel(qat.parameters()));
-  writeFile(o.out / "tokenizer.bin", tokenizerBytes(tokenizer));
+  saveTokenizer(o.out, tokenizer);
   writeFile(o.out / "heldout.txt", text);
 }
 

@@ -4,6 +4,7 @@
 #include "../../examples/llama/checkpoint_llama2c.hpp"
 #include "../../examples/llama/evaluate.hpp"
 #include "../../examples/llama/formats.hpp"
+#include "../../examples/llama/tokenizer_file.hpp"
 #include "reference.hpp"
 
 #include <map>
@@ -182,7 +183,7 @@ TEST(Engine, WritesWhatLlama2cWritesWithTheSameModel) {
   const Tokenizer tokenizer = readTokenizer(*data / "models/tok512.bin", model.config.vocab);
   const Engine engine(floatModel(model));
   KvCache cache(model.config, 64);
-  std::vector<Token> tokens = {Tokenizer::kBegin};
+  std::vector<Token> tokens = {*tokenizer.bos()};
   while (tokens.size() < 64) {
     const Eigen::VectorXf logits = engine.forwardLast({&tokens.back(), 1}, cache);
     tokens.push_back(static_cast<Token>(detail::argmax(logits)));

@@ -2,6 +2,7 @@
 #include "../../examples/llama/evaluate.hpp"
 
 #include "../../examples/llama/sample.hpp"
+#include "files.hpp"
 #include "reference.hpp"
 
 namespace llama::testing::evaluate_test {
@@ -9,15 +10,15 @@ namespace {
 
 /// "a" .. "e" are tokens 4 .. 8, a space is 3.
 Tokenizer letters() {
-  return Tokenizer({{"<unk>", 0.f},
-                    {"<s>", 0.f},
-                    {"</s>", 0.f},
-                    {" ", 0.f},
-                    {"a", 0.f},
-                    {"b", 0.f},
-                    {"c", 0.f},
-                    {"d", 0.f},
-                    {"e", 0.f}});
+  return tokenizerOf(SentencePieces({{"<unk>", 0.f},
+                                     {"<s>", 0.f},
+                                     {"</s>", 0.f},
+                                     {" ", 0.f},
+                                     {"a", 0.f},
+                                     {"b", 0.f},
+                                     {"c", 0.f},
+                                     {"d", 0.f},
+                                     {"e", 0.f}}));
 }
 
 using Sequences = std::vector<Sequence>;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../../examples/llama/model.hpp"
-#include "../../examples/llama/tokenizer.hpp"
+#include "../../examples/llama/tokenizer_sentencepiece.hpp"
 
 #include "testing.hpp"
 
@@ -47,11 +47,17 @@ inline void writeBytes(const fs::path& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }
 
+/// A tokenizer of llama2.c's kind.
+inline Tokenizer tokenizerOf(SentencePieces pieces) {
+  const auto vocabulary = std::make_shared<const SentencePieces>(std::move(pieces));
+  return {vocabulary, llama2cFrame(*vocabulary)};
+}
+
 /// Some tokenizer of that many tokens.
 inline Tokenizer anyTokenizer(Index vocab) {
-  std::vector<Tokenizer::Piece> pieces;
+  std::vector<SentencePieces::Piece> pieces;
   for (Index i = 0; i < vocab; ++i) pieces.push_back({"t" + std::to_string(i), -static_cast<float>(i)});
-  return Tokenizer(pieces);
+  return tokenizerOf(SentencePieces(pieces));
 }
 
 /// A model in llama2.c's format.

@@ -50,7 +50,8 @@ TEST_P(Formats, AFileHoldsTheSameModel) {
     savePacked(folder / "m.safetensors", packed(model, GetParam()), tokenizer);
     PackedFile file = readPackedFile(folder / "m.safetensors");
     EXPECT_EQ(file.model.config, model.config);
-    EXPECT_EQ(tokenizerBytes(file.tokenizer), tokenizerBytes(tokenizer));
+    EXPECT_EQ(file.tokenizer.vocabulary().file(), tokenizer.vocabulary().file());
+    EXPECT_EQ(file.tokenizer.bos(), 1);
     EXPECT_EQ(logitsOf(std::move(file.model)), logitsOf(packed(model, GetParam())));
   }
 }
@@ -436,7 +437,7 @@ TEST(Load, FindsTheTokenizerInTheModelsFolder) {
   const TemporaryFolder folder;
   expectThrows<FormatError>([&] { readTokenizerFor(folder.path(), "", 31); }, "name one with --tokenizer");
   expectThrows<FormatError>([&] { readTokenizerFor(folder / "m.bin", "", 31); }, "name one with --tokenizer");
-  writeBytes(folder / "tokenizer.bin", tokenizerBytes(anyTokenizer(31)));
+  writeBytes(folder / "tokenizer.bin", anyTokenizer(31).vocabulary().file());
   EXPECT_EQ(readTokenizerFor(folder.path(), "", 31).size(), 31);
   EXPECT_EQ(readTokenizerFor(folder / "m.bin", folder / "tokenizer.bin", 31).size(), 31);
 }

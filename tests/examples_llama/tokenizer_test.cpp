@@ -1,204 +1,68 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../../examples/llama/tokenizer.hpp"
 
-#include "testing.hpp"
-
-#include <cstdio>
+#include "files.hpp"
 
 namespace llama::testing::tokenizer_test {
 namespace {
 
-using gosset::FormatError;
-using gosset::testing::expectThrows;
 using Tokens = std::vector<Token>;
 
-/// Three control tokens, the bytes, then `words` with falling scores.
-Tokenizer tokenizerOf(const std::vector<std::string>& words) {
-  std::vector<Tokenizer::Piece> pieces = {{"<unk>", 0.f}, {"\n<s>\n", 0.f}, {"\n</s>\n", 0.f}};
-  for (int byte = 0; byte < 256; ++byte) {
-    char name[8];
-    std::snprintf(name, sizeof(name), "<0x%02X>", static_cast<unsigned>(byte));
-    pieces.push_back({name, 0.f});
-  }
-  for (const auto& word : words) pieces.push_back({word, -static_cast<float>(pieces.size() - 259)});
-  return Tokenizer(pieces);
+/// Tokens that are bytes or words as they stand; 0 is special.
+class Words : public Vocabulary {
+ public:
+  explicit Words(std::vector<std::string> words) : words_(std::move(words)) {}
+
+  Kind kind() const override { return Kind::kHuggingFace; }
+  std::string file() const override { return {}; }
+  Index size() const override { return static_cast<Index>(words_.size()); }
+  std::vector<Token> encode(std::string_view) const override { return {3, 4}; }
+  std::string bytes(Token token, bool first) const override { return (first ? "^" : "") + name(token); }
+  std::optional<Token> find(std::string_view) const override { return std::nullopt; }
+  std::string name(Token token) const override { return words_[static_cast<std::size_t>(token)]; }
+  bool isSpecial(Token token) const override { return token == 0; }
+
+ private:
+  std::vector<std::string> words_;
+};
+
+Tokenizer words(TextFrame frame) {
+  return {std::make_shared<const Words>(std::vector<std::string>{"<x>", "<b>", "<e>", "a", "\xE2", "\x82\xAC"}), frame};
 }
 
-constexpr Token kFirst = 259;  // the first word
-
-/// The rule as it stands: look at all neighbours, join the best pair (the leftmost of equals), and begin again.
-Tokens slowMerges(const Tokenizer& tokenizer, Tokens tokens) {
-  const auto text = [&](Token t) { return tokenizer.pieces()[static_cast<std::size_t>(t)].text; };
-  for (;;) {
-    float best = -1e10f;
-    std::size_t at = 0;
-    Token joined = -1;
-    for (std::size_t i = 0; i + 1 < tokens.size(); ++i) {
-      for (std::size_t id = 0; id < tokenizer.pieces().size(); ++id) {
-        const auto& piece = tokenizer.pieces()[id];
-        if (piece.score > best && piece.text == text(tokens[i]) + text(tokens[i + 1])) {
-          best = piece.score;
-          at = i;
-          joined = static_cast<Token>(id);
-        }
-      }
-    }
-    if (joined < 0) return tokens;
-    tokens[at] = joined;
-    tokens.erase(tokens.begin() + static_cast<std::ptrdiff_t>(at) + 1);
-  }
+TEST(Tokenizer, PutsTheBeginTokenOnlyWhereThereIsOne) {
+  EXPECT_EQ(words({1, {2}}).encode("x"), (Tokens{1, 3, 4}));
+  EXPECT_EQ(words({std::nullopt, {2}}).encode("x"), (Tokens{3, 4}));
+  EXPECT_EQ(words({5, {}}).bos(), 5);
 }
 
-TEST(Tokenizer, JoinsTheBestPairFirst) {
-  const Tokenizer t = tokenizerOf({" ", "a", "b", "c", "bc", "ab", " a", " ab"});
-  const auto word = [](int i) { return kFirst + i; };
-  EXPECT_EQ(t.encode(""), (Tokens{1}));
-  EXPECT_EQ(t.encode("a"), (Tokens{1, word(6)}));
-  EXPECT_EQ(t.encode("abc"), (Tokens{1, word(6), word(4)}));  // "bc" before "ab"
-  EXPECT_EQ(t.encode("ab"), (Tokens{1, word(7)}));            // "ab", then " ab"
-  EXPECT_EQ(t.encode("a b"), (Tokens{1, word(6), word(0), word(2)}));
+TEST(Tokenizer, AnyOfItsEndsIsAnEnd) {
+  const Tokenizer t = words({1, {2, 4}});
+  EXPECT_TRUE(t.isEnd(2));
+  EXPECT_TRUE(t.isEnd(4));
+  EXPECT_FALSE(t.isEnd(1));
+  EXPECT_FALSE(words({1, {}}).isEnd(2));
 }
 
-TEST(Tokenizer, AmongEqualPairsTheLeftmostIsJoined) {
-  const Tokenizer t = tokenizerOf({" ", "a", "aa"});
-  EXPECT_EQ(t.encode("aaa"), (Tokens{1, kFirst, kFirst + 2, kFirst + 1}));
+TEST(Tokenizer, WhatSteersTheModelIsNoText) {
+  const Tokenizer t = words({1, {2}});
+  EXPECT_EQ(t.decode(Tokens{1, 0, 3, 2, 3, -1, 6}), "^aa");
+  EXPECT_EQ(words({}).decode(Tokens{1, 2}), "^<b><e>");
 }
 
-TEST(Tokenizer, AnUnknownCharacterStandsAsItsBytes) {
-  const Tokenizer t = tokenizerOf({" ", "\xC3\xA9"});
-  EXPECT_EQ(t.encode("\xC3\xA9"), (Tokens{1, kFirst, kFirst + 1}));
-  EXPECT_EQ(t.encode("\xE2\x82\xAC"), (Tokens{1, kFirst, 3 + 0xE2, 3 + 0x82, 3 + 0xAC}));
-  EXPECT_EQ(t.encode("\x80\x80"), (Tokens{1, kFirst, 3 + 0x80, 3 + 0x80}));
-  EXPECT_EQ(t.decode(t.encode("\xE2\x82\xAC")), "\xE2\x82\xAC");
-}
-
-TEST(Tokenizer, WithoutByteTokensAnUnknownCharacterIsUnknown) {
-  const Tokenizer t({{"<unk>", 0.f}, {"<s>", 0.f}, {"</s>", 0.f}, {"a", 0.f}});
-  EXPECT_EQ(t.encode("axa"), (Tokens{1, 3, 0, 3}));
-  EXPECT_EQ(t.decode(0, 0), "<unk>");
-}
-
-TEST(Tokenizer, DecodesWhatItEncodes) {
-  const Tokenizer t = tokenizerOf({" ", "t", "h", "e", "th", "the", " the"});
-  for (const std::string text : {"", "the", " the", "  the the", "\n\x01\xFF", "th\xC3\xA9 <0x41> <s>"}) {
-    EXPECT_EQ(t.decode(t.encode(text)), text);
-  }
-  EXPECT_EQ(t.decode(1, kFirst + 6), "the");
-  EXPECT_EQ(t.decode(7, kFirst + 6), " the");
-  EXPECT_EQ(t.decode(7, Tokenizer::kBegin) + t.decode(7, Tokenizer::kEnd), "");
-  EXPECT_EQ(t.decode(7, -1) + t.decode(7, 100000), "");
-}
-
-TEST(Tokenizer, TheHeapFindsTheMergesOfTheSlowRule) {
-  const Tokenizer t =
-      tokenizerOf({" ", "a", "b", "c", "ab", "ba", "aa", "abc", "cab", "aab", "abab", " ab", "bc", "bcb"});
-  for (std::uint64_t seed = 0; seed < 300; ++seed) {
-    Tokens characters = {kFirst};
-    std::string text;
-    for (std::uint64_t i = 0; i < 1 + seed % 40; ++i) {
-      const auto letter = static_cast<Token>(gosset::randomBits(seed, i) % 3);
-      text += static_cast<char>('a' + letter);
-      characters.push_back(kFirst + 1 + letter);
-    }
-    Tokens expected = slowMerges(t, characters);
-    expected.insert(expected.begin(), Tokenizer::kBegin);
-    ASSERT_EQ(t.encode(text), expected) << text;
-  }
-}
-
-TEST(Tokenizer, ALongTextIsEncodedWhole) {
-  const Tokenizer t = tokenizerOf({" ", "a", "aa", "aaaa"});
-  EXPECT_EQ(t.encode(std::string(400000, 'a')).size(), 100002u);
-}
-
-TEST(TokenizerFile, BytesComeBack) {
-  const Tokenizer t = tokenizerOf({" ", "a", std::string("\0b", 2), ""});
-  const std::string bytes = tokenizerBytes(t);
-  const Tokenizer again = parseTokenizer(bytes, t.size(), "x");
-  EXPECT_EQ(tokenizerBytes(again), bytes);
-  EXPECT_EQ(again.pieces()[261].text, std::string("\0b", 2));
-  EXPECT_EQ(again.pieces()[261].score, -2.f);
-}
-
-TEST(TokenizerFile, CutOffAnywhereItIsRefused) {
-  const Tokenizer t = tokenizerOf({" ", "abc"});
-  const std::string bytes = tokenizerBytes(t);
-  for (std::size_t size = 0; size < bytes.size(); ++size) {
-    EXPECT_THROW(parseTokenizer(bytes.substr(0, size), t.size(), "x"), FormatError) << size;
-  }
-}
-
-TEST(TokenizerFile, SaysWhatIsWrong) {
-  const Tokenizer t({{"<unk>", 0.f}, {"a", 0.f}});
-  const std::string bytes = tokenizerBytes(t);
-  const auto with = [&bytes](std::size_t at, auto number) {
-    std::string changed = bytes;
-    std::memcpy(changed.data() + at, &number, sizeof(number));
-    return changed;
-  };
-  expectThrows<FormatError>([&] { parseTokenizer(bytes, 3, "x.bin"); },
-                            "x.bin: the model knows 3 tokens, the tokenizer 2");
-  expectThrows<FormatError>([&] { parseTokenizer("abc", 3, "x.bin"); }, "x.bin: the tokenizer is cut off at byte 0");
-  expectThrows<FormatError>([&] { parseTokenizer(with(8, std::int32_t{-1}), 2, "x"); },
-                            "x: token 0 at byte 12 claims a length of -1 (the longest is 5, and 14 bytes follow)");
-  expectThrows<FormatError>([&] { parseTokenizer(with(8, std::int32_t{2000000000}), 2, "x"); }, "claims a length");
-  expectThrows<FormatError>([&] { parseTokenizer(with(4, std::nanf("")), 2, "x"); }, "x: token 0 has no score (NaN)");
-  expectThrows<FormatError>([&] { readTokenizer("/nowhere/t.bin", 2); }, "/nowhere/t.bin: there is no such file");
-}
-
-constexpr const char* kHuggingFace = R"({"added_tokens": [{"id": 1, "content": "<s>"}],
-  "model": {"type": "BPE", "byte_fallback": true,
-    "vocab": {"<unk>": 0, "</s>": 2, "\u2581": 3, "a": 4, "b": 5, "\u2581a": 6, "ab": 7, "<0x0A>": 8},
-    "merges": ["a b", ["\u2581", "a"]]}})";
-
-TEST(HuggingFaceTokenizer, EarlierMergesComeFirst) {
-  const Tokenizer t = parseHuggingFaceTokenizer(kHuggingFace, 9, "x");
-  EXPECT_EQ(t.encode("ab"), (Tokens{1, 3, 7}));
-  EXPECT_EQ(t.encode("aab\n"), (Tokens{1, 6, 7, 8}));
-  EXPECT_EQ(t.decode({1, 6, 7, 8, 3, 4}), "aab\n a");
-}
-
-TEST(HuggingFaceTokenizer, SaysWhatItCannotRead) {
-  const auto parse = [](std::string text, const std::string& from = "", const std::string& to = "") {
-    if (!from.empty()) text.replace(text.find(from), from.size(), to);
-    return [text] { parseHuggingFaceTokenizer(text, 9, "t.json"); };
-  };
-  expectThrows<FormatError>(parse(""), "t.json: JSON in UTF-8 expected");
-  expectThrows<FormatError>(parse("[]"), "a JSON object");
-  const std::string deep = std::string(200000, '[') + std::string(200000, ']');
-  expectThrows<FormatError>(parse(deep), "t.json: JSON nested at most 100 deep expected, found more");
-  expectThrows<FormatError>(parse(kHuggingFace, "\"a\": 4", "\"a\": " + deep), "JSON nested at most 100 deep");
-  expectThrows<FormatError>(parse(kHuggingFace, "\"byte_fallback\": true,"), "only BPE with byte fallback");
-  expectThrows<FormatError>(parse(kHuggingFace, "BPE", "Unigram"), "only BPE with byte fallback");
-  expectThrows<FormatError>(parse(kHuggingFace, "merges", "fusions"), "the model needs \"vocab\" and \"merges\"");
-  expectThrows<FormatError>(parse(kHuggingFace, "a b", "ab"), "each merge must be a pair of strings, found \"ab\"");
-  expectThrows<FormatError>(parse(kHuggingFace, "\"a\": 4", "\"a\": 9"),
-                            "token \"a\" has id 9, the model knows 9 tokens");
-  expectThrows<FormatError>(parse(kHuggingFace, "\"a\": 4", "\"a\": -4"), "token \"a\" has id -4");
-  expectThrows<FormatError>(parse(kHuggingFace, "\"a\": 4", "\"a\": {}"), "token \"a\" has id {}");
-  expectThrows<FormatError>(parse(kHuggingFace, "\"content\"", "\"text\""),
-                            "each added token needs \"content\" and \"id\", found {\"");
-}
-
-TEST(Tokenizer, OnRealTextItIsTheSlowRule) {
-  const auto data = gosset::testing::dataFolder();
-  if (!data) GTEST_SKIP() << "no data folder";
-  const Tokenizer t = readTokenizer(*data / "models/tok512.bin", 512);
-  EXPECT_EQ(t.encode("Once upon a time"), (Tokens{1, 403, 407, 261, 378}));  // as llama2.c encodes it
-  const std::string text = readBytes(*data / "text/tinystories_400k.txt", 1 << 20);
-  const std::string start = text.substr(0, 300);
-  Tokens characters;
-  for (const char c : " " + start) {
-    for (std::size_t id = kFirst; id < 512; ++id) {
-      if (t.pieces()[id].text == std::string(1, c)) characters.push_back(static_cast<Token>(id));
-    }
-    if (c == '\n') characters.push_back(3 + '\n');
-  }
-  ASSERT_EQ(characters.size(), 301u);
-  Tokens expected = slowMerges(t, characters);
-  expected.insert(expected.begin(), Tokenizer::kBegin);
-  EXPECT_EQ(t.encode(start), expected);
-  EXPECT_EQ(t.decode(t.encode(text)), text);
+TEST(TextStream, ACharacterComesWhole) {
+  const Tokenizer t = words({1, {2}});
+  TextStream stream(t);
+  EXPECT_EQ(stream.add(3), "^a");
+  EXPECT_EQ(stream.add(4), "");  // the first byte of three
+  EXPECT_EQ(stream.add(0), "");
+  EXPECT_EQ(stream.add(5), "\xE2\x82\xAC");
+  EXPECT_EQ(stream.add(4), "");
+  EXPECT_EQ(stream.finish(), kReplacementCharacter);
+  EXPECT_EQ(stream.finish(), "");
+  EXPECT_EQ(t.decode(Tokens{3, 4, 3, 5}),
+            "^a\xEF\xBF\xBD"
+            "a\xEF\xBF\xBD\xEF\xBF\xBD");
 }
 
 }  // namespace

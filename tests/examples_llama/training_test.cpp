@@ -3,6 +3,7 @@
 
 #include "../../examples/llama/byte_pair.hpp"
 
+#include "files.hpp"
 #include "testing.hpp"
 
 #include <cmath>
@@ -18,7 +19,7 @@ const Config kSmall = {
 Tokenizer smallTokenizer() {
   std::vector<std::string> texts;
   for (std::uint64_t i = 0; i < 50; ++i) texts.push_back(writeStory(1, i).text);
-  return trainTokenizer(texts, kSmall.vocab);
+  return testing::tokenizerOf(trainTokenizer(texts, kSmall.vocab));
 }
 
 /// Runs `action` with so many threads where there is OpenMP.

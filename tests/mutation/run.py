@@ -45,8 +45,9 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PACKAGES = ["eigen3", "gmock", "gtest_main", "nlohmann_json"]
-LLAMA = ["examples/llama/formats.cpp", "examples/llama/qat.cpp", "examples/llama/kv.cpp"]
+PACKAGES = ["eigen3", "gmock", "gtest_main", "libpcre2-8", "libutf8proc", "nlohmann_json"]
+LLAMA = ["examples/llama/formats.cpp", "examples/llama/qat.cpp", "examples/llama/kv.cpp",
+         "examples/llama/tokenizer_json.cpp"]
 KEPT = ["file", "text", "replacement"]  # by which a result is known again
 
 
