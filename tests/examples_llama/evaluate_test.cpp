@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../../examples/llama/evaluate.hpp"
 
-#include "../../examples/llama/sample.hpp"
 #include "files.hpp"
 #include "reference.hpp"
 
@@ -111,22 +110,6 @@ TEST(DecodeSpeed, IsAFiniteNumberOfTokens) {
   const double speed = decodeSpeed(engine, randomTokens(model.config, 5), 0);
   EXPECT_GT(speed, 0);
   EXPECT_TRUE(std::isfinite(speed));
-}
-
-TEST(SampleToken, DrawsByTheProbabilities) {
-  const Eigen::Vector4f logits(std::log(.1f), std::log(.2f), std::log(.3f), std::log(.4f));
-  EXPECT_EQ(sampleToken(logits, 0, 0.05), 3);
-  EXPECT_EQ(sampleToken(logits, 1, 0), 0);
-  EXPECT_EQ(sampleToken(logits, 1, 0.09), 0);
-  EXPECT_EQ(sampleToken(logits, 1, 0.11), 1);
-  EXPECT_EQ(sampleToken(logits, 1, 0.29), 1);
-  EXPECT_EQ(sampleToken(logits, 1, 0.31), 2);
-  EXPECT_EQ(sampleToken(logits, 1, 0.61), 3);
-  EXPECT_EQ(sampleToken(logits, 1, 0.9999999), 3);
-  EXPECT_EQ(sampleToken(logits, 0.01, 0.05), 3);  // cold: nearly always the likeliest
-  // Temperature 0.5 squares the odds: 1 : 4 : 9 : 16.
-  EXPECT_EQ(sampleToken(logits, 0.5, 4.9 / 30), 1);
-  EXPECT_EQ(sampleToken(logits, 0.5, 5.1 / 30), 2);
 }
 
 }  // namespace
