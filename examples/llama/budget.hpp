@@ -81,9 +81,9 @@ std::vector<LayerCandidates> measureCandidates(const Model& model, const std::ve
                                                std::uint64_t seed, const Calibration& calibration,
                                                const std::vector<Sequence>& sequences, Step&& step) {
   const PackedModel exact = floatModel(model);
-  Logits reference(sequences.size());
-  runSequences(Engine(exact), sequences,
-               [&](std::size_t i, Eigen::MatrixXf logits) { reference[i] = std::move(logits); });
+  const Engine engine(exact);
+  const ReferenceKey key{{}, {}, {}, model.config.vocab, predictedTokens(sequences)};
+  const Reference reference = makeReference({}, key, sequences, PieceRunner(engine, sequences), [] {});
 
   std::vector<LayerCandidates> result;
   forEachLinear(model, [&](const LinearInfo& info, const RowMatrixXf& weights) {
@@ -91,11 +91,9 @@ std::vector<LayerCandidates> measureCandidates(const Model& model, const std::ve
     result.push_back({info, {}});
     for (const FormatEntry* format : formats) {
       const gosset::AnyMatrix matrix = packLayer(info, weights, *format, seed, index, calibration);
-      QualityMeter meter;
-      runSequences(
-          Engine(detail::withLayer(exact, index, matrix)), sequences,
-          [&](std::size_t i, const Eigen::MatrixXf& logits) { meter.add(sequences[i], reference[i], logits); });
-      result.back().candidates.push_back({format, matrix.bytes(), meter.quality().klDivergence});
+      const Engine packed(detail::withLayer(exact, index, matrix));
+      const Quality quality = measureQuality(reference, sequences, PieceRunner(packed, sequences), [] {});
+      result.back().candidates.push_back({format, matrix.bytes(), quality.klDivergence});
       step();
     }
     detail::addThoseBetween(result.back());

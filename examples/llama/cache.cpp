@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <iostream>
+#include <optional>
 
 namespace {
 
@@ -14,7 +15,8 @@ using namespace llama;
 
 struct Options {
   fs::path model = GOSSET_EXAMPLE_MODEL_DIR;
-  fs::path tokenizer, text, dump;
+  fs::path tokenizer, text, dump, reference;
+  std::optional<Index> context;
   std::vector<std::string> formats;
   Index tokens = 5000;
   Index window = 64;
@@ -29,15 +31,21 @@ void parse(int argc, char** argv, Options& o) {
   CLI::App app(
       "Feeds a text to a Llama model token by token, in one format of the KV cache after the other, and prints bytes a "
       "token (of all layers, at the end of the stories, the 16-bit window included), bits a number, perplexity, and KL "
-      "divergence from the predictions over a float32 cache.");
+      "divergence from the predictions over a float32 cache, with its standard error and what 99.9% of the tokens do "
+      "not exceed.");
   app.option_defaults()->always_capture_default();
   app.add_option("--model", o.model, "Hugging Face folder (README.md says of which models), or a llama2.c .bin");
   app.add_option("--tokenizer", o.tokenizer, "Its tokenizer; else the one in the model's folder");
   app.add_option("--text", o.text, "Text to predict; else heldout.txt in the model's folder");
+  auto* dump = app.add_option("--dump", o.dump, "Safetensors file that gets the keys and values of all layers");
   app.add_option("--kv", o.formats, help)->delimiter(',');
   app.add_option("--tokens", o.tokens, "Most tokens of the text to predict")->check(CLI::Range(2, 1000000000));
+  app.add_option("--context", o.context, kContextHelp)->check(CLI::Range(2, 1000000000));
+  app.add_option("--reference", o.reference,
+                 "File that keeps the predictions over a float32 cache for later runs on the same tokens: made where "
+                 "there is none, refused where it is another run's. 2 bytes times tokens times tokens known")
+      ->excludes(dump);
   app.add_option("--window", o.window, "Tokens that wait in 16 bits")->check(CLI::Range(2, 1000000000));
-  app.add_option("--dump", o.dump, "Safetensors file that gets the keys and values of all layers");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -86,48 +94,49 @@ void run(const Options& o) {
   const fs::path path = o.text.empty() ? besideModel(o.model, {"heldout.txt"}).value_or("") : o.text;
   check(!path.empty(), o.model.string(), ": no heldout.txt is there; name a text with --text");
   const auto sequences =
-      sequencesOf(tokenizer, readBytes(path, std::uintmax_t{1} << 32), model.config.context, o.tokens);
+      sequencesOf(tokenizer, readBytes(path, std::uintmax_t{1} << 32), contextFor(o.context, model.config), o.tokens);
   check(!sequences.empty(), path.string(), ": holds no text to predict");
   const Engine engine(floatModel(model));
   const Config& c = engine.config();
-  Index tokens = 0, longest = 0;
-  for (const Sequence& sequence : sequences) {
-    tokens += static_cast<Index>(sequence.size());
-    longest = std::max(longest, static_cast<Index>(sequence.size()));
-  }
-  std::printf("%td tokens in %zu stories; %td layers, %td KV heads of %td\n\n%-10s %12s %10s %11s %10s %8s\n", tokens,
-              sequences.size(), c.layers, c.kvHeads, c.headDim, "KV", "bytes/token", "bits", "perplexity", "KL, nats",
-              "top-1 %");
+  const Index predicted = predictedTokens(sequences), tokens = predicted + static_cast<Index>(sequences.size());
+  const Index longest = PieceRunner::longest(sequences);
+  std::printf("%td tokens in %zu stories, %s; %td layers, %td KV heads of %td\n\n", tokens, sequences.size(),
+              beginningText(tokenizer).c_str(), c.layers, c.kvHeads, c.headDim);
+  std::printf("%-10s %12s %10s %11s %9s %8s %8s %8s\n", "KV", "bytes/token", "bits", "perplexity", "KL, nats", "+/-",
+              "99.9%", "top-1 %");
   const auto print = [&](const char* name, double bytes, const Quality& q) {
     const double perToken = bytes / static_cast<double>(tokens);
-    std::printf("%-10s %12.1f %10.3f %11.4f %10.5f %8.2f\n", name, perToken,
-                8 * perToken / static_cast<double>(2 * c.layers * c.kvDim()), q.perplexity, q.klDivergence,
-                100 * q.top1Agreement);
+    char error[32] = "-";
+    if (std::isfinite(q.klError)) std::snprintf(error, sizeof(error), "%.5f", q.klError);
+    std::printf("%-10s %12.1f %10.3f %11.4f %9.5f %8s %8.4f %8.2f\n", name, perToken,
+                8 * perToken / static_cast<double>(2 * c.layers * c.kvDim()), q.perplexity, q.klDivergence, error,
+                q.klQuantile, 100 * q.top1Agreement);
     std::fflush(stdout);
   };
 
-  Logits reference;
-  QualityMeter exact;
-  Dump dump(c, tokens);
+  std::optional<Dump> dump;
+  if (!o.dump.empty()) dump.emplace(c, tokens);
   KvCache floats(c, longest);
-  for (const Sequence& sequence : sequences) {
+  const auto runFloats = [&](const Sequence& sequence, auto&& use) {
     floats.clear();
-    reference.push_back(streamedLogits(engine, sequence, floats));
-    exact.add(sequence, reference.back(), reference.back());
-    dump.add(floats);
-  }
-  print("fp32", static_cast<double>(4 * tokens * 2 * c.layers * c.kvDim()), exact.quality());
-  if (!o.dump.empty()) dump.write(o.dump);
+    runStreamed(engine, sequence, floats, use);
+    if (dump) dump->add(floats);
+  };
+  const std::string hash = o.reference.empty() ? std::string() : modelHash(o.model);
+  const ReferenceKey key{hash, tokensHash(sequences), "one by one", c.vocab, predicted};
+  const Reference reference = makeReference(o.reference, key, sequences, runFloats, [] {});
+  print("fp32", static_cast<double>(4 * tokens * 2 * c.layers * c.kvDim()), ownQuality(reference, predicted));
+  if (dump) dump->write(o.dump);
   for (const std::string& name : o.formats) {
     KvCache cache(c, longest, findKvFormat(name).make(c, o.window));
-    QualityMeter meter;
     double bytes = 0;
-    for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const auto run = [&](const Sequence& sequence, auto&& use) {
       cache.clear();
-      meter.add(sequences[i], reference[i], streamedLogits(engine, sequences[i], cache));
+      runStreamed(engine, sequence, cache, use);
       bytes += static_cast<double>(cache.compressed()->bytes());
-    }
-    print(name.c_str(), bytes, meter.quality());
+    };
+    const Quality quality = measureQuality(reference, sequences, run, [] {});
+    print(name.c_str(), bytes, quality);
   }
 }
 

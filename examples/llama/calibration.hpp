@@ -96,7 +96,7 @@ Calibration calibrate(const Engine& engine, const std::vector<Sequence>& sequenc
   };
   for (const Sequence& sequence : sequences) {
     KvCache cache(engine.config(), static_cast<Index>(sequence.size()));
-    engine.forward(sequence, cache, gather);
+    runPieces(engine, sequence, cache, gather, [](Index, const Eigen::MatrixXf&) {});
     step();
   }
   return calibration;

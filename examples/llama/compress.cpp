@@ -14,6 +14,8 @@
 
 #include <cstdio>
 #include <iostream>
+#include <memory>
+#include <optional>
 
 namespace {
 
@@ -21,7 +23,7 @@ using namespace llama;
 
 struct Options {
   fs::path model = GOSSET_EXAMPLE_MODEL_DIR;
-  fs::path tokenizer, text, out, json;
+  fs::path tokenizer, text, out, json, reference;
   std::vector<std::string> formats = {"fp16",       "int8",      "int4",   "asym4",           "asym4-g32",
                                       "nf4-g64",    "gptq4-g32", "quip#4", "trellis-mixed#4", "asym3-g32",
                                       "lloyd3-g64", "gptq3-g32", "quip#3", "trellis-mixed#3", "asym2-g32",
@@ -30,7 +32,8 @@ struct Options {
   std::uint64_t seed = 1;
   Index tokens = 20000;
   Index calibration = 20000;
-  std::vector<double> budgets;  ///< bits a weight
+  std::optional<Index> context;  ///< tokens of a sequence
+  std::vector<double> budgets;   ///< bits a weight
 };
 
 std::string formatHelp() {
@@ -47,12 +50,14 @@ void parse(int argc, char** argv, Options& o) {
       "Packs every linear layer of a Llama model in one format after the other, the embedding in 8 or 16 bits beside, "
       "and prints what each costs: bits a weight over the linear layers with all side data; the same over the whole "
       "model, embedding and norms included; its megabytes (10^6 bytes); mean signal-to-noise ratio of the linear "
-      "layers; and on a text the perplexity, the KL divergence from the float32 model's predictions, the share of "
-      "tokens whose likeliest successor is still the same, and the tokens a second when they come one by one. Norms "
-      "take 16 bits; in the row fp32 everything takes 32.\n"
-      "The text is cut into stories at <|endoftext|>; each is read behind a begin token and cut off at the model's "
-      "context. A text without <|endoftext|> is cut into pieces as long as the context. Every token but the first of a "
-      "story is predicted. Formats that look at activations calibrate on the stories behind the measured ones; at "
+      "layers; and on a text the perplexity, the KL divergence from the float32 model's predictions with its standard "
+      "error and what 99.9% of the tokens do not exceed, the share of tokens whose likeliest successor is still the "
+      "same, and the tokens a second when they come one by one. Norms take 16 bits; in the row fp32 everything takes "
+      "32.\n"
+      "The text is cut into stories at <|endoftext|>; each is read behind the tokenizer's begin token, if it has one, "
+      "and cut off at --context. A text without <|endoftext|> is cut into pieces of that length. Every token but the "
+      "first of a story is predicted. Formats that look at activations calibrate on the stories behind the measured "
+      "ones; at "
       "least a third of the text is left to them.\n"
       "Without arguments it takes the little model that comes with gosset.");
   app.option_defaults()->always_capture_default();
@@ -69,6 +74,11 @@ void parse(int argc, char** argv, Options& o) {
   app.add_option("--tokens", o.tokens, "Most tokens of the text to predict")->check(CLI::Range(2, 1000000000));
   app.add_option("--calibration", o.calibration, "Most tokens of the text to calibrate on")
       ->check(CLI::Range(2, 1000000000));
+  app.add_option("--context", o.context, kContextHelp)->check(CLI::Range(2, 1000000000));
+  app.add_option(
+      "--reference", o.reference,
+      "File that keeps the float32 model's predictions for later runs on the same tokens: made where there is "
+      "none, refused where it is another run's. 2 bytes times tokens times tokens known");
   app.add_option("--out", o.out,
                  "Where to write packed models: FILE.safetensors for a single format, else a folder that gets "
                  "FORMAT.safetensors for each");
@@ -113,23 +123,30 @@ struct Row {
   double tokensPerSecond = 0;
 };
 
-void printHeader(const std::string& model, const Config& c, const std::vector<Sequence>& sequences) {
+void printHeader(const std::string& model, const Config& c, const std::vector<Sequence>& sequences,
+                 const std::string& beginning) {
   std::size_t tokens = 0;
   for (const Sequence& sequence : sequences) tokens += sequence.size();
   std::printf("%s: %td layers, width %td, hidden %td, %td heads on %td, %td tokens known\n", model.c_str(), c.layers,
               c.dim, c.hidden, c.heads, c.kvHeads, c.vocab);
-  std::printf("text: %zu tokens in %zu sequences\n\n", tokens, sequences.size());
-  std::printf("%-16s %11s %9s %9s %8s %11s %10s %8s %9s\n", "format", "bits/weight", "all bits", "MB", "SQNR dB",
-              "perplexity", "KL, nats", "top-1 %", "tokens/s");
+  std::printf("text: %zu tokens in %zu sequences, %s\n\n", tokens, sequences.size(), beginning.c_str());
+  std::printf("%-16s %11s %9s %9s %8s %11s %9s %8s %8s %8s %9s\n", "format", "bits/weight", "all bits", "MB", "SQNR dB",
+              "perplexity", "KL, nats", "+/-", "99.9%", "top-1 %", "tokens/s");
 }
 
 void print(const Row& row) {
   char sqnr[32] = "exact";
   if (std::isfinite(row.sqnr)) std::snprintf(sqnr, sizeof(sqnr), "%.2f", row.sqnr);
-  std::printf("%-16s %11.3f %9.3f %9.3f %8s %11.4f %10.5f %8.2f %9.0f\n", row.format.c_str(), row.bitsPerWeight,
-              row.bitsOfAll, row.megabytes, sqnr, row.quality.perplexity, row.quality.klDivergence,
-              100 * row.quality.top1Agreement, row.tokensPerSecond);
+  char error[32] = "-";
+  if (std::isfinite(row.quality.klError)) std::snprintf(error, sizeof(error), "%.5f", row.quality.klError);
+  std::printf("%-16s %11.3f %9.3f %9.3f %8s %11.4f %9.5f %8s %8.4f %8.2f %9.0f\n", row.format.c_str(),
+              row.bitsPerWeight, row.bitsOfAll, row.megabytes, sqnr, row.quality.perplexity, row.quality.klDivergence,
+              error, row.quality.klQuantile, 100 * row.quality.top1Agreement, row.tokensPerSecond);
   std::fflush(stdout);
+}
+
+nlohmann::ordered_json orNull(double value) {
+  return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
 }
 
 nlohmann::ordered_json toJson(const Row& row) {
@@ -138,9 +155,11 @@ nlohmann::ordered_json toJson(const Row& row) {
           {"bits_per_weight", row.bitsPerWeight},
           {"bits_of_all", row.bitsOfAll},
           {"megabytes", row.megabytes},
-          {"sqnr_db", std::isfinite(row.sqnr) ? nlohmann::ordered_json(row.sqnr) : nlohmann::ordered_json()},
+          {"sqnr_db", orNull(row.sqnr)},
           {"perplexity", row.quality.perplexity},
           {"kl_divergence", row.quality.klDivergence},
+          {"kl_standard_error", orNull(row.quality.klError)},
+          {"kl_quantile_99_9", row.quality.klQuantile},
           {"top1_agreement", row.quality.top1Agreement},
           {"tokens_per_second", row.tokensPerSecond}};
 }
@@ -155,7 +174,8 @@ class Compressor {
 
   void run() {
     makeOutFolder();
-    printHeader(fs::weakly_canonical(options_.model).filename().string(), model_.config, text_.measured);
+    printHeader(fs::weakly_canonical(options_.model).filename().string(), model_.config, text_.measured,
+                beginningText(tokenizer_));
     report(reference());
     if (needsCalibration()) calibrateModel();
     if (!options_.budgets.empty()) {
@@ -172,7 +192,8 @@ class Compressor {
     if (path.empty()) path = besideModel(options_.model, {"heldout.txt"}).value_or("");
     check(!path.empty(), options_.model.string(), ": no heldout.txt is there; name a text with --text");
     const std::string text = readBytes(path, std::uintmax_t{1} << 32);
-    auto sequences = sequencesOf(tokenizer_, text, model_.config.context, options_.tokens + options_.calibration);
+    auto sequences = sequencesOf(tokenizer_, text, contextFor(options_.context, model_.config),
+                                 options_.tokens + options_.calibration);
     check(!sequences.empty(), path.string(), ": holds no text to predict");
     check(sequences.size() > 1 || !needsCalibration(), path.string(),
           ": holds one sequence only, none to calibrate on");
@@ -204,15 +225,14 @@ class Compressor {
   Row reference() {
     const Engine engine(floatModel(model_));
     Progress progress("fp32", text_.measured.size());
-    QualityMeter meter;
-    runSequences(engine, text_.measured, [&](std::size_t i, Eigen::MatrixXf logits) {
-      meter.add(text_.measured[i], logits, logits);
-      reference_.push_back(std::move(logits));
-      progress.step();
-    });
+    const Index predicted = predictedTokens(text_.measured);
+    const std::string model = options_.reference.empty() ? std::string() : modelHash(options_.model);
+    const ReferenceKey key{model, tokensHash(text_.measured), "in pieces", model_.config.vocab, predicted};
+    reference_ = std::make_unique<const Reference>(makeReference(
+        options_.reference, key, text_.measured, PieceRunner(engine, text_.measured), [&] { progress.step(); }));
     Row row = sizes("fp32", engine.model(), sizeof(float));
     row.sqnr = std::numeric_limits<double>::infinity();
-    row.quality = meter.quality();
+    row.quality = ownQuality(*reference_, predicted);
     row.tokensPerSecond = speed(engine);
     return row;
   }
@@ -261,15 +281,12 @@ class Compressor {
   Row measure(const std::string& name, PackedModel model) const {
     const Engine engine(std::move(model));
     Progress progress(name, text_.measured.size());
-    QualityMeter meter;
-    runSequences(engine, text_.measured, [&](std::size_t i, const Eigen::MatrixXf& logits) {
-      meter.add(text_.measured[i], reference_[i], logits);
-      progress.step();
-    });
+    const Quality quality =
+        measureQuality(*reference_, text_.measured, PieceRunner(engine, text_.measured), [&] { progress.step(); });
     write(name, engine.model());
     Row row = sizes(name, engine.model(), sizeof(gosset::Float16));
     row.sqnr = sqnr(engine.model());
-    row.quality = meter.quality();
+    row.quality = quality;
     row.tokensPerSecond = speed(engine);
     return row;
   }
@@ -334,7 +351,7 @@ class Compressor {
   Tokenizer tokenizer_;
   SplitText text_;
   Calibration calibration_;
-  Logits reference_;
+  std::unique_ptr<const Reference> reference_;
   nlohmann::ordered_json json_ = nlohmann::ordered_json::array();
 };
 

@@ -2,14 +2,18 @@
 #pragma once
 
 #include "engine.hpp"
+#include "quality.hpp"
+#include "reference_logits.hpp"
 #include "tokenizer.hpp"
 
+#include <unistd.h>
+
 #include <chrono>
+#include <optional>
+#include <span>
 
-// How well a model predicts a text, and how far its predictions are from those of another.
+// Runs models over texts.
 namespace llama {
-
-using Sequence = std::vector<Token>;
 
 inline constexpr std::string_view kEndOfText = "<|endoftext|>";
 
@@ -32,25 +36,6 @@ inline Sequence firstTokens(const Tokenizer& tokenizer, std::string_view text, I
     Sequence tokens = tokenizer.vocabulary().encode(text.substr(0, size));
     if (size >= text.size() || tokens.size() >= wanted) return tokens;
   }
-}
-
-/// log(sum(exp(x))) in double.
-inline double logSumExp(const Eigen::Ref<const Eigen::VectorXf>& x) {
-  const double largest = static_cast<double>(x.maxCoeff());
-  return largest + std::log((x.cast<double>().array() - largest).exp().sum());
-}
-
-/// sum p (log p - log q) for p, q the softmax of two columns of logits.
-inline double divergence(const Eigen::Ref<const Eigen::VectorXf>& p, const Eigen::Ref<const Eigen::VectorXf>& q) {
-  const Eigen::ArrayXd logP = p.cast<double>().array() - logSumExp(p);
-  const Eigen::ArrayXd logQ = q.cast<double>().array() - logSumExp(q);
-  return (logP.exp() * (logP - logQ)).sum();
-}
-
-inline Index argmax(const Eigen::Ref<const Eigen::VectorXf>& x) {
-  Index at = 0;
-  x.maxCoeff(&at);
-  return at;
 }
 
 }  // namespace detail
@@ -84,10 +69,47 @@ inline std::vector<Sequence> sequencesOf(const Tokenizer& tokenizer, std::string
   return sequences;
 }
 
+inline constexpr const char* kContextHelp =
+    "Most tokens of a sequence, the begin token included; else 2048, or the model's context where that is shorter";
+
+/// How long sequences are: what was asked for, else 2048, in either case no more than the model's context. Throws
+/// std::invalid_argument where more was asked for.
+inline Index contextFor(const std::optional<Index>& asked, const Config& config) {
+  constexpr Index kUsual = 2048;
+  if (asked && *asked > config.context) {
+    throw std::invalid_argument("--context: at most the model's " + std::to_string(config.context) +
+                                " tokens expected, found " + std::to_string(*asked));
+  }
+  return asked.value_or(std::min(kUsual, config.context));
+}
+
+/// For people: what each sequence begins with.
+inline std::string beginningText(const Tokenizer& tokenizer) {
+  if (!tokenizer.bos()) return "no begin token";
+  const std::string name = nlohmann::json(tokenizer.vocabulary().name(*tokenizer.bos()))
+                               .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return "each behind token " + std::to_string(*tokenizer.bos()) + ", " + name;
+}
+
+/// How many tokens are run at once, so that their logits take 32 MB at most.
+inline Index pieceOf(const Config& config) { return std::clamp<Index>((Index{1} << 23) / config.vocab, 1, 512); }
+
+/// Runs a sequence from where `cache` is, piece by piece, and calls use(first, logits) with the logits behind the
+/// tokens from `first`: vocab x tokens of the piece.
+template <class Use>
+void runPieces(const Engine& engine, const Sequence& sequence, KvCache& cache, const Observer& observer, Use&& use) {
+  const auto piece = static_cast<std::size_t>(pieceOf(engine.config()));
+  const std::span<const Token> tokens(sequence);
+  for (std::size_t at = 0; at < tokens.size(); at += piece) {
+    use(static_cast<Index>(at),
+        engine.forward(tokens.subspan(at, std::min(piece, tokens.size() - at)), cache, observer));
+  }
+}
+
 /// The logits of each sequence, vocab x tokens: 4 bytes times vocab times tokens altogether.
 using Logits = std::vector<Eigen::MatrixXf>;
 
-/// Runs each sequence from its beginning and calls use(index, logits).
+/// Runs each sequence as a whole from its beginning and calls use(index, logits): for small vocabularies.
 template <class Use>
 void runSequences(const Engine& engine, const std::vector<Sequence>& sequences, Use&& use) {
   std::size_t longest = 0;
@@ -99,42 +121,122 @@ void runSequences(const Engine& engine, const std::vector<Sequence>& sequences, 
   }
 }
 
-/// Means over the predicted tokens: each token of a sequence but its first.
-struct Quality {
-  double perplexity = 0;     ///< exp of the mean negative log-likelihood
-  double klDivergence = 0;   ///< from the reference's predictions, in nats
-  double top1Agreement = 0;  ///< how often the likeliest token is the reference's likeliest
-};
+/// Tokens that have one before them.
+inline Index predictedTokens(const std::vector<Sequence>& sequences) {
+  Index tokens = 0;
+  for (const Sequence& sequence : sequences) tokens += static_cast<Index>(sequence.size()) - 1;
+  return tokens;
+}
 
-/// Gathers Quality over sequences.
-class QualityMeter {
+/// What to hold models against: the predictions of the float model on the same sequences, in a file.
+class Reference {
  public:
-  /// reference, logits: vocab x tokens of `sequence`.
-  void add(const Sequence& sequence, const Eigen::MatrixXf& reference, const Eigen::MatrixXf& logits) {
-    for (Index t = 0; t + 1 < logits.cols(); ++t) {
-      const Token next = sequence[static_cast<std::size_t>(t + 1)];
-      const auto column = logits.col(t);
-      logLoss_ += detail::logSumExp(column) - static_cast<double>(column(next));
-      divergence_ += detail::divergence(reference.col(t), column);
-      agreed_ += detail::argmax(reference.col(t)) == detail::argmax(column) ? 1 : 0;
-      ++predicted_;
+  /// Takes the logits in `path` where there is such a file; else makes it by run(writer), which adds a column for every
+  /// predicted token. Without a path the file is a temporary one. Throws gosset::FormatError where the file is another
+  /// run's.
+  template <class Run>
+  Reference(const std::filesystem::path& path, const ReferenceKey& key, Run&& run)
+      : reused_(!path.empty() && std::filesystem::exists(path)) {
+    const std::filesystem::path file = path.empty() ? temporaryPath() : path;
+    if (!reused_) {
+      ReferenceWriter writer(file, key);
+      run(writer);
+      writer.commit();
     }
+    logits_.emplace(file, key);
+    std::error_code ignored;
+    if (path.empty()) std::filesystem::remove(file, ignored);  // stays as long as it is mapped
   }
 
-  Index predicted() const { return predicted_; }
-  /// Throws std::logic_error where nothing has been predicted.
-  Quality quality() const {
-    if (predicted_ == 0) throw std::logic_error("llama: no token was predicted");
-    const auto n = static_cast<double>(predicted_);
-    return {std::exp(logLoss_ / n), divergence_ / n, static_cast<double>(agreed_) / n};
+  bool reused() const { return reused_; }
+  const ReferenceLogits& logits() const { return *logits_; }
+
+ private:
+  static std::filesystem::path temporaryPath() {
+    static int number = 0;
+    return std::filesystem::temp_directory_path() /
+           ("gosset-reference-" + std::to_string(::getpid()) + "-" + std::to_string(number++));
+  }
+
+  bool reused_;
+  std::optional<ReferenceLogits> logits_;
+};
+
+/// Goes through the predicted tokens of sequences, in order, and calls begin() before each sequence, and
+/// use(index, next, logits) for each token: `index` counts over all sequences, `next` came, logits: vocab. step() comes
+/// after each sequence. run(sequence, use) runs one.
+template <class Run, class Begin, class Use, class Step>
+void forEachPrediction(const std::vector<Sequence>& sequences, Run&& run, Begin&& begin, Use&& use, Step&& step) {
+  Index index = 0;
+  for (const Sequence& sequence : sequences) {
+    begin();
+    run(sequence, [&](Index first, const Eigen::MatrixXf& logits) {
+      for (Index t = 0; t < logits.cols() && first + t + 1 < static_cast<Index>(sequence.size()); ++t) {
+        use(index++, sequence[static_cast<std::size_t>(first + t + 1)], logits.col(t));
+      }
+    });
+    step();
+  }
+}
+
+/// What runs sequences for forEachPrediction() in pieces, each from its beginning.
+class PieceRunner {
+ public:
+  PieceRunner(const Engine& engine, const std::vector<Sequence>& sequences)
+      : engine_(engine), cache_(engine.config(), longest(sequences)) {}
+
+  template <class Use>
+  void operator()(const Sequence& sequence, Use&& use) {
+    cache_.clear();
+    runPieces(engine_, sequence, cache_, {}, use);
+  }
+
+  static Index longest(const std::vector<Sequence>& sequences) {
+    std::size_t size = 0;
+    for (const Sequence& sequence : sequences) size = std::max(size, sequence.size());
+    return static_cast<Index>(size);
   }
 
  private:
-  double logLoss_ = 0;
-  double divergence_ = 0;
-  Index agreed_ = 0;
-  Index predicted_ = 0;
+  const Engine& engine_;
+  KvCache cache_;
 };
+
+/// The predictions that run(sequence, use) makes of `sequences`, kept in `path`, or taken from there. step() comes
+/// after each sequence that is run.
+template <class Run, class Step>
+Reference makeReference(const std::filesystem::path& path, const ReferenceKey& key,
+                        const std::vector<Sequence>& sequences, Run&& run, Step&& step) {
+  return Reference(path, key, [&](ReferenceWriter& writer) {
+    forEachPrediction(
+        sequences, run, [] {},
+        [&](Index, Token next, const Eigen::Ref<const Eigen::VectorXf>& logits) {
+          writer.add(logits, detail::logSumExp(logits) - static_cast<double>(logits(next)));
+        },
+        step);
+  });
+}
+
+/// The reference's own quality: its perplexity, and no divergence.
+inline Quality ownQuality(const Reference& reference, Index predicted) {
+  QualityMeter meter;
+  for (Index i = 0; i < predicted; ++i) meter.addLoss(reference.logits().loss(i), 0, true);
+  return meter.quality();
+}
+
+/// How far what run(sequence, use) predicts is from the reference.
+template <class Run, class Step>
+Quality measureQuality(const Reference& reference, const std::vector<Sequence>& sequences, Run&& run, Step&& step) {
+  QualityMeter meter;
+  forEachPrediction(
+      sequences, run, [&] { meter.beginSequence(); },
+      [&](Index index, Token next, const Eigen::Ref<const Eigen::VectorXf>& logits) {
+        const ReferenceLogits::Column column = reference.logits().column(index);
+        meter.add(next, column.logits, column.likeliest, logits);
+      },
+      step);
+  return meter.quality();
+}
 
 /// Tokens a second when they come one by one, as while text is written: the fastest of the passes over `sequence`
 /// (its first 128 tokens) that fit into `seconds`, and of one at least.

@@ -29,13 +29,19 @@ inline const KvFormatEntry& findKvFormat(const std::string& name) {
   throw std::invalid_argument("KV format \"" + name + "\" is none of " + known);
 }
 
-/// The logits behind each token of a sequence that comes token by token, as while text is written: vocab x tokens. So
-/// every query meets what is packed by then and, in the window, what is not.
+/// Runs a sequence token by token, as while text is written, and calls use(t, logits) behind each: vocab x 1. So every
+/// query meets what is packed by then and, in the window, what is not.
+template <class Use>
+void runStreamed(const Engine& engine, const Sequence& sequence, KvCache& cache, Use&& use) {
+  for (std::size_t t = 0; t < sequence.size(); ++t) {
+    use(static_cast<Index>(t), Eigen::MatrixXf(engine.forwardLast({&sequence[t], 1}, cache)));
+  }
+}
+
+/// All of them: vocab x tokens.
 inline Eigen::MatrixXf streamedLogits(const Engine& engine, const Sequence& sequence, KvCache& cache) {
   Eigen::MatrixXf logits(engine.config().vocab, static_cast<Index>(sequence.size()));
-  for (std::size_t t = 0; t < sequence.size(); ++t) {
-    logits.col(static_cast<Index>(t)) = engine.forwardLast({&sequence[t], 1}, cache);
-  }
+  runStreamed(engine, sequence, cache, [&](Index t, const Eigen::MatrixXf& column) { logits.col(t) = column; });
   return logits;
 }
 

@@ -42,52 +42,6 @@ TEST(SequencesOf, WhereThereIsNothingToPredictThereAreNone) {
   EXPECT_TRUE(sequencesOf(letters(), "abc", 1, 100).empty());
 }
 
-/// Logits of 2 tokens with the probabilities p and 1 - p in each column, off by `shift`.
-Eigen::MatrixXf twoLogits(const std::vector<double>& p, float shift) {
-  Eigen::MatrixXf logits(2, static_cast<Index>(p.size()));
-  for (std::size_t t = 0; t < p.size(); ++t) {
-    logits.col(static_cast<Index>(t)) << static_cast<float>(std::log(p[t])), static_cast<float>(std::log(1 - p[t]));
-  }
-  return (logits.array() + shift).matrix();
-}
-
-TEST(QualityMeter, KnownProbabilitiesGiveKnownNumbers) {
-  // The last column predicts what comes after the sequence, and does not count.
-  const Sequence sequence = {0, 0, 1};
-  const Eigen::MatrixXf reference = twoLogits({0.9, 0.5, 0.1}, 3.f), logits = twoLogits({0.8, 0.25, 0.7}, -50.f);
-  QualityMeter meter;
-  meter.add(sequence, reference, logits);
-  const Quality q = meter.quality();
-  EXPECT_EQ(meter.predicted(), 2);
-  EXPECT_NEAR(q.perplexity, 1 / std::sqrt(0.8 * 0.75), 1e-6);
-  const double first = 0.9 * std::log(0.9 / 0.8) + 0.1 * std::log(0.1 / 0.2);
-  const double second = 0.5 * std::log(0.5 / 0.25) + 0.5 * std::log(0.5 / 0.75);
-  EXPECT_NEAR(q.klDivergence, (first + second) / 2, 1e-6);
-  EXPECT_EQ(q.top1Agreement, 0.5);  // 0 and 0, then 0 (the first of equals) and 1
-}
-
-TEST(QualityMeter, ThroughTheReferenceItselfNothingIsLost) {
-  const Eigen::MatrixXf logits = 10 * gosset::testing::gaussian(31, 6);
-  QualityMeter meter;
-  meter.add({1, 2, 3, 4, 5, 6}, logits, logits);
-  EXPECT_EQ(meter.quality().klDivergence, 0);
-  EXPECT_EQ(meter.quality().top1Agreement, 1);
-  EXPECT_GT(meter.quality().perplexity, 1);
-}
-
-TEST(QualityMeter, HugeLogitsStayFinite) {
-  QualityMeter meter;
-  meter.add({0, 0}, Eigen::MatrixXf{{1e30f, 0.f}, {-1e30f, 0.f}}, Eigen::MatrixXf{{1e4f, 0.f}, {0.f, 0.f}});
-  EXPECT_EQ(meter.quality().perplexity, 1);
-  EXPECT_NEAR(meter.quality().klDivergence, 0, 1e-200);
-}
-
-TEST(QualityMeter, WithoutPredictionsThereIsNoQuality) {
-  QualityMeter meter;
-  meter.add({0}, Eigen::MatrixXf::Zero(2, 1), Eigen::MatrixXf::Zero(2, 1));
-  gosset::testing::expectThrows<std::logic_error>([&] { (void)meter.quality(); }, "no token was predicted");
-}
-
 TEST(RunSequences, EachBeginsAfresh) {
   const Model model = randomModel(smallConfig(), false);
   const Engine engine(floatModel(model));
@@ -102,6 +56,120 @@ TEST(RunSequences, EachBeginsAfresh) {
   EXPECT_EQ(logits[1].cols(), 12);
   EXPECT_EQ(logits[0], logits[2]);
   EXPECT_LT((logits[0] - logits[1].leftCols(7)).cwiseAbs().maxCoeff(), 1e-4f);
+}
+
+TEST(RunPieces, PiecesAreTheWhole) {
+  Config config = smallConfig();
+  config.vocab = 1 << 22;  // two tokens are a piece
+  EXPECT_EQ(pieceOf(config), 2);
+  config.vocab = 1 << 24;
+  EXPECT_EQ(pieceOf(config), 1);
+  EXPECT_EQ(pieceOf(smallConfig()), 512);
+
+  config = smallConfig();
+  config.context = 700;
+  const Model model = randomModel(config, true);
+  const Engine engine(floatModel(model));
+  const Sequence sequence = randomTokens(config, 600);
+  KvCache whole(config, 600), cache(config, 600);
+  const Eigen::MatrixXf expected = engine.forward(sequence, whole);
+  std::vector<Index> firsts;
+  Index heard = 0;
+  const Observer observer = [&](const std::string& name, const Eigen::Ref<const Eigen::MatrixXf>& x) {
+    if (name == outputName()) heard += x.cols();
+  };
+  runPieces(engine, sequence, cache, observer, [&](Index first, const Eigen::MatrixXf& logits) {
+    firsts.push_back(first);
+    EXPECT_LT((logits - expected.middleCols(first, logits.cols())).cwiseAbs().maxCoeff(), 1e-4f);
+  });
+  EXPECT_EQ(firsts, (std::vector<Index>{0, 512}));
+  EXPECT_EQ(heard, 600);
+}
+
+TEST(FirstTokens, OfALongTextTheRestIsNotLookedAt) {
+  const std::string text(100000, 'a');
+  const Sequence all = detail::firstTokens(letters(), text, 200000), some = detail::firstTokens(letters(), text, 50);
+  EXPECT_EQ(all.size(), 100001u);  // a space is before it
+  EXPECT_GE(some.size(), 1050u);
+  EXPECT_LT(some.size(), 20000u);
+  EXPECT_TRUE(std::equal(some.begin(), some.begin() + 50, all.begin()));
+  std::string wide;
+  for (int i = 0; i < 40000; ++i) wide += "\xE2\x82\xAC";  // three bytes, never cut in two
+  const Sequence bytes = detail::firstTokens(letters(), wide, 100);
+  EXPECT_LT(bytes.size(), 20000u);
+  EXPECT_EQ(bytes.size() % 3, 1u);  // a space, and three bytes for each
+}
+
+TEST(SequencesOf, WithoutABeginTokenThereIsNone) {
+  const Tokenizer plain(std::make_shared<const SentencePieces>(
+                            std::vector<SentencePieces::Piece>{{"<unk>", 0.f}, {"a", 0.f}, {"b", 0.f}, {"c", 0.f}}),
+                        {});
+  EXPECT_EQ(sequencesOf(plain, "abc", 2, 100), (Sequences{{1, 2}}));  // one token alone predicts nothing
+  EXPECT_EQ(sequencesOf(plain, "ab<|endoftext|>c<|endoftext|>bca", 10, 100), (Sequences{{1, 2}, {2, 3, 1}}));
+}
+
+TEST(ContextFor, IsTheModelsOrShorter) {
+  Config config = smallConfig();
+  EXPECT_EQ(contextFor(std::nullopt, config), 48);
+  EXPECT_EQ(contextFor(7, config), 7);
+  config.context = 131072;
+  EXPECT_EQ(contextFor(std::nullopt, config), 2048);
+  EXPECT_EQ(contextFor(131072, config), 131072);
+  gosset::testing::expectThrows([&] { contextFor(131073, config); },
+                                "--context: at most the model's 131072 tokens expected, found 131073");
+}
+
+TEST(BeginningText, NamesTheToken) {
+  EXPECT_EQ(beginningText(letters()), "each behind token 1, \"<s>\"");
+  EXPECT_EQ(beginningText(Tokenizer(std::make_shared<const SentencePieces>(std::vector<SentencePieces::Piece>{}), {})),
+            "no begin token");
+}
+
+TEST(MeasureQuality, OfTheModelItselfNothingIsLostButTheRounding) {
+  const Model model = randomModel(smallConfig(), false), other = randomModel(smallConfig(), false, 77);
+  const Engine engine(floatModel(model)), another(floatModel(other));
+  const Sequences sequences = {randomTokens(model.config, 30, 1), randomTokens(model.config, 2, 2),
+                               randomTokens(model.config, 48, 3)};
+  ASSERT_EQ(predictedTokens(sequences), 77);
+  QualityMeter exact;
+  Logits logits, others;
+  runSequences(engine, sequences, [&](std::size_t, Eigen::MatrixXf part) { logits.push_back(std::move(part)); });
+  runSequences(another, sequences, [&](std::size_t, Eigen::MatrixXf part) { others.push_back(std::move(part)); });
+  for (std::size_t i = 0; i < 3; ++i) exact.add(sequences[i], logits[i], others[i]);
+
+  const ReferenceKey key{"m", tokensHash(sequences), "in pieces", 31, 77};
+  int steps = 0;
+  const Reference reference = makeReference({}, key, sequences, PieceRunner(engine, sequences), [&] { ++steps; });
+  EXPECT_EQ(steps, 3);
+  EXPECT_FALSE(reference.reused());
+  const Quality own = measureQuality(reference, sequences, PieceRunner(engine, sequences), [&] { ++steps; });
+  EXPECT_EQ(steps, 6);
+  EXPECT_LT(own.klDivergence, 1e-8);
+  EXPECT_EQ(own.top1Agreement, 1);
+  EXPECT_NEAR(ownQuality(reference, 77).perplexity, own.perplexity, 1e-5);
+  const Quality off = measureQuality(reference, sequences, PieceRunner(another, sequences), [] {});
+  EXPECT_NEAR(off.klDivergence, exact.quality().klDivergence, 1e-5);
+  EXPECT_NEAR(off.klError, exact.quality().klError, 1e-5);
+  EXPECT_EQ(off.top1Agreement, exact.quality().top1Agreement);
+}
+
+TEST(Reference, IsMadeOnceAndForOneRun) {
+  const TemporaryFolder folder;
+  const Model model = randomModel(smallConfig(), false);
+  const Engine engine(floatModel(model));
+  const Sequences sequences = {randomTokens(model.config, 9)};
+  const fs::path path = folder / "reference";
+  ReferenceKey key{"m", tokensHash(sequences), "in pieces", 31, 8};
+  int runs = 0;
+  const auto make = [&] {
+    return makeReference(path, key, sequences, PieceRunner(engine, sequences), [&] { ++runs; }).reused();
+  };
+  EXPECT_FALSE(make());
+  EXPECT_TRUE(make());
+  EXPECT_EQ(runs, 1);
+  key.model = "another";
+  gosset::testing::expectThrows<gosset::FormatError>(
+      make, "reference: holds the logits of another run, whose \"model\" is \"m\"; here it is \"another\"; remove");
 }
 
 TEST(DecodeSpeed, IsAFiniteNumberOfTokens) {
