@@ -39,6 +39,9 @@ inline PackedModel withLayer(PackedModel model, std::size_t index, const gosset:
   return model;
 }
 
+/// A divergence whose sum was rounded may fall below.
+inline double atLeastZero(const Candidate& candidate) { return std::max(candidate.klDivergence, 0.); }
+
 /// What a layer would be at each eighth of a bit between two numbers of bits of a family. Bytes rise evenly, but for
 /// what the rates of whole tiles leave of a mean where the last tile is narrower: in each block of rows less than
 /// eight.
@@ -51,7 +54,9 @@ inline std::vector<Candidate> between(const LinearInfo& info, const Candidate& l
     }
     const double part = (entry.bits - less.format->bits) / (more.format->bits - less.format->bits);
     const auto bytes = less.bytes + static_cast<Index>(std::ceil(part * static_cast<double>(more.bytes - less.bytes)));
-    const double loss = gosset::lossBetween({less.bytes, less.klDivergence}, {more.bytes, more.klDivergence}, bytes);
+    const double loss = naming(info.name, [&] {
+      return gosset::lossBetween({less.bytes, atLeastZero(less)}, {more.bytes, atLeastZero(more)}, bytes);
+    });
     result.push_back({&entry, bytes + narrow, loss});
   }
   return result;

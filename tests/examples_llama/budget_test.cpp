@@ -133,6 +133,13 @@ TEST(Between, BytesRiseEvenlyAndLeaveRoomForNarrowTiles) {
   EXPECT_EQ(bytesOf(detail::between({"", 20, 44}, less, more)), (std::vector<Index>{126, 136, 146}));
   EXPECT_EQ(wide[1].format->name, "trellis#2.25");
   EXPECT_DOUBLE_EQ(wide[1].klDivergence, 0.2);
+  EXPECT_DOUBLE_EQ(detail::between({"", 20, 64}, less, {more.format, 140, -1e-9})[1].klDivergence, 0.2)
+      << "not below 0";
+  expectThrows(
+      [&] {
+        detail::between({"w", 20, 64}, {less.format, 100, std::nan("")}, more);
+      },
+      "w: gosset: lossBetween: expected finite losses >= 0, got nan");
 }
 
 TEST_F(Budget, AFormatThatNeedsACalibrationIsRefusedWithoutOne) {
