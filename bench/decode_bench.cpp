@@ -121,6 +121,7 @@ BENCHMARK(decode<Int2>)->Unit(benchmark::kMillisecond);
 BENCHMARK(decode<Incoherent<E8PRvq4>>)->Unit(benchmark::kMillisecond);
 BENCHMARK(decode<Incoherent<E8P>>)->Unit(benchmark::kMillisecond);
 BENCHMARK(decode<Incoherent<Trellis<4>>>)->Unit(benchmark::kMillisecond);
+BENCHMARK(decode<Incoherent<TrellisMixed>>)->Unit(benchmark::kMillisecond);
 BENCHMARK(decode<Incoherent<Trellis<2>>>)->Unit(benchmark::kMillisecond);
 
 }  // namespace

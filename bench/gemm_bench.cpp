@@ -54,6 +54,8 @@ BENCHMARK(packed<E8PRvq4, 0, kRounded>)->Arg(32)->Arg(512);
 BENCHMARK(packed<Symmetric<8>, 0, kFloat>)->Arg(32)->Arg(512);
 BENCHMARK(packed<Asymmetric<4>, 128, kFloat>)->Arg(32)->Arg(512);
 BENCHMARK(packed<Trellis<2>, 0, kRounded>)->Arg(2)->Arg(8)->Arg(32)->Arg(512);
+BENCHMARK(packed<TrellisMixed, 0, kRounded>)->Arg(32)->Arg(512);
+BENCHMARK(packed<Trellis<3>, 0, kRounded>)->Arg(32)->Arg(512);
 BENCHMARK(packed<Trellis<4>, 0, kRounded>)->Arg(32)->Arg(512);
 BENCHMARK(packed<E8P, 0, kFloat>)->Arg(32)->Arg(512);
 
