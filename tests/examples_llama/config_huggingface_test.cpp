@@ -162,6 +162,11 @@ TEST(HuggingFaceConfigText, FrequenciesAreThosePublished) {
   EXPECT_NEAR(yarn.ropes[0].magnitude, 1.1386294361119891, 1e-12);
   EXPECT_EQ(yarn.ropes[0].frequencies[0], 1.0);
   EXPECT_NEAR(yarn.ropes[0].frequencies[63] * 4, ropeFrequencies(128, 1000000.0)[63], 1e-18);
+  // A ramp from pair 2 to pair 6, of which there are 4: the last is a quarter on its way.
+  const Config ramp = parsed(R"({"head_dim": 8, "rope_theta": 100.0, "rope_scaling": {"rope_type": "yarn",
+      "factor": 4.0, "original_max_position_embeddings": 4096}})");
+  EXPECT_NEAR(ramp.ropes[0].frequencies[2], std::pow(100.0, -0.5), 1e-15);
+  EXPECT_NEAR(ramp.ropes[0].frequencies[3], std::pow(100.0, -0.75) * (0.75 + 0.25 / 4), 1e-15);
 }
 
 TEST(HuggingFaceConfigText, WindowsAreWhereTheFamilyHasThem) {

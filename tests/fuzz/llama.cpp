@@ -33,8 +33,8 @@ Config someConfig() {
   return config;
 }
 
-Model someModel(bool tied) {
-  auto model = llama::emptyWeights<RowMatrixXf>(someConfig(), !tied);
+Model someModel(const Config& config, bool tied) {
+  auto model = llama::emptyWeights<RowMatrixXf>(config, !tied);
   model.embedding = someMatrix(model.config.vocab, model.config.dim);
   llama::forEachFloat(
       model, [&](const llama::FloatInfo& info, auto& numbers) { numbers = someMatrix(info.shape.front(), 1); });
@@ -127,25 +127,52 @@ std::string checkpointBytes(const Model& model) {
   return text(bytes);
 }
 
+/// A folder's input: its config, and the tensors that the config asks for.
+Bytes folderSeed(const std::string& config, const Model& model) {
+  SafetensorsWriter writer;
+  const auto add = [&](const std::string& name, const auto& numbers) {
+    writer.add(name, numbers.template cast<Float16>().eval());
+  };
+  add(llama::embeddingName(), model.embedding);
+  llama::forEachFloat(model, [&](const llama::FloatInfo& info, const auto& numbers) { add(info.name, numbers); });
+  llama::forEachLinear(model, [&](const llama::LinearInfo& info, const RowMatrixXf& w) { add(info.name, w); });
+  Bytes folder = {0};
+  appendNumber(folder, static_cast<std::uint32_t>(config.size()));
+  append(folder, config);
+  append(folder, text(bytesOf(writer)));
+  return folder;
+}
+
+/// Families whose tensors are called as the engine calls them, with all that a config can ask for.
+std::vector<std::string> familyConfigs() {
+  const std::string sizes =
+      R"("hidden_size":4,"intermediate_size":6,"num_hidden_layers":1,"num_attention_heads":2,"num_key_value_heads":1,)"
+      R"("vocab_size":5,"max_position_embeddings":8,"head_dim":2,"tie_word_embeddings":true,)";
+  return {"{" + sizes +
+              R"("model_type":"qwen2_moe","num_experts":2,"num_experts_per_tok":1,"moe_intermediate_size":3,)"
+              R"("shared_expert_intermediate_size":2})",
+          "{" + sizes +
+              R"("model_type":"gemma3_text","sliding_window":3,"layer_types":["sliding_attention"],)"
+              R"("rope_scaling":{"rope_type":"linear","factor":8.0},"attention_bias":true})",
+          "{" + sizes +
+              R"("model_type":"smollm3","mlp_bias":true,"no_rope_layers":[0],"rope_scaling":)"
+              R"({"rope_type":"yarn","factor":4.0,"original_max_position_embeddings":4}})",
+          "{" + sizes +
+              R"("model_type":"llama","rope_parameters":{"rope_type":"llama3","rope_theta":500000.0,)"
+              R"("factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0}})"};
+}
+
 std::vector<Bytes> modelSeeds() {
   std::vector<Bytes> seeds;
   for (const bool tied : {false, true}) {
-    const Model model = someModel(tied);
-    SafetensorsWriter writer;
-    const auto add = [&](const std::string& name, const auto& numbers) {
-      writer.add(name, numbers.template cast<Float16>().eval());
-    };
-    add(llama::embeddingName(), model.embedding);
-    llama::forEachFloat(model, [&](const llama::FloatInfo& info, const auto& numbers) { add(info.name, numbers); });
-    llama::forEachLinear(model, [&](const llama::LinearInfo& info, const RowMatrixXf& w) { add(info.name, w); });
-    const std::string config = llama::huggingFaceConfigText(model.config, tied);
-    Bytes folder = {0}, checkpoint = {1};
-    appendNumber(folder, static_cast<std::uint32_t>(config.size()));
-    append(folder, config);
-    append(folder, text(bytesOf(writer)));
+    const Model model = someModel(someConfig(), tied);
+    seeds.push_back(folderSeed(llama::huggingFaceConfigText(model.config, tied), model));
+    Bytes checkpoint = {1};
     append(checkpoint, checkpointBytes(model));
-    seeds.push_back(folder);
     seeds.push_back(checkpoint);
+  }
+  for (const std::string& config : familyConfigs()) {
+    seeds.push_back(folderSeed(config, someModel(llama::parseHuggingFaceConfig(config, "seed").config, true)));
   }
   return seeds;
 }
