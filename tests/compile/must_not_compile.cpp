@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a user may get wrong in types: each case must be refused, with the sentence beside it.
 #include <gosset/codebook.hpp>
+#include <gosset/format/ggml.hpp>
 #include <gosset/matrix.hpp>
 #include <gosset/rounding/stochastic.hpp>
 
@@ -27,6 +28,7 @@ void program(const Eigen::MatrixXf& w, const Eigen::MatrixXi& integers) {
   (void)gs::quantize<gs::Grouped<gs::Symmetric<4>, 1>>(w, gs::Stochastic{});
   (void)gs::quantize<gs::Float16>(w);
   (void)gs::quantize<float>(integers.cast<double>());
+  (void)gs::quantize<gs::ggml::Q2_K>(w);
 #endif
 
 #ifdef CASE_SYMMETRIC_OF_ONE_BIT  // Symmetric<b> takes 2 to 8 bits; for one bit see Binary
@@ -79,6 +81,12 @@ void program(const Eigen::MatrixXf& w, const Eigen::MatrixXi& integers) {
 #endif
 #ifdef CASE_CODES_OF_FLOATS  // fromCodes<Format>: Format is a codebook, bare or in PerTensor, PerChannel or Grouped
   (void)gs::fromCodes<gs::Float16>(integers.cast<std::uint8_t>().eval(), w);
+#endif
+#ifdef CASE_POINTS_THAT_ARE_ONLY_READ  // this rounding cannot choose codes of this format
+  (void)gs::quantize<gs::ggml::IQ2_XXS>(w);
+#endif
+#ifdef CASE_SCALES_OF_BLOCKS_ONE_BY_ONE  // the scales within a block are multiples of the block's
+  gs::Grid<gs::ggml::Codes<gs::ggml::Q4_K>>(1, 256, gs::PublishedRule{}).setScale(0, 0, 1, 0);
 #endif
 #ifdef CASE_STOCHASTIC_FLOATS  // a plain float format stores numbers as they are: only Nearest rounding applies to it
   (void)gs::quantize<gs::Float16>(w, gs::Stochastic{});

@@ -30,6 +30,7 @@ TEST(GgufQuantized, EveryFormatComesBackAndIsShownWhereItLies) {
   std::vector<AnyMatrix> matrices;
   GgufWriter writer;
   for (const std::string& name : GgufFormats::names()) {
+    if (name.starts_with("ggml::IQ2") || name.starts_with("ggml::IQ3")) continue;  // which are read only
     matrices.push_back(quantizeAs<GgufFormats>(name, w));
     writer.add(name, matrices.back());
   }
@@ -52,6 +53,31 @@ TEST(GgufQuantized, EveryFormatComesBackAndIsShownWhereItLies) {
   });
   GgufWriter().write(folder / "f");  // which unlinks the old file; its memory stays
   for (std::size_t i = 0; i < views.size(); ++i) EXPECT_EQ(views[i].dequantized(), matrices[i].dequantized());
+}
+
+TEST(GgufQuantized, FormatsThatAreReadOnly) {
+  const TemporaryFolder folder;
+  GgufWriter writer;
+  for (const std::uint32_t id : {16u, 17u, 18u, 21u, 22u}) {
+    const GgmlType& type = *ggmlType(id);
+    std::vector<std::uint8_t> bytes(20 * 2 * type.block_bytes);
+    for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(randomBits(id, i));
+    for (std::size_t i = 1; i < bytes.size(); i += type.block_bytes) bytes[i] = 0x20;  // scales of about 2^-7
+    writer.addSource(type.name, type, {20, 512},
+                     [bytes](const GgufWriter::Put& put) { put(std::as_bytes(std::span(bytes))); });
+  }
+  writer.write(folder / "f");
+  const GgufFile file(folder / "f");
+  for (const std::string& name : file.names()) {
+    const AnyMatrix q = readGguf(file, name);
+    EXPECT_EQ(q.format(), "ggml::" + name);
+    const RowMatrixXf w = q.dequantized();
+    EXPECT_GT(w.cwiseAbs().minCoeff(), 0);  // no point of these has a 0
+    const Eigen::MatrixXf x = gaussian(512, 3), y = q * x;
+    EXPECT_LT((y - w * x).norm(), 0.02f * y.norm());
+    expectThrows([&] { (void)quantizeAs<GgufFormats>("ggml::" + name, w); },
+                 "the rounding cannot choose codes of this format");
+  }
 }
 
 TEST(GgufQuantized, WhatIsNotThere) {

@@ -25,9 +25,10 @@
 namespace gosset {
 
 /// The formats whose bytes GGUF files hold.
-using GgufFormats = FormatList<float, Float16, BFloat16, ggml::Q4_0, ggml::Q4_1, ggml::Q5_0, ggml::Q5_1, ggml::Q8_0,
-                               ggml::Q2_K, ggml::Q3_K, ggml::Q4_K, ggml::Q5_K, ggml::Q6_K, ggml::IQ4_NL, ggml::IQ4_XS,
-                               ggml::TQ1_0, ggml::TQ2_0, ggml::MXFP4>;
+using GgufFormats =
+    FormatList<float, Float16, BFloat16, ggml::Q4_0, ggml::Q4_1, ggml::Q5_0, ggml::Q5_1, ggml::Q8_0, ggml::Q2_K,
+               ggml::Q3_K, ggml::Q4_K, ggml::Q5_K, ggml::Q6_K, ggml::IQ4_NL, ggml::IQ4_XS, ggml::TQ1_0, ggml::TQ2_0,
+               ggml::MXFP4, ggml::IQ2_XXS, ggml::IQ2_XS, ggml::IQ2_S, ggml::IQ3_XXS, ggml::IQ3_S>;
 
 namespace detail {
 

@@ -43,13 +43,22 @@ constexpr Vector kVectors[] = {
     {"TQ1_0", 49664, 0xf81a38ef6f00095au, {-0x0p+0f, 0x1.29cp-10f, 0x1.29cp-10f, -0x0p+0f}},
     {"TQ2_0", 50432, 0xce81c198f724e69du, {0x1.cb4p+16f, 0x0p+0f, -0x1.cb4p+15f, -0x1.cb4p+15f}},
     {"MXFP4", 6400, 0x8fdbaf6047f18653u, {-0x1p-14f, 0x0p+0f, 0x0p+0f, 0x1p-15f}},
+    {"IQ2_XXS", 49664, 0x6e76904584a42309u, {0x1.8204p+12f, -0x1.8204p+12f, -0x1.8ee2p+13f, 0x1.8204p+12f}},
+    {"IQ2_XS", 49664, 0xc33c1f54eef487b3u, {-0x1.0158p+11f, 0x1.1b14p+12f, -0x1.3739ap+14f, 0x1.f56b1p+15f}},
+    {"IQ2_S", 49664, 0xb8b6a2b2e705cc74u, {0x1.27f2p+13f, -0x1.0158p+11f, -0x1.b041dp+15f, 0x1.a6346p+14f}},
+    {"IQ3_XXS", 49664, 0x04acdfc38d61487eu, {0x1.41aep+13f, -0x1.6848p+11f, -0x1.41aep+13f, 0x1.7ecc8p+15f}},
+    {"IQ3_S", 49664, 0x80357fec696b0525u, {-0x1.13094p+16f, -0x1.a22fp+14f, -0x1.8204p+12f, -0x1.34dp+10f}},
 };
 
 template <class F>
 class GgmlBlock : public ::testing::Test {};
 TYPED_TEST_SUITE(GgmlBlock, testing::GgmlTypes, testing::GgmlNames);
 
-TYPED_TEST(GgmlBlock, DecodesAsGgmlDoes) {
+template <class F>
+class GgmlDecoding : public ::testing::Test {};
+TYPED_TEST_SUITE(GgmlDecoding, testing::GgmlReadTypes, testing::GgmlNames);
+
+TYPED_TEST(GgmlDecoding, DecodesAsGgmlDoes) {
   using F = TypeParam;
   std::vector<float> numbers;
   for (std::uint64_t i = 0; i < 200; ++i) {
@@ -65,6 +74,15 @@ TYPED_TEST(GgmlBlock, DecodesAsGgmlDoes) {
     EXPECT_EQ(numbers[i * static_cast<std::size_t>(F::kBlock / 4 + 1)], vector->some[i]);
   EXPECT_EQ(numbers.size(), vector->numbers);
   EXPECT_EQ(testing::hashBytes(numbers.data(), numbers.size() * sizeof(float)), vector->hash);
+}
+
+TYPED_TEST(GgmlDecoding, LevelsAreWithinTheirBounds) {
+  using F = TypeParam;
+  std::vector<std::int8_t> levels(static_cast<std::size_t>(F::kBlock));
+  for (std::uint64_t i = 0; i < 200; ++i) {
+    F::unpack(testing::randomBlock<F>(i).data(), levels.data());
+    for (const std::int8_t level : levels) ASSERT_TRUE(level >= -F::kZero && level <= F::kMostLevel) << int{level};
+  }
 }
 
 TYPED_TEST(GgmlBlock, PacksWhatItUnpacks) {

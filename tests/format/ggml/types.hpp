@@ -17,6 +17,12 @@ using GgmlTypes =
     ::testing::Types<ggml::Q4_0, ggml::Q4_1, ggml::Q5_0, ggml::Q5_1, ggml::Q8_0, ggml::IQ4_NL, ggml::MXFP4, ggml::Q2_K,
                      ggml::Q3_K, ggml::Q4_K, ggml::Q5_K, ggml::Q6_K, ggml::IQ4_XS, ggml::TQ1_0, ggml::TQ2_0>;
 
+/// And those that it only reads.
+using GgmlReadTypes =
+    ::testing::Types<ggml::Q4_0, ggml::Q4_1, ggml::Q5_0, ggml::Q5_1, ggml::Q8_0, ggml::IQ4_NL, ggml::MXFP4, ggml::Q2_K,
+                     ggml::Q3_K, ggml::Q4_K, ggml::Q5_K, ggml::Q6_K, ggml::IQ4_XS, ggml::TQ1_0, ggml::TQ2_0,
+                     ggml::IQ2_XXS, ggml::IQ2_XS, ggml::IQ2_S, ggml::IQ3_XXS, ggml::IQ3_S>;
+
 struct GgmlNames {
   template <class F>
   static std::string GetName(int) {
