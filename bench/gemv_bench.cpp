@@ -92,9 +92,9 @@ void eigen(benchmark::State& state, Place place) {
   count(state, place.m * place.n, static_cast<Index>(bytes));
 }
 
-template <Codebook C>
+template <Codebook C, int kPieces>
 void packed(benchmark::State& state, Place place, Index group, Activations mode) {
-  const Matrices<C> matrices(place.m, place.n, group, place.span);
+  const Matrices<C, kPieces> matrices(place.m, place.n, group, place.span);
   const Eigen::MatrixXf x = activations(place.n, 1);
   Eigen::VectorXf y(place.m);
   std::size_t i = 0;
@@ -105,12 +105,13 @@ void packed(benchmark::State& state, Place place, Index group, Activations mode)
   count(state, place.m * place.n, matrices.bytes());
 }
 
-template <Codebook C>
+/// kPieces: as detail::piecesOf<C>(group) has it.
+template <Codebook C, int kPieces = 1>
 void registerFormat(const std::string& name, Index group) {
   for (const Activations mode : {Activations::kRounded, Activations::kFloat}) {
     for (const Place& place : kPlaces) {
       const std::string full = std::string(place.name) + "/" + name + (mode == Activations::kFloat ? ", float" : "");
-      benchmark::RegisterBenchmark(full.c_str(), packed<C>, place, group, mode);
+      benchmark::RegisterBenchmark(full.c_str(), packed<C, kPieces>, place, group, mode);
     }
   }
 }
@@ -129,6 +130,11 @@ void registerAll() {
   registerFormat<Asymmetric<5>>("Asymmetric<5>, 128", 128);
   registerFormat<Symmetric<4>>("Symmetric<4>, 32", 32);
   registerFormat<Asymmetric<4>>("Asymmetric<4>, 128", 128);
+  registerFormat<Asymmetric<4>>("Asymmetric<4>, 32", 32);
+  registerFormat<Asymmetric<4>, 2>("Asymmetric<4>, 48", 48);
+  registerFormat<Asymmetric<4>, 2>("Asymmetric<4>, 16", 16);
+  registerFormat<Asymmetric<4>, 4>("Asymmetric<4>, 8", 8);
+  registerFormat<Asymmetric<4>, 0>("Asymmetric<4>, 20", 20);
   registerFormat<NormalFloat4>("NormalFloat4, 64", 64);
   registerFormat<Asymmetric<3>>("Asymmetric<3>, 128", 128);
   registerFormat<LloydMax<3>>("LloydMax<3>, 128", 128);

@@ -48,15 +48,15 @@ inline Eigen::MatrixXf activations(Index n, Index tokens) {
 
 /// Packed matrices of one shape and format that stand one after the other in the arena, each with its scales behind its
 /// codes; as many as fit into `span` bytes, at least one.
-template <Codebook C>
+template <Codebook C, int kPieces = 1>
 class Matrices {
  public:
   /// group: columns that share a scale; 0: all of a row.
   Matrices(Index m, Index n, Index group, std::size_t span)
       : rate_sums_(mixedRates(n)),
         layout_(layoutOf(m, n, rate_sums_)),
-        groups_(group == 0 ? 1 : n / group),
-        group_tiles_(group == 0 ? layout_.tiles() : group / layout_.kTileColumns) {
+        groups_(group == 0 ? 1 : ceilDiv(n, group)),
+        group_columns_(group == 0 ? layout_.tiles() * layout_.kTileColumns : group) {
     stride_ = static_cast<std::size_t>(ceilDiv(bytes(), 64) * 64);
     count_ = std::max<std::size_t>(1, std::min(span, Arena::instance().size()) / stride_);
   }
@@ -66,10 +66,10 @@ class Matrices {
   Index scales() const { return layout_.rows() * groups_; }
   std::size_t count() const { return count_; }
 
-  gosset::detail::CodeView<C, Float16> operator[](std::size_t i) const {
+  gosset::detail::CodeView<C, Float16, kPieces> operator[](std::size_t i) const {
     const std::uint8_t* codes = Arena::instance().data() + i % count_ * stride_;
     const auto* scale = reinterpret_cast<const Float16*>(codes + layout_.bytes());
-    return {layout_, codes, scale, hasZero() ? scale + scales() : nullptr, false, group_tiles_, groups_};
+    return {layout_, codes, scale, hasZero() ? scale + scales() : nullptr, false, group_columns_, groups_};
   }
 
  private:
@@ -96,7 +96,7 @@ class Matrices {
 
   std::vector<std::uint32_t> rate_sums_;
   gosset::detail::TileLayout<C> layout_;
-  Index groups_, group_tiles_;
+  Index groups_, group_columns_;
   std::size_t stride_, count_;
 };
 

@@ -50,7 +50,8 @@ class TileCodes {
 /// The numbers of a point in registers, as many in each as fit and leave none half full.
 template <int kDim>
 struct PointLanes {
-  static constexpr int kWidth = std::gcd(kDim, simd::kWordLanes), kCount = kDim / kWidth;
+  static constexpr int kCommon = std::gcd(kDim, simd::kWordLanes), kWidth = kCommon == 2 ? 1 : kCommon;
+  static constexpr int kCount = kDim / kWidth;
   using Part = simd::Vec<float, kWidth>;
   Part part[kCount] = {};
 
