@@ -32,7 +32,7 @@ struct FormatEntry {
   gosset::AnyMatrix (*pack)(const PackJob&);
   bool needsCalibration = false;
   bool independentRows = true;  ///< whether a row can be read without the others, as those of an embedding are
-  std::string family;           ///< of one that has any number of bits: its name before that number
+  std::string family = {};      ///< of one that has any number of bits: its name before that number
   double bits = 0;              ///< of these, a multiple of 1/8
 };
 
