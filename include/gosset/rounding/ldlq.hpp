@@ -29,7 +29,8 @@ struct LdlqOptions {
 /// QuIP#'s rounding: block LDLQ, the codebook's dimension being the block, last block first, then `sweeps` passes of
 /// coordinate descent. A Hessian that has seen nothing, such as that of an expert that no token reached, counts as the
 /// identity: all errors weigh alike. Errors (from quantize): std::invalid_argument where H has another size than W has
-/// columns or is not positive definite under any damping; where damping or sweeps are negative.
+/// columns or is not positive definite under any damping; where damping, sweeps or rate_spread are negative; where
+/// mean_bits or rate_spread are given for a code of one rate.
 /// Source: Tseng et al., "QuIP#", ICML 2024, section 4.2.
 class Ldlq {
  public:
