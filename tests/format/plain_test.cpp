@@ -18,17 +18,26 @@ TYPED_TEST(Plain, NumbersAreRoundedOnce) {
     const RowMatrixXf w = testing::gaussian(9, cols);
     const auto q = quantize<TypeParam>(w);
     EXPECT_EQ(q.dequantized(), w.template cast<TypeParam>().template cast<float>());
+    for (const Index row : {0, 5, 8}) EXPECT_EQ(q.row(row), q.dequantized().row(row));
     EXPECT_EQ(q.bytes(), 9 * cols * static_cast<Index>(sizeof(TypeParam)));
     EXPECT_EQ(q.bitsPerWeight(), 8.0 * sizeof(TypeParam));
   }
 }
 
 TYPED_TEST(Plain, ProductsAreThoseOfTheWidenedMatrix) {
-  for (const Index rows : {1, 31, 32, 33, 172}) {
+  for (const Index rows : {1, 31, 32, 33, 172, 300}) {
     const auto q = quantize<TypeParam>(testing::gaussian(rows, 65));
-    const Eigen::MatrixXf x = testing::gaussian(65, 3, 2);
-    const Eigen::MatrixXf y = q * x;
-    EXPECT_LE((y - q.dequantized() * x).norm(), 1e-6 * y.norm());
+    for (const Index tokens : {3, 1}) {
+      const Eigen::MatrixXf x = testing::gaussian(65, tokens, 2), y = q * x;
+      EXPECT_LE((y - q.dequantized() * x).norm(), 1e-6 * y.norm());
+      for (const Index first : {Index{0}, rows / 3, rows - 1}) {  // the same bits, whichever rows are asked for
+        const Index count = (rows - first + 1) / 2;
+        Eigen::MatrixXf expected = Eigen::MatrixXf::Constant(rows, tokens, 77), some = expected;
+        expected.middleRows(first, count) = y.middleRows(first, count);
+        q.multiplyRows(first, count, x, some);
+        EXPECT_EQ(some, expected) << rows << " rows, " << count << " from " << first << " on";
+      }
+    }
   }
 }
 
