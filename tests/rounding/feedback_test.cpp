@@ -261,11 +261,11 @@ TEST(Feedback, ReportsEachPanelOfEachPass) {
 TEST(Feedback, SweepsFourTimesUnlessAskedOtherwise) {
   int last = 0;
   const auto watch = [&](const LdlqProgress& p) { last = p.sweep; };
-  const RowMatrixXf w = gaussian(19, 96);
-  const Hessian h = correlated(96);
-  (void)quantize<PerChannel<Asymmetric<2>>>(w, Ldlq(h, {.progress = watch}));
+  const RowMatrixXf w = gaussian(200, 172);
+  const Hessian h = correlated(172);
+  (void)quantize<PerChannel<Asymmetric<2>>>(w, Ldlq(h, {.damping = 1e-4, .progress = watch}));
   EXPECT_EQ(last, 4);
-  (void)quantize<PerChannel<Asymmetric<2>>>(w, Ldlq(h, {.sweeps = 6, .progress = watch}));
+  (void)quantize<PerChannel<Asymmetric<2>>>(w, Ldlq(h, {.damping = 1e-4, .sweeps = 6, .progress = watch}));
   EXPECT_GT(last, 4) << "there was more to change";
 }
 
