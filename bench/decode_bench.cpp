@@ -23,14 +23,14 @@ namespace gosset::bench {
 namespace {
 
 /// 22 layers of width 2048, 32 heads on 4, 32000 tokens known.
-constexpr llama::Config kConfig = {.dim = 2048,
-                                   .hidden = 5632,
-                                   .layers = 22,
-                                   .heads = 32,
-                                   .kvHeads = 4,
-                                   .headDim = 64,
-                                   .vocab = 32000,
-                                   .context = 2048};
+const llama::Config kConfig = {.dim = 2048,
+                               .hidden = 5632,
+                               .layers = 22,
+                               .heads = 32,
+                               .kvHeads = 4,
+                               .headDim = 64,
+                               .vocab = 32000,
+                               .context = 2048};
 
 template <class Format>
 struct InnerOf {
