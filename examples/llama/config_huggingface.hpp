@@ -161,9 +161,11 @@ class ConfigParser {
   Activation activation() const {
     const char* key = inRow("hidden_activation") && r_.has("hidden_activation") ? "hidden_activation" : "hidden_act";
     const std::string name = r_.has(key) ? r_.text(key) : "silu";
-    if (name == "silu" || name == "swish") return Activation::kSilu;
+    const bool isSilu = name == "silu" || name == "swish";
+    if (isSilu && !row_.geluIsTanh) return Activation::kSilu;  // versions of Gemma's class differ in what it does there
     if (name == "gelu_pytorch_tanh" || (name == "gelu" && row_.geluIsTanh)) return Activation::kGeluTanh;
-    fail(r_.source(), ": \"", key, "\" must be \"silu\" or \"gelu_pytorch_tanh\", found ", r_.found(key));
+    fail(r_.source(), ": \"", key, "\" must be ", row_.geluIsTanh ? "" : "\"silu\" or ",
+         "\"gelu_pytorch_tanh\", found ", r_.found(key));
   }
 
   void scales() {

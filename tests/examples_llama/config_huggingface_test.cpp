@@ -89,6 +89,8 @@ TEST(HuggingFaceConfigText, SaysWhatItCannotRun) {
   refusesWith(R"({"hidden_act": "relu"})", "\"hidden_act\" must be \"silu\" or \"gelu_pytorch_tanh\", found \"relu\"");
   refusesWith(R"({"hidden_act": "gelu"})", "\"hidden_act\" must be \"silu\" or \"gelu_pytorch_tanh\", found \"gelu\"");
   refusesWith(R"({"hidden_act": 3})", "\"hidden_act\" must be a string, found 3");
+  refusesWith(R"({"model_type": "gemma", "num_key_value_heads": 6, "hidden_act": "silu"})",
+              "\"hidden_act\" must be \"gelu_pytorch_tanh\", found \"silu\"");
 }
 
 TEST(HuggingFaceConfigText, AModelTypeIsNeeded) {

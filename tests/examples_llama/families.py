@@ -360,6 +360,8 @@ def main(root):
            ropes=[turns, None, turns])
     family(root, "SmolLM3Interval", dict(smol, no_rope_layer_interval=3, use_sliding_window=True, sliding_window=8),
            dict(tied=True), windows=[None, None, 8], ropes=[turns, turns, None])
+    family(root, "GemmaBiases", dict(model_type="gemma", head_dim=16, attention_bias=True, hidden_act="gelu_pytorch_tanh"),
+           GEMMA)
 
 
 if __name__ == "__main__":

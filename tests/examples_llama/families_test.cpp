@@ -143,7 +143,7 @@ INSTANTIATE_TEST_SUITE_P(All, Families,
                                            "Qwen2LayerTypes", "Qwen2Yarn", "Qwen3", "Qwen3Yarn", "Qwen3YarnFactor",
                                            "Qwen2Moe", "Qwen3Moe", "Qwen3MoeStep", "Gemma", "GemmaFloat", "Gemma2",
                                            "Gemma3", "Gemma3NewConfig", "Gemma3Vision", "Gemma3NewVision", "Phi3",
-                                           "Phi4Partial", "SmolLM3", "SmolLM3Interval"),
+                                           "Phi4Partial", "SmolLM3", "SmolLM3Interval", "GemmaBiases"),
                          [](const auto& name) { return name.param; });
 
 }  // namespace
