@@ -106,11 +106,9 @@ void run(const Options& o) {
               "99.9%", "top-1 %");
   const auto print = [&](const char* name, double bytes, const Quality& q) {
     const double perToken = bytes / static_cast<double>(tokens);
-    char error[32] = "-";
-    if (std::isfinite(q.klError)) std::snprintf(error, sizeof(error), "%.5f", q.klError);
-    std::printf("%-10s %12.1f %10.3f %11.4f %9.5f %8s %8.4f %8.2f\n", name, perToken,
-                8 * perToken / static_cast<double>(2 * c.layers * c.kvDim()), q.perplexity, q.klDivergence, error,
-                q.klQuantile, 100 * q.top1Agreement);
+    std::printf("%-10s %12.1f %10.3f %s %8.2f\n", name, perToken,
+                8 * perToken / static_cast<double>(2 * c.layers * c.kvDim()), lossText(q).c_str(),
+                100 * q.top1Agreement);
     std::fflush(stdout);
   };
 

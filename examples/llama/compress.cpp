@@ -137,11 +137,8 @@ void printHeader(const std::string& model, const Config& c, const std::vector<Se
 void print(const Row& row) {
   char sqnr[32] = "exact";
   if (std::isfinite(row.sqnr)) std::snprintf(sqnr, sizeof(sqnr), "%.2f", row.sqnr);
-  char error[32] = "-";
-  if (std::isfinite(row.quality.klError)) std::snprintf(error, sizeof(error), "%.5f", row.quality.klError);
-  std::printf("%-16s %11.3f %9.3f %9.3f %8s %11.4f %9.5f %8s %8.4f %8.2f %9.0f\n", row.format.c_str(),
-              row.bitsPerWeight, row.bitsOfAll, row.megabytes, sqnr, row.quality.perplexity, row.quality.klDivergence,
-              error, row.quality.klQuantile, 100 * row.quality.top1Agreement, row.tokensPerSecond);
+  std::printf("%-16s %11.3f %9.3f %9.3f %8s %s %8.2f %9.0f\n", row.format.c_str(), row.bitsPerWeight, row.bitsOfAll,
+              row.megabytes, sqnr, lossText(row.quality).c_str(), 100 * row.quality.top1Agreement, row.tokensPerSecond);
   std::fflush(stdout);
 }
 

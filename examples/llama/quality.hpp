@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 // How well a model predicts a text, and how far its predictions are from those of another.
@@ -127,5 +129,15 @@ class QualityMeter {
   double logLoss_ = 0;
   Index agreed_ = 0;
 };
+
+/// Four columns of a table: perplexity, divergence, its standard error, its quantile.
+inline std::string lossText(const Quality& q) {
+  constexpr double kWide = 1e6;  // what has more digits would push the columns aside
+  char text[96], error[24] = "-";
+  if (std::isfinite(q.klError)) std::snprintf(error, sizeof(error), "%.5f", q.klError);
+  std::snprintf(text, sizeof(text), q.perplexity < kWide ? "%11.4f %9.5f %8s %8.4f" : "%11.3e %9.5f %8s %8.4f",
+                q.perplexity, q.klDivergence, error, q.klQuantile);
+  return text;
+}
 
 }  // namespace llama

@@ -128,5 +128,10 @@ TEST(QualityMeter, TheQuantileLeavesOneTokenOfAThousand) {
   EXPECT_EQ(meterOf({{7}}).quality().klQuantile, 7);
 }
 
+TEST(LossText, KeepsItsColumns) {
+  EXPECT_EQ(lossText({1.5, 0.25, 0.0125, 3, 1}), "     1.5000   0.25000  0.01250   3.0000");
+  EXPECT_EQ(lossText({12345678, 0.25, std::nan(""), 3, 1}), "  1.235e+07   0.25000        -   3.0000");
+}
+
 }  // namespace
 }  // namespace llama::quality_test
