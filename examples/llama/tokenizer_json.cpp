@@ -164,15 +164,12 @@ class BytePairModel {
   bool byteFallback_ = false, fuseUnknown_ = false, ignoreMerges_ = false;
 };
 
-AddedToken addedToken(const json& entry, const std::string& where, Index vocab) {
+AddedToken addedToken(const json& entry, const std::string& where) {
   const JsonObject object(entry, where);
   object.expectOnly({"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"});
   AddedToken token;
   token.content = object.string("content");
-  const std::size_t id = object.count("id");
-  check(id < static_cast<std::size_t>(vocab), where, ": token ", shortText(json(token.content)), " has id ", id,
-        ", the model knows ", vocab, " tokens");
-  token.id = static_cast<Token>(id);
+  token.id = static_cast<Token>(object.count("id"));
   token.special = object.flag("special", false);
   token.singleWord = object.flag("single_word", false);
   token.lstrip = object.flag("lstrip", false);
@@ -185,11 +182,12 @@ class JsonTokenizer : public Vocabulary {
  public:
   JsonTokenizer(std::string file, const json& root, Index vocab, const std::string& source)
       : file_(std::move(file)),
+        vocab_(vocab),
         model_(JsonObject(root.at("model"), source + ": model"), vocab),
         normalizer_(makeNormalizer(optional(root, "normalizer"), source + ": normalizer")),
         preTokenizer_(makePreTokenizer(optional(root, "pre_tokenizer"), source + ": pre_tokenizer")) {
     for (const auto& [name, id] : model_.ids()) nameToken(name, id);
-    readAdded(optional(root, "added_tokens"), source + ": added_tokens", vocab);
+    readAdded(optional(root, "added_tokens"), source + ": added_tokens");
     const json decoder = optional(root, "decoder");
     if (!decoder.is_null()) {
       decoder_ = makeDecoder(decoder, source + ": decoder");
@@ -213,7 +211,7 @@ class JsonTokenizer : public Vocabulary {
     std::vector<Token> tokens;
     for (const TextSegment& segment : plain_.segments(text)) {
       if (segment.token) {
-        tokens.push_back(*segment.token);
+        tokens.push_back(known(segment));
         continue;
       }
       encodeNormalized(normalizer_(std::string(segment.text)), segment.text.data() == text.data(), tokens);
@@ -234,6 +232,14 @@ class JsonTokenizer : public Vocabulary {
  private:
   static json optional(const json& root, const char* key) { return root.contains(key) ? root[key] : json(); }
 
+  /// Files know tokens that a model has no embedding for, as Gemma 3 those of images: no text may have them.
+  Token known(const TextSegment& segment) const {
+    if (*segment.token < vocab_) return *segment.token;
+    throw std::invalid_argument("text: has the token " + shortText(json(std::string(segment.text))) + ", " +
+                                std::to_string(*segment.token) + ", but the model knows " + std::to_string(vocab_) +
+                                " tokens");
+  }
+
   void nameToken(const std::string& name, Token id) {
     const auto at = static_cast<std::size_t>(id);
     if (at >= names_.size()) {
@@ -243,27 +249,37 @@ class JsonTokenizer : public Vocabulary {
     names_[at] = name;
   }
 
-  void readAdded(const json& list, const std::string& where, Index vocab) {
+  void readAdded(const json& list, const std::string& where) {
     if (list.is_null()) return;
     if (!list.is_array()) fail(where, ": an array expected, found ", shortText(list));
     std::size_t index = 0;
     for (const json& entry : list) {
-      const AddedToken token = addedToken(entry, where + "[" + std::to_string(index++) + "]", vocab);
-      nameToken(token.content, token.id);
-      special_[static_cast<std::size_t>(token.id)] = token.special;
-      added_.insert_or_assign(token.content, token.id);
+      const AddedToken token = addedToken(entry, where + "[" + std::to_string(index++) + "]");
+      if (token.id < vocab_) {
+        nameToken(token.content, token.id);
+        special_[static_cast<std::size_t>(token.id)] = token.special;
+        added_.insert_or_assign(token.content, token.id);
+      }
       if (token.normalized) {
-        normalized_.add(token, normalizer_(token.content));
+        normalized_.add(token, normalizedContent(token, where));
       } else {
         plain_.add(token, token.content);
       }
     }
   }
 
+  std::string normalizedContent(const AddedToken& token, const std::string& where) const {
+    try {
+      return normalizer_(token.content);
+    } catch (const std::exception& error) {
+      fail(where, ": token ", shortText(json(token.content)), " cannot be normalized: ", error.what());
+    }
+  }
+
   void encodeNormalized(const std::string& text, bool atStart, std::vector<Token>& tokens) const {
     for (const TextSegment& segment : normalized_.segments(text)) {
       if (segment.token) {
-        tokens.push_back(*segment.token);
+        tokens.push_back(known(segment));
         continue;
       }
       TextPieces pieces;
@@ -273,6 +289,7 @@ class JsonTokenizer : public Vocabulary {
   }
 
   std::string file_;
+  Index vocab_;
   BytePairModel model_;
   Normalizer normalizer_;
   PreTokenizer preTokenizer_;

@@ -25,9 +25,9 @@ struct HuggingFaceVocabulary {
   bool byteFallback = false;
 };
 
-/// Throws gosset::FormatError, its text beginning with `source`, where `text` is none, or has a token that is not below
-/// `vocab`. Encoding throws std::invalid_argument where a text is no UTF-8, or has a character that is no token and
-/// there is neither byte fallback nor an unknown token.
+/// Throws gosset::FormatError, its text beginning with `source`, where `text` is none, or its model has a token that is
+/// not below `vocab`. Encoding throws std::invalid_argument where a text is no UTF-8, has an added token that is not
+/// below `vocab`, or a character that is no token while there is neither byte fallback nor an unknown token.
 HuggingFaceVocabulary parseHuggingFaceTokenizer(std::string_view text, Index vocab, const std::string& source);
 
 }  // namespace llama
