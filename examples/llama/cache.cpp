@@ -93,8 +93,9 @@ void run(const Options& o) {
   const Tokenizer tokenizer = readTokenizerFor(o.model, o.tokenizer, model.config.vocab);
   const fs::path path = o.text.empty() ? besideModel(o.model, {"heldout.txt"}).value_or("") : o.text;
   check(!path.empty(), o.model.string(), ": no heldout.txt is there; name a text with --text");
-  const auto sequences =
-      sequencesOf(tokenizer, readBytes(path, std::uintmax_t{1} << 32), contextFor(o.context, model.config), o.tokens);
+  const Index context = contextFor(o.context, model.config);
+  const std::string text = readBytes(path, std::uintmax_t{1} << 32);
+  const auto sequences = naming(path.string(), [&] { return sequencesOf(tokenizer, text, context, o.tokens); });
   check(!sequences.empty(), path.string(), ": holds no text to predict");
   const Engine engine(floatModel(model));
   const Config& c = engine.config();

@@ -189,8 +189,9 @@ class Compressor {
     if (path.empty()) path = besideModel(options_.model, {"heldout.txt"}).value_or("");
     check(!path.empty(), options_.model.string(), ": no heldout.txt is there; name a text with --text");
     const std::string text = readBytes(path, std::uintmax_t{1} << 32);
-    auto sequences = sequencesOf(tokenizer_, text, contextFor(options_.context, model_.config),
-                                 options_.tokens + options_.calibration);
+    const Index context = contextFor(options_.context, model_.config);
+    auto sequences = naming(
+        path.string(), [&] { return sequencesOf(tokenizer_, text, context, options_.tokens + options_.calibration); });
     check(!sequences.empty(), path.string(), ": holds no text to predict");
     check(sequences.size() > 1 || !needsCalibration(), path.string(),
           ": holds one sequence only, none to calibrate on");

@@ -82,10 +82,17 @@ inline constexpr std::array<TokenizerClass, 4> kBeginningClasses = {
      {"GemmaTokenizer", "<bos>", "<eos>"},
      {"CohereTokenizer", "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>"}}};
 
-/// Without a class, a vocabulary with byte fallback is a Llama's.
-inline const TokenizerClass* beginningClass(const nlohmann::json& tokenizerConfig, bool byteFallback) {
+/// Without a class, a vocabulary with byte fallback is that one's whose begin token it has, else a Llama's.
+inline const TokenizerClass* beginningClass(const nlohmann::json& tokenizerConfig,
+                                            const HuggingFaceVocabulary& vocabulary) {
   const nlohmann::json field = fieldOf(tokenizerConfig, "tokenizer_class");
-  if (!field.is_string()) return byteFallback ? &kBeginningClasses[0] : nullptr;
+  if (!field.is_string()) {
+    if (!vocabulary.byteFallback) return nullptr;
+    for (const TokenizerClass& known : kBeginningClasses) {
+      if (vocabulary.vocabulary->find(known.begin)) return &known;
+    }
+    return &kBeginningClasses[0];
+  }
   std::string name = field.get<std::string>();
   if (name.ends_with("Fast")) name.resize(name.size() - 4);
   for (const TokenizerClass& known : kBeginningClasses) {
@@ -100,7 +107,7 @@ class FrameReader {
       : files_(files),
         vocabulary_(vocabulary),
         size_(size),
-        class_(beginningClass(files.tokenizerConfig, vocabulary.byteFallback)) {}
+        class_(beginningClass(files.tokenizerConfig, vocabulary)) {}
 
   /// What comes before a text, if anything does.
   std::optional<Token> bos() const {

@@ -56,6 +56,11 @@ TEST(TextFrame, ThenThePostProcessorThenTheClass) {
   EXPECT_EQ(frame({.tokenizerConfig = {{"tokenizer_class", "PreTrainedTokenizerFast"}}}, true).bos, std::nullopt);
   EXPECT_EQ(frame({}, true).bos, 0);
   EXPECT_EQ(frame({.config = {{"bos_token_id", 3}}}, true).bos, 3);
+  json gemma = vocabulary(true);
+  gemma["model"]["vocab"] = {{"<eos>", 1}, {"<bos>", 2}};
+  const auto read = parseHuggingFaceTokenizer(gemma.dump(), 8, "t");
+  EXPECT_EQ(frameOf({}, read, 8, "m").bos, 2);
+  EXPECT_EQ(frameOf({}, read, 8, "m").eos, (Tokens{1}));
   EXPECT_EQ(frame({.tokenizerConfig = {{"tokenizer_class", "GemmaTokenizer"}}}, true).bos,
             std::nullopt);  // no <bos> here
 }
