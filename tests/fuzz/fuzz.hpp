@@ -55,6 +55,7 @@ Reader archiveReader();
 Reader modelReader();
 Reader tokenizerReader();
 Reader ggufReader();
+Reader imatrixReader();
 
 /// A number below `count`.
 inline std::size_t below(std::size_t count, Random& random) { return random() % count; }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fuzz.hpp"
 
+#include <gosset/io/gguf_quantized.hpp>
 #include <gosset/io/gguf_writer.hpp>
+#include <gosset/io/imatrix.hpp>
 
 #include <unistd.h>
 
@@ -17,14 +19,22 @@
 namespace gosset::fuzz {
 namespace {
 
-Bytes bytesOf(const GgufWriter& writer) {
-  static const std::filesystem::path path =
-      std::filesystem::temp_directory_path() / ("gosset-fuzz-gguf-" + std::to_string(::getpid()));
-  writer.write(path);
+std::string pathOfWriter() {
+  return (std::filesystem::temp_directory_path() / ("gosset-fuzz-gguf-" + std::to_string(::getpid()))).string();
+}
+
+/// What was written there, which is removed.
+Bytes bytesAt(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   Bytes bytes(std::istreambuf_iterator<char>(file), {});
   std::filesystem::remove(path);
   return bytes;
+}
+
+Bytes bytesOf(const GgufWriter& writer) {
+  const std::string path = pathOfWriter();
+  writer.write(path);
+  return bytesAt(path);
 }
 
 void addTensor(GgufWriter& writer, const std::string& name, const GgmlType& type, const std::vector<Index>& shape,
@@ -51,6 +61,15 @@ void useTensor(const GgufFile& file, const std::string& name) {
   expect(file.data(name).size() == info.bytes(), "a tensor's bytes");
   try {
     expect(file.matrix(name).size() == info.size(), "a tensor's numbers");
+  } catch (const FormatError&) {
+  }
+  constexpr Index kMost = 4096;  // numbers
+  if (info.size() > kMost) return;
+  try {
+    const AnyMatrix matrix = readGguf(file, name);
+    expect(matrix.rows() * matrix.cols() == info.size(), "a matrix's numbers");
+    const RowMatrixXf w = matrix.dequantized();
+    expect(w.size() == 0 || (matrix * someMatrix(matrix.cols(), 2)).rows() == w.rows(), "a product");
   } catch (const FormatError&) {
   }
 }
@@ -92,7 +111,7 @@ std::vector<Bytes> fileSeeds() {
   writer.set("general.alignment", std::uint32_t{8});
   writer.add("w", someMatrix(3, 5));
   writer.add("h", someMatrix(1, 4).cast<Float16>());
-  for (const std::uint32_t type : {2u, 8u, 39u}) {
+  for (const std::uint32_t type : {2u, 8u, 12u, 16u, 39u}) {
     const GgmlType& blocks = *ggmlType(type);
     addTensor(writer, std::string(blocks.name), blocks, {2, blocks.block}, Bytes(2 * blocks.block_bytes, 7));
   }
@@ -154,8 +173,50 @@ Bytes mutate(View input, std::size_t most, Random& random) {
   return bytes;
 }
 
+void readImatrixFile(View input, Progress& progress) {
+  const Imatrix imatrix = readImatrix(pathOf(input));
+  progress.load();
+  for (const auto& [name, entry] : imatrix.entries) {
+    expect(entry.counts.size() == entry.sums.rows() && entry.meanSquares().allFinite(), "an entry's means");
+  }
+}
+
+Bytes bytesOf(const Imatrix& imatrix, bool old_form) {
+  const std::string path = pathOfWriter();
+  old_form ? writeImatrixDat(path, imatrix) : writeImatrix(path, imatrix);
+  return bytesAt(path);
+}
+
+std::vector<Bytes> imatrixSeeds() {
+  Imatrix imatrix;
+  imatrix.datasets = {"text"};
+  imatrix.chunks = 3;
+  imatrix.entries["a"] = {someMatrix(1, 5).cwiseAbs(), Eigen::VectorXf::Constant(1, 2)};
+  imatrix.entries["b"] = {someMatrix(1, 2).cwiseAbs(), Eigen::VectorXf::Constant(1, 0)};
+  return {bytesOf(imatrix, true), bytesOf(imatrix, false)};
+}
+
+/// One number of the .dat form, or any change.
+Bytes mutateImatrix(View input, std::size_t most, Random& random) {
+  if (below(4, random) == 0) return mutateFreely(input, most);
+  Bytes bytes(input.begin(), input.end());
+  for (int tries = 0; tries < 20; ++tries) {  // most changes of the sums leave a file sound
+    Bytes changed = bytes;
+    const std::size_t skip = below(4, random);
+    if (changed.size() > skip) mutateNumber(std::span(changed).subspan(skip), 4, random);
+    if (below(4, random) == 0) return changed;
+    try {
+      (void)readImatrix(pathOf(changed, 1));
+      return changed;
+    } catch (const FormatError&) {
+    }
+  }
+  return bytes;
+}
+
 }  // namespace
 
 Reader ggufReader() { return {"gguf", fileSeeds, readFile, mutate}; }
+Reader imatrixReader() { return {"imatrix", imatrixSeeds, readImatrixFile, mutateImatrix}; }
 
 }  // namespace gosset::fuzz

@@ -36,8 +36,8 @@ void keepSound(View input) {
 }
 
 std::vector<Reader> allReaders() {
-  return {safetensorsReader(), hessianReader(), quantizedReader(), kvCacheReader(),
-          archiveReader(),     modelReader(),   tokenizerReader(), ggufReader()};
+  return {safetensorsReader(), hessianReader(),   quantizedReader(), kvCacheReader(), archiveReader(),
+          modelReader(),       tokenizerReader(), ggufReader(),      imatrixReader()};
 }
 
 /// libFuzzer's options, before those of the command line, which win. One change an input, for a change may be several

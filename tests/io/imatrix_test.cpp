@@ -156,7 +156,15 @@ TEST(Imatrix, OtherGgufFiles) {
         w.add("a.in_sum2", RowMatrixXf(-two));
         w.add("a.counts", RowMatrixXf(RowMatrixXf::Ones(2, 1)));
       },
-      "holds sums of squares or counts that are negative or not finite");
+      "holds sums of squares that are negative or not finite, or counts that are none");
+  for (const float count : {0.5f, -1.f, std::nanf("")}) {  // sums of tiny counts would have no finite mean
+    expectRefused(
+        [&](GgufWriter& w) {
+          w.add("a.in_sum2", two);
+          w.add("a.counts", RowMatrixXf(RowMatrixXf::Constant(2, 1, count)));
+        },
+        "or counts that are none");
+  }
 }
 
 TEST(Imatrix, ThatOfARealModel) {

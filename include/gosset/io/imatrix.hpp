@@ -58,17 +58,13 @@ struct Imatrix {
 
 namespace detail {
 
-inline constexpr std::string_view kSums = ".in_sum2", kCounts = ".counts";
+inline constexpr std::string_view kImatrixSums = ".in_sum2", kImatrixCounts = ".counts";
 
-inline bool allCount(std::span<const float> numbers) {
-  for (const float number : numbers) {
-    if (!(number >= 0) || std::isinf(number)) return false;
-  }
-  return true;
-}
-inline bool allCount(const ImatrixEntry& entry) {
-  return allCount({entry.sums.data(), static_cast<std::size_t>(entry.sums.size())}) &&
-         allCount({entry.counts.data(), static_cast<std::size_t>(entry.counts.size())});
+/// Whether sums are such, and counts 0 or at least 1.
+inline bool isSound(const ImatrixEntry& entry) {
+  const auto sums = entry.sums.array();
+  const auto counts = entry.counts.array();
+  return sums.isFinite().all() && (sums >= 0).all() && counts.isFinite().all() && (counts == 0 || counts >= 1).all();
 }
 
 /// Takes the .dat form from front to back.
@@ -133,7 +129,7 @@ class ImatrixReader {
     if (channels == 0) fail(at, "entry ", printable(name), " has no channels");
     std::memcpy(entry.sums.data(), bytes_.data() + at_, channels * sizeof(float));
     at_ += channels * sizeof(float);
-    if (!allCount(entry)) fail(at, "entry ", printable(name), " holds sums of squares that are negative or not finite");
+    if (!isSound(entry)) fail(at, "entry ", printable(name), " holds sums of squares that are negative or not finite");
     if (result.entries.contains(name)) fail(at, "entry ", printable(name), " appears twice");
     result.entries.emplace(std::move(name), std::move(entry));
   }
@@ -152,8 +148,9 @@ inline Imatrix readImatrixGguf(const GgufFile& file) {
   result.chunks = file.get<std::uint32_t>("imatrix.chunk_count");
   result.chunk_size = file.get<std::uint32_t>("imatrix.chunk_size");
   for (const std::string& sums : file.names()) {
-    if (!sums.ends_with(kSums)) continue;
-    const std::string name = sums.substr(0, sums.size() - kSums.size()), counts = name + std::string(kCounts);
+    if (!sums.ends_with(kImatrixSums)) continue;
+    const std::string name = sums.substr(0, sums.size() - kImatrixSums.size()),
+                      counts = name + std::string(kImatrixCounts);
     ImatrixEntry entry{file.matrix(sums), {}};
     const RowMatrixXf numbers = file.matrix(counts);
     if (numbers.size() != entry.sums.rows() || entry.sums.size() == 0) {
@@ -161,13 +158,14 @@ inline Imatrix readImatrixGguf(const GgufFile& file) {
                 numbers.size());
     }
     entry.counts = Eigen::Map<const Eigen::VectorXf>(numbers.data(), numbers.size());
-    if (!allCount(entry)) file.fail(sums, "holds sums of squares or counts that are negative or not finite");
+    if (!isSound(entry))
+      file.fail(sums, "holds sums of squares that are negative or not finite, or counts that are none");
     result.entries.emplace(name, std::move(entry));
   }
   for (const std::string& name : file.names()) {
-    const bool known = name.ends_with(kSums) ||
-                       (name.ends_with(kCounts) &&
-                        result.entries.contains(std::string_view(name).substr(0, name.size() - kCounts.size())));
+    const bool known = name.ends_with(kImatrixSums) ||
+                       (name.ends_with(kImatrixCounts) &&
+                        result.entries.contains(std::string_view(name).substr(0, name.size() - kImatrixCounts.size())));
     if (!known) file.fail(name, "it is no part of an imatrix");
   }
   return result;
@@ -197,8 +195,8 @@ inline void writeImatrix(const std::filesystem::path& path, const Imatrix& imatr
     detail::require(entry.counts.size() == entry.sums.rows() && entry.sums.size() > 0, "imatrix: entry ",
                     detail::printable(name), " has ", entry.counts.size(), " counts for ", entry.sums.rows(),
                     " rows of sums");
-    writer.add(name + std::string(detail::kSums), entry.sums);
-    writer.add(name + std::string(detail::kCounts), RowMatrixXf(entry.counts));
+    writer.add(name + std::string(detail::kImatrixSums), entry.sums);
+    writer.add(name + std::string(detail::kImatrixCounts), RowMatrixXf(entry.counts));
   }
   writer.write(path);
 }
