@@ -69,18 +69,20 @@ TEST(BlockGrid, FitGroupIsFitAllOfItsColumns) {
 }
 
 TEST(BlockGrid, ColumnWeightsChangeTheFit) {
-  const RowMatrixXf w = gaussian(1, 256);
-  Grid<F> grid(1, 256, PublishedRule{});
-  std::vector<double> weights(256, 5.);
+  const RowMatrixXf w = gaussian(1, 512);
+  Grid<F> grid(1, 512, PublishedRule{});
+  std::vector<double> weights(512, 5.);
   grid.fitAll(w);
-  const BlockScales plain = grid.scales(0, 0);
+  const BlockScales first = grid.scales(0, 0), second = grid.scales(0, 1);
   grid.setColumnWeights(weights);  // only ratios count
   grid.fitAll(w);
-  EXPECT_EQ(grid.scales(0, 0), plain);
-  std::fill(weights.begin() + 32, weights.end(), 0.);
+  EXPECT_EQ(grid.scales(0, 0), first);
+  EXPECT_EQ(grid.scales(0, 1), second);
+  std::fill(weights.begin() + 256 + 32, weights.end(), 0.);
   grid.setColumnWeights(weights);
   grid.fitAll(w);
-  EXPECT_FALSE(grid.scales(0, 0) == plain);
+  EXPECT_EQ(grid.scales(0, 0), first);  // each block has the weights of its own columns
+  EXPECT_FALSE(grid.scales(0, 1) == second);
 }
 
 /// GPTQ takes columns from the first to the last, which stand in its memory the other way round: what comes to a fit
