@@ -322,7 +322,7 @@ def main(root):
     family(root, "Qwen3Yarn", dict(qwen3, rope_scaling=dict(
         rope_type="yarn", factor=8.0, original_max_position_embeddings=12, beta_fast=4, beta_slow=.5, mscale=1.5,
         mscale_all_dim=.5, truncate=False)), dict(head_norms=True))
-    family(root, "Qwen3YarnFactor", dict(qwen3, attention_bias=True, rope_scaling=dict(
+    family(root, "Qwen3YarnFactor", dict(qwen3, attention_bias=True, rms_norm_eps=1e-2, rope_scaling=dict(
         rope_type="yarn", factor=2.0, attention_factor=1.3)), dict(head_norms=True))
     family(root, "Qwen2Moe", dict(model_type="qwen2_moe", shared_expert_intermediate_size=28, norm_topk_prob=False,
                                   **QWEN_MOE), dict(qkv_bias=True, experts="qwen"))
