@@ -112,8 +112,11 @@ TEST(Hessian, RefusesWhatIsNone) {
   expectThrows([&] { Hessian::fromMatrix(skew); }, "expected a symmetric matrix");
   skew(1, 0) = 2.0009f;
   EXPECT_EQ(Hessian::fromMatrix(skew).size(), 2);
-  skew(0, 1) = std::numeric_limits<float>::quiet_NaN();
-  expectThrows([&] { Hessian::fromMatrix(skew); }, "Hessian: the matrix holds NaN or infinity");
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN(), kInfinity = std::numeric_limits<float>::infinity();
+  for (const float number : {kNaN, kInfinity}) {
+    skew(0, 1) = skew(1, 0) = number;
+    expectThrows([&] { Hessian::fromMatrix(skew); }, "Hessian: the matrix holds NaN or infinity");
+  }
 }
 
 TEST(ProxyLoss, IsTheShareOfTheOutputEnergy) {
