@@ -108,5 +108,11 @@ TEST(BitBudget, RefusesWhatHasNoAnswer) {
   expectThrows([] { planBitBudget(Layers{{{1, std::nan("")}}}, 10); }, "a finite loss, got 1 and nan");
 }
 
+TEST(BitBudget, AChoiceMayTakeNothing) {
+  const std::vector<std::vector<LayerChoice>> layers = {{{0, 2.}, {7, 1.}}, {{0, 3.}}};
+  EXPECT_EQ(planBitBudget(layers, 0).bytes, 0);
+  EXPECT_EQ(planBitBudget(layers, 7).bytes, 7);
+}
+
 }  // namespace
 }  // namespace gosset::bit_budget_test
