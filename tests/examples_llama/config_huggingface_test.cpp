@@ -85,6 +85,7 @@ TEST(HuggingFaceConfigText, SaysWhatItCannotRun) {
   refusesWith(R"({"head_dim": 3})", "head dim must be even, found 3");
   refusesWith(R"({"rms_norm_eps": "small"})", "\"rms_norm_eps\" must be a number, found \"small\"");
   refusesWith(R"({"rope_theta": -1})", "rope theta must be positive, found -1");
+  refusesWith(R"({"rope_theta": 0})", "rope theta must be positive, found 0");
   refusesWith(R"({"tie_word_embeddings": 1})", "\"tie_word_embeddings\" must be true or false, found 1");
   refusesWith(R"({"hidden_act": "relu"})", "\"hidden_act\" must be \"silu\" or \"gelu_pytorch_tanh\", found \"relu\"");
   refusesWith(R"({"hidden_act": "gelu"})", "\"hidden_act\" must be \"silu\" or \"gelu_pytorch_tanh\", found \"gelu\"");

@@ -138,6 +138,24 @@ TEST(ProxyLoss, RefusesShapesThatDoNotFit) {
                "proxyLoss: expected tr(W H W^T) > 0, got 0");
 }
 
+/// Of 417 inputs there are nine tiles, which no number of threads but 1, 3 and 9 shares evenly.
+TEST(Hessian, ThreadsDoNotChangeABit) {
+  const RowMatrixXf x = gaussian(40, 417);
+  const int threads = Eigen::nbThreads();
+  Eigen::setNbThreads(1);
+  Hessian one(417);
+  one.accumulate(x);
+  for (const int count : {2, 4, 20}) {
+    Eigen::setNbThreads(count);
+    Hessian many(417);
+    many.accumulate(x);
+    EXPECT_EQ(many.matrix(), one.matrix()) << count;
+  }
+  Eigen::setNbThreads(threads);
+  const Eigen::MatrixXd exact = x.cast<double>().transpose() * x.cast<double>() / 40;
+  EXPECT_TRUE(one.matrix().isApprox(exact, 1e-12));
+}
+
 TEST(Hessian, WhatWasMovedFromIsEmpty) {
   Hessian from(4);
   from.accumulate(testing::gaussian(9, 4));
