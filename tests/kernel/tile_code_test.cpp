@@ -152,9 +152,9 @@ struct Pairs : Trits5 {
 TEST(TileCode, WhoHasAKernel) {
   static_assert(hasKernel<Trits5>() && hasKernel<E8PRvq3>() && hasKernel<NormalFloat4>() && hasKernel<Shuffled>());
   static_assert(!hasKernel<Wide>() && !hasKernel<Pairs>());
-  static_assert(hasKernel<Ternary>(64, 417) && !hasKernel<Ternary>(48, 417) && hasKernel<Ternary>(48, 48));
-  static_assert(hasKernel<Trits5>(160, 417) && !hasKernel<Trits5>(32, 417) && hasKernel<Trits5>(420, 417));
-  static_assert(hasKernel<E8P>(32, 417) && !hasKernel<Wide>(32, 417));
+  static_assert(hasKernel<Ternary>(64) && hasKernel<Ternary>(48) && hasKernel<Ternary>(8) && !hasKernel<Ternary>(20));
+  static_assert(hasKernel<Trits5>(160) && !hasKernel<Trits5>(32));
+  static_assert(hasKernel<E8P>(32) && !hasKernel<E8P>(16) && !hasKernel<Wide>(32));
 }
 
 TEST(ByteLevels, TablesCostLittle) {

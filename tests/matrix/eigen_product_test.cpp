@@ -12,7 +12,7 @@
 namespace gosset::eigen_product_test {
 namespace {
 
-using Format = Grouped<Asymmetric<4>, 16>;
+using Format = Grouped<Asymmetric<4>, 20>;  // whose products round no activations
 
 class EigenProduct : public ::testing::Test {
  protected:

@@ -139,7 +139,7 @@ namespace detail {
 /// Longer than any row: the width of groups that are whole rows.
 inline constexpr Index kWholeRow = Index{1} << 40;
 
-using gosset::hasKernel, gosset::TileCodebook;
+using gosset::TileCodebook;
 
 /// Into how many pieces, next to each other, kernels cut a tile so that each lies in one group of `width` columns: 1
 /// where groups are whole tiles or rows; 2 or 4 where they are multiples of 16 or 8 and columns stand in order; else 0,
@@ -166,6 +166,19 @@ inline constexpr bool kMoves = Order::kSlices == 1 && [] {
 /// Slices of 32 columns in a tile.
 template <TileCodebook C>
 inline constexpr int kSlices = TileCode<C>::Order::kSlices;
+
+}  // namespace detail
+
+/// Whether activations in 8 bits meet the codebook's codes in groups of `width` numbers.
+template <Codebook C>
+constexpr bool hasKernel(Index width) {
+  if constexpr (TileCodebook<C>) return detail::piecesOf<C>(width) != 0;
+  return false;
+}
+
+namespace detail {
+
+using gosset::hasKernel;
 
 }  // namespace detail
 
