@@ -57,11 +57,11 @@ TYPED_TEST(TransposedTest, GroupsOfEveryWidthAndOneScaleForAll) {
 }
 
 template <class C>
-class NarrowGroupsTest : public ::testing::Test {};
-using NarrowCodebooks = ::testing::Types<Trits5, Asymmetric<3>, NormalFloat4, E8P, Trellis<2>>;
-TYPED_TEST_SUITE(NarrowGroupsTest, NarrowCodebooks);
+class NarrowTransposedTest : public ::testing::Test {};
+using NarrowTransposedCodebooks = ::testing::Types<Trits5, Asymmetric<3>, NormalFloat4, E8P, Trellis<2>>;
+TYPED_TEST_SUITE(NarrowTransposedTest, NarrowTransposedCodebooks);
 
-TYPED_TEST(NarrowGroupsTest, GroupsThatEndWithinTiles) {
+TYPED_TEST(NarrowTransposedTest, GroupsThatEndWithinTiles) {
   for (const Index tokens : {1, 4}) {
     for (const Index codes : {1, 2, 5, 9, 50}) {
       checkTransposed<TypeParam, Float16, 0>(33, 165, tokens, codes * kBlockColumns<TypeParam>);
