@@ -98,7 +98,7 @@ TEST(BlockGrid, FeedbackFitsColumnsInTheirOrder) {
     expected.encodeAll(w, nearest);
     RowMatrixXf copy = w;
     const auto order = last_first ? detail::BlockOrder::kLastFirst : detail::BlockOrder::kFirstFirst;
-    detail::Feedback<F>(BasisHessian(h), copy, grid, codes, {0.01, 0, order, false, {}, {}}).run();
+    detail::Feedback<F>(BasisHessian(h), copy, grid, codes, {0.01, 0, order, false, {}, {}, {}}).run();
     for (Index row = 0; row < 4; ++row) {
       for (Index group = 0; group < 2; ++group) EXPECT_EQ(grid.scales(row, group), expected.scales(row, group));
     }
