@@ -117,7 +117,7 @@ TYPED_TEST(ProductTest, GroupsOfEveryWidthAndOneScaleForAll) {
 
 template <class C>
 class NarrowGroupsTest : public ::testing::Test {};
-using NarrowCodebooks = ::testing::Types<Trits5, Asymmetric<3>, NormalFloat4, E8P, Trellis<2>>;
+using NarrowCodebooks = ::testing::Types<Trits5, Asymmetric<3>, E8P>;
 TYPED_TEST_SUITE(NarrowGroupsTest, NarrowCodebooks);
 
 /// Groups that end within tiles: of every width, and a last one that is short.

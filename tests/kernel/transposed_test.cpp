@@ -58,7 +58,7 @@ TYPED_TEST(TransposedTest, GroupsOfEveryWidthAndOneScaleForAll) {
 
 template <class C>
 class NarrowTransposedTest : public ::testing::Test {};
-using NarrowTransposedCodebooks = ::testing::Types<Trits5, Asymmetric<3>, NormalFloat4, E8P, Trellis<2>>;
+using NarrowTransposedCodebooks = ::testing::Types<Trits5, Asymmetric<3>, E8P>;
 TYPED_TEST_SUITE(NarrowTransposedTest, NarrowTransposedCodebooks);
 
 TYPED_TEST(NarrowTransposedTest, GroupsThatEndWithinTiles) {
