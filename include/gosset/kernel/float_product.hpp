@@ -16,22 +16,31 @@
 // results are the same on every machine.
 namespace gosset::detail {
 
+/// What zero points take away, for each group: the sum of the group's activations, floats padded to whole tiles.
+template <TileCodebook C, class T, int kPieces>
+std::vector<float> groupSums(const CodeView<C, T, kPieces>& w, const float* x) {
+  const Index padded = w.layout.tiles() * TileLayout<C>::kTileColumns;
+  std::vector<float> sums;
+  for (Index g = 0, j = 0; w.zeros != nullptr && g < w.groups; ++g) {
+    float sum = 0;
+    for (const Index last = std::min((g + 1) * w.group_columns, padded); j < last; ++j) sum += x[j];
+    sums.push_back(sum);
+  }
+  return sums;
+}
+
 /// y (m) = W x for one token of floats: n numbers, padded with zeros to whole tiles.
 template <TileCodebook C, class T>
 void multiplyFloat(const CodeView<C, T, 1>& w, const float* x, float* y) {
   using Code = TileCode<C>;
   constexpr Index kColumns = TileLayout<C>::kTileColumns;
-  std::vector<float> sums;
-  for (Index g = 0, j = 0; w.zeros != nullptr && g < w.groups; ++g) {
-    float sum = 0;
-    for (const Index last = std::min((g + 1) * w.groupTiles(), w.layout.tiles()) * kColumns; j < last; ++j) sum += x[j];
-    sums.push_back(sum);
-  }
+  const std::vector<float> sums = groupSums(w, x);
+  const float* group_sums = w.zeros != nullptr ? sums.data() : nullptr;
   parallelFor(w.layout.blocks(), blockWork(w.layout), [&](Index block) {
     TileReader<C> tiles(w.layout, w.codes, block);
-    BlockFloats total = {}, scale, zero;
+    const GroupReader scales(w, w.scales, block), zeros(w, w.zeros, block);
+    BlockFloats total = {};
     for (Index g = 0, tile = 0; g < w.groups; ++g) {
-      loadGroup(w, w.scales, block, g, scale);
       BlockFloats sum[4] = {};  // four chains, to hide the latency of additions
       for (const Index last = std::min(tile + w.groupTiles(), w.layout.tiles()); tile < last; ++tile) {
         const auto bytes = tiles[tile];
@@ -45,11 +54,7 @@ void multiplyFloat(const CodeView<C, T, 1>& w, const float* x, float* y) {
         });
       }
       simd::unroll<kParts>([&](auto p) { sum[0][p] = (sum[0][p] + sum[1][p]) + (sum[2][p] + sum[3][p]); });
-      if (w.zeros != nullptr) {
-        loadGroup(w, w.zeros, block, g, zero);
-        simd::unroll<kParts>([&](auto p) { sum[0][p] -= simd::unfused(zero[p] * sums[static_cast<std::size_t>(g)]); });
-      }
-      simd::unroll<kParts>([&](auto p) { total[p] += simd::unfused(sum[0][p] * scale[p]); });
+      closeGroup(scales, zeros, g, group_sums, sum[0], total);
     }
     storeBlock(total, w.layout.rowsOf(block), y + block * kBlockRows);
   });
@@ -76,29 +81,13 @@ void multiplyFloat(const CodeView<C, T, 1>& w, const float* x, float* y) {
 template <TileCodebook C, class T, int kPieces>
 void multiplyFloat(const CodeView<C, T, kPieces>& w, const float* x, float* y) {
   constexpr Index kColumns = TileLayout<C>::kTileColumns;
-  const Index padded = w.layout.tiles() * kColumns;
-  std::vector<float> sums;
-  for (Index g = 0, j = 0; w.zeros != nullptr && g < w.groups; ++g) {
-    float sum = 0;
-    for (const Index last = std::min((g + 1) * w.group_columns, padded); j < last; ++j) sum += x[j];
-    sums.push_back(sum);
-  }
+  const std::vector<float> sums = groupSums(w, x);
+  const float* group_sums = w.zeros != nullptr ? sums.data() : nullptr;
   parallelFor(w.layout.blocks(), blockWork(w.layout), [&](Index block) {
     TileReader<C> tiles(w.layout, w.codes, block);
     const GroupReader scales(w, w.scales, block), zeros(w, w.zeros, block);
-    BlockFloats total = {}, sum = {}, scale, zero, levels[kColumns];
+    BlockFloats total = {}, sum = {}, levels[kColumns];
     Index group = 0, left = w.group_columns;
-    const auto close = [&] {
-      scales.load(group, scale);
-      if (w.zeros != nullptr) {
-        zeros.load(group, zero);
-        simd::unroll<kParts>([&](auto p) { sum[p] -= simd::unfused(zero[p] * sums[static_cast<std::size_t>(group)]); });
-      }
-      simd::unroll<kParts>([&](auto p) { total[p] += simd::unfused(sum[p] * scale[p]); });
-      sum = {};
-      ++group;
-      left = w.group_columns;
-    };
     for (Index tile = 0; tile < w.layout.tiles(); ++tile) {
       const auto bytes = tiles[tile];
       simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
@@ -111,10 +100,12 @@ void multiplyFloat(const CodeView<C, T, kPieces>& w, const float* x, float* y) {
         addColumnsTimes(levels + j, x + tile * kColumns + j, count, sum);
         j += count;
         left -= count;
-        if (left == 0) close();
+        if (left > 0) continue;
+        closeGroup(scales, zeros, group++, group_sums, sum, total);
+        left = w.group_columns;
       }
     }
-    if (group < w.groups) close();
+    if (group < w.groups) closeGroup(scales, zeros, group, group_sums, sum, total);
     storeBlock(total, w.layout.rowsOf(block), y + block * kBlockRows);
   });
 }

@@ -173,19 +173,9 @@ void multiplyRounded(const CodeView<C, T, kPieces>& w, const RoundedActivations&
     const RoundedActivations::Token token = x.token(0);
     BlockFloats total = {}, sum = {};
     const GroupReader scales(w, w.scales, block), zeros(w, w.zeros, block);
-    const float* sum_of_group = w.zeros != nullptr ? sums.data() : nullptr;
+    const float* group_sums = w.zeros != nullptr ? sums.data() : nullptr;
     const Index groups = w.groups;
     Index group = 0, left = group_pieces;
-    const auto close = [&]() __attribute__((always_inline)) {
-      BlockFloats scale, zero;
-      scales.load(group, scale);
-      if (sum_of_group != nullptr) {
-        zeros.load(group, zero);
-        simd::unroll<kParts>([&](auto p) { sum[p] -= simd::unfused(zero[p] * sum_of_group[group]); });
-      }
-      simd::unroll<kParts>([&](auto p) { total[p] += simd::unfused(sum[p] * scale[p]); });
-      sum = {};
-    };
     for (Index tile = 0; tile < w.layout.tiles(); ++tile) {
       const auto bytes = tiles[tile];
       simd::unroll<kSlices<C>>([&](auto of_tile) __attribute__((always_inline)) {
@@ -202,14 +192,13 @@ void multiplyRounded(const CodeView<C, T, kPieces>& w, const RoundedActivations&
             sum[kPart] = simd::multiplyAdd(simd::toFloats(dots), unit, sum[kPart]);
           });
           if (--left == 0) {
-            close();
-            ++group;
+            closeGroup(scales, zeros, group++, group_sums, sum, total);
             left = group < groups ? group_pieces : -1;
           }
         });
       });
     }
-    if (group < groups) close();
+    if (group < groups) closeGroup(scales, zeros, group, group_sums, sum, total);
     BlockFloats all = total;  // which may be in memory, where the sums of the loop need not be
     if (!x.extras().empty()) addExtras(w, x, block, &all);
     storeBlock(all, w.layout.rowsOf(block), y + block * kBlockRows);

@@ -176,10 +176,4 @@ constexpr bool hasKernel(Index width) {
   return false;
 }
 
-namespace detail {
-
-using gosset::hasKernel;
-
-}  // namespace detail
-
 }  // namespace gosset

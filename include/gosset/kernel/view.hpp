@@ -127,6 +127,23 @@ template <Codebook C, class T, int kPieces>
   GroupReader(w, stream, block).load(group, out);
 }
 
+/// Ends a group: adds what its columns summed up to, less what zero points stand for, times its scale to the total, and
+/// begins with the next. group_sums: of the activations, group after group; null where there are no zero points.
+template <class T>
+[[gnu::always_inline]] inline void closeGroup(const GroupReader<T>& scales, const GroupReader<T>& zeros, Index group,
+                                              const float* group_sums, BlockFloats& sum, BlockFloats& total) {
+  BlockFloats scale;
+  scales.load(group, scale);
+  if (group_sums != nullptr) {
+    BlockFloats zero;
+    zeros.load(group, zero);
+    simd::unroll<kParts>([&](auto p)
+                             __attribute__((always_inline)) { sum[p] -= simd::unfused(zero[p] * group_sums[group]); });
+  }
+  simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) { total[p] += simd::unfused(sum[p] * scale[p]); });
+  sum = {};
+}
+
 /// Scales and zero points of a tile's columns, piece by piece; of groups that end anywhere, column by column.
 template <TileCodebook C, int kPieces>
 struct TileScales {

@@ -104,6 +104,14 @@ inline void eighths(float block_scale, const std::uint8_t* steps, int count, flo
   }
 }
 
+/// The same in the upper bits of a word for each group of 32, and as odd multiples of half of `unit`.
+inline void scalesOfWords(float unit, const std::uint8_t* words, int stride, float* scale, float* min) {
+  for (int group = 0; group < 8; ++group) {
+    scale[group] = unit * (0.5f + static_cast<float>(word(words + stride * group) >> 28));
+    min[group] = 0;
+  }
+}
+
 }  // namespace detail
 
 /// 256 points of 8 numbers, signs of an even number, groups of 32 with scales of 4 bits: 2.0625 bits a number, in 66
@@ -123,11 +131,7 @@ struct IQ2_XXS : detail::Points<43> {
     }
   }
   static void scales(const std::uint8_t* block, float* scale, float* min) {
-    for (int group = 0; group < 8; ++group) {
-      const auto step = static_cast<float>(detail::word(block + 2 + 8 * group + 4) >> 28);
-      scale[group] = detail::half(block) * (0.5f + step) * 0.25f;
-      min[group] = 0;
-    }
+    detail::scalesOfWords(detail::half(block) * 0.25f, block + 6, 8, scale, min);
   }
 };
 
@@ -189,11 +193,7 @@ struct IQ3_XXS : detail::Points<62> {
     }
   }
   static void scales(const std::uint8_t* block, float* scale, float* min) {
-    for (int group = 0; group < 8; ++group) {
-      const auto step = static_cast<float>(detail::word(block + 66 + 4 * group) >> 28);
-      scale[group] = detail::half(block) * (0.5f + step) * 0.5f;
-      min[group] = 0;
-    }
+    detail::scalesOfWords(detail::half(block) * 0.5f, block + 66, 4, scale, min);
   }
 };
 
