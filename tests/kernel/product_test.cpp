@@ -227,6 +227,27 @@ TEST(Product, NotANumberReachesEveryResult) {
   EXPECT_TRUE((y.array() != y.array()).all());
 }
 
+template <int kPieces>
+void expectNaNEverywhere(Index width) {
+  const RandomCodes<Asymmetric<3>, Float16, kPieces> w(33, 97, width);
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    for (const Index tokens : {1, 3}) {
+      Eigen::MatrixXf x = Eigen::MatrixXf::Ones(97, tokens), y(33, tokens);
+      x(96, tokens - 1) = bad;  // in the last group, which is short
+      multiplyCodes(w.view, Activations::kRounded, x.data(), 97, tokens, 97, y.data(), 33);
+      const auto column = y.col(tokens - 1).array();
+      EXPECT_TRUE((column - column != 0.f).all()) << width << ' ' << bad;
+      EXPECT_TRUE(y.leftCols(tokens - 1).allFinite());
+    }
+  }
+}
+
+TEST(Product, NotANumberInGroupsThatEndWithinTiles) {
+  expectNaNEverywhere<2>(16);
+  expectNaNEverywhere<4>(24);
+  expectNaNEverywhere<0>(7);
+}
+
 /// Massive activations of one or two sizes, any number of them in a tile, that meet no weight: the error is measured
 /// against the product of the others.
 TEST(Product, MassiveActivationsDoNotDrownTheOthers) {
