@@ -5,7 +5,7 @@
 
 #include <limits>
 
-namespace gosset::detail::level_table_test {
+namespace gosset::GOSSET_ABI::detail::level_table_test {
 namespace {
 
 TEST(LevelTable, NextAboveAgreesWithTheStandardLibrary) {
@@ -42,4 +42,4 @@ TEST(LevelTable, MiddlesThatNoFloatCanBe) {
 }
 
 }  // namespace
-}  // namespace gosset::detail::level_table_test
+}  // namespace gosset::GOSSET_ABI::detail::level_table_test

@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset::detail::ordered_product_test {
+namespace gosset::GOSSET_ABI::detail::ordered_product_test {
 namespace {
 
 using gosset::testing::gaussian;
@@ -70,4 +70,4 @@ TEST(OrderedProduct, OfFloatsInDoubleNeedsNoRounding) {
 }
 
 }  // namespace
-}  // namespace gosset::detail::ordered_product_test
+}  // namespace gosset::GOSSET_ABI::detail::ordered_product_test

@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-namespace gosset::detail::activations_test {
+namespace gosset::GOSSET_ABI::detail::activations_test {
 namespace {
 
 /// What has become of the numbers, extra parts included: n x t.
@@ -242,4 +242,4 @@ TEST(RoundedActivations, NotANumberStaysOne) {
 }
 
 }  // namespace
-}  // namespace gosset::detail::activations_test
+}  // namespace gosset::GOSSET_ABI::detail::activations_test

@@ -10,7 +10,7 @@
 #include <iterator>
 #include <vector>
 
-namespace gosset::detail::layout_test {
+namespace gosset::GOSSET_ABI::detail::layout_test {
 namespace {
 
 TEST(Layout, PlanesAreTheBitsOfTheWidth) {
@@ -154,4 +154,4 @@ TEST(Layout, ScalesStandByBlockAndGroup) {
 }
 
 }  // namespace
-}  // namespace gosset::detail::layout_test
+}  // namespace gosset::GOSSET_ABI::detail::layout_test

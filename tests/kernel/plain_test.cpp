@@ -3,7 +3,7 @@
 
 #include "testing.hpp"
 
-namespace gosset::detail::plain_test {
+namespace gosset::GOSSET_ABI::detail::plain_test {
 namespace {
 
 template <class T>
@@ -58,4 +58,4 @@ TYPED_TEST(PlainProductTest, TransposedInEveryShape) {
 }
 
 }  // namespace
-}  // namespace gosset::detail::plain_test
+}  // namespace gosset::GOSSET_ABI::detail::plain_test

@@ -9,7 +9,7 @@
 #include <cmath>
 #include <string>
 
-namespace gosset::detail::point_product_test {
+namespace gosset::GOSSET_ABI::detail::point_product_test {
 namespace {
 
 /// Points whose numbers tell code and place: only a look-up of the right one gives the right product.
@@ -78,4 +78,4 @@ TEST(PointTable, HoldsEachPointAndNoMoreThanSixtyFourThousandNumbers) {
 }
 
 }  // namespace
-}  // namespace gosset::detail::point_product_test
+}  // namespace gosset::GOSSET_ABI::detail::point_product_test

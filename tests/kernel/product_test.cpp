@@ -8,7 +8,7 @@
 
 #include "kernel/random_codes.hpp"
 
-namespace gosset::detail::product_test {
+namespace gosset::GOSSET_ABI::detail::product_test {
 namespace {
 
 /// Products of rounded activations against the definition, y being of the right shape and `size` the result's. Forced
@@ -284,4 +284,4 @@ TEST(Product, MassiveActivationsDoNotDrownTheOthers) {
 }
 
 }  // namespace
-}  // namespace gosset::detail::product_test
+}  // namespace gosset::GOSSET_ABI::detail::product_test

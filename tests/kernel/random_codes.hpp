@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// A packed matrix of random codes with scales (and zero points) of one size, in groups of `group` tiles; of as many
 /// columns, where they end within tiles.
@@ -76,4 +76,4 @@ struct RandomCodes {
   CodeView<C, T, kPieces> view{layout, nullptr, nullptr, nullptr, false, 1, 1};
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -8,7 +8,7 @@
 
 #include "testing.hpp"
 
-namespace gosset::detail::tile_code_test {
+namespace gosset::GOSSET_ABI::detail::tile_code_test {
 namespace {
 
 /// A user's codebook whose codes stand in no order.
@@ -177,4 +177,4 @@ TEST(ByteLevels, TablesCostLittle) {
 }
 
 }  // namespace
-}  // namespace gosset::detail::tile_code_test
+}  // namespace gosset::GOSSET_ABI::detail::tile_code_test

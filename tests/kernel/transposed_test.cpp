@@ -8,7 +8,7 @@
 
 #include "kernel/random_codes.hpp"
 
-namespace gosset::detail::transposed_test {
+namespace gosset::GOSSET_ABI::detail::transposed_test {
 namespace {
 
 /// In groups of so many tiles, or columns where these end within tiles.
@@ -105,4 +105,4 @@ TEST(Transposed, SumsOfLanes) {
 }
 
 }  // namespace
-}  // namespace gosset::detail::transposed_test
+}  // namespace gosset::GOSSET_ABI::detail::transposed_test

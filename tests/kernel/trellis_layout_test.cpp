@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace gosset::detail::trellis_layout_test {
+namespace gosset::GOSSET_ABI::detail::trellis_layout_test {
 namespace {
 
 using Bytes = std::vector<std::uint8_t>;
@@ -236,4 +236,4 @@ TEST(TrellisLayout, MixedRatesAreDifferencesOfSums) {
 }
 
 }  // namespace
-}  // namespace gosset::detail::trellis_layout_test
+}  // namespace gosset::GOSSET_ABI::detail::trellis_layout_test

@@ -9,7 +9,7 @@
 #include <vector>
 
 // Decoders against layout.state() and the tables of values, from arrays of no byte more than the layout's.
-namespace gosset::detail::trellis_tile_test {
+namespace gosset::GOSSET_ABI::detail::trellis_tile_test {
 namespace {
 
 /// Random codes in an array of exactly their size.
@@ -140,4 +140,4 @@ TEST(TrellisTileTest, CopiesOfTiles) {
 }
 
 }  // namespace
-}  // namespace gosset::detail::trellis_tile_test
+}  // namespace gosset::GOSSET_ABI::detail::trellis_tile_test

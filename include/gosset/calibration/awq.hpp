@@ -22,7 +22,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 struct AwqOptions {
   int steps = 20;           ///< alpha is tried at 0, 1/steps, .., 1
@@ -232,4 +232,4 @@ class Awq {
 
 static_assert(Rounding<Awq> && GivesChannelScales<Awq>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -11,7 +11,7 @@
 #include <span>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// One way to keep one layer: what it takes and what it costs.
 struct LayerChoice {
@@ -116,4 +116,4 @@ inline BitBudgetPlan planBitBudget(std::span<const std::vector<LayerChoice>> lay
   return plan;
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

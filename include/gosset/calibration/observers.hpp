@@ -18,7 +18,7 @@
 // What range the activations of a layer take, seen batch by batch, for static quantization: scales that are fixed
 // before the first request comes. Observers take any dense expression, refuse NaN and infinities, and those of parts of
 // the data merge into that of all of it.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// A closed range of numbers.
 struct ValueRange {
@@ -294,4 +294,4 @@ class HistogramObserver {
   int exponent_ = -160;  ///< of the bins' width; so small that any number but 0 widens it
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

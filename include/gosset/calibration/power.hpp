@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <array>
 #include <cmath>
 #include <cstdint>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// x^exponent for a positive, finite x and any exponent whose result double holds, to 8 digits. Products and square
 /// roots alone, both of which are the same everywhere, where the pow of a C library is not: scales that are stored come
@@ -34,4 +36,4 @@ inline double power(double x, double exponent) {
   return std::ldexp(result, static_cast<int>(scaled >> kFraction));
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

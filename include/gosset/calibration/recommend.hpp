@@ -13,7 +13,7 @@
 
 // Which format to take: the rows that examples/llama's `compress` measured, and the plain decision that follows from
 // them.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// What one format cost three small language models: babyllama (0.9 million weights), stories260K, and the model that
 /// comes with gosset. Larger models lose less at the same bits, but in much the same order.
@@ -124,4 +124,4 @@ inline Recommendation recommend(const Constraint& constraint) {
           reason.str()};
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

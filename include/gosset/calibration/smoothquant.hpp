@@ -17,7 +17,7 @@
 
 // Moving the outliers of a layer's inputs into its weights, where both are to be quantized: (W diag(s)) (diag(1/s) x)
 // with the division folded into whatever makes x.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 struct SmoothQuantOptions {
   float alpha = 0.5f;  ///< in [0, 1]: 0 evens the weights out, 1 the activations
@@ -133,4 +133,4 @@ void foldIntoLinear(const Eigen::VectorXf& s, Eigen::MatrixBase<PreviousDerived>
   }
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

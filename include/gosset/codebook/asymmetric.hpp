@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <string>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Uniform levels 0 .. 2^b - 1 with a scale and a zero point: the range may lie anywhere.
 ///
@@ -43,4 +43,4 @@ struct Asymmetric {
 
 static_assert(ScalarCodebook<Asymmetric<1>> && ScalarCodebook<Asymmetric<8>>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -5,7 +5,7 @@
 
 #include <string>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The sign of a number, times the mean magnitude of its group.
 ///
@@ -31,4 +31,4 @@ struct Binary {
 
 static_assert(ScalarCodebook<Binary>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

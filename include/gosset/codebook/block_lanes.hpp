@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <utility>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// What searches over blocks of 8 numbers share: lane b of every vector belongs to block b of W.
 template <int W>
@@ -78,4 +78,4 @@ struct BlockLanes {
   }
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -9,7 +11,7 @@
 
 // A codebook says which values a number may take, in units of a scale that is fitted elsewhere (scale/). It is a struct
 // of static members, without data and without a base class; it knows nothing of matrices.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// How the scale of a codebook is found when nothing else is asked for: the rule that it was published with.
 enum class ScaleRule {
@@ -131,4 +133,4 @@ concept CodesEachNumber = VectorCodebook<C> && ScalarCodebook<typename C::Elemen
 
 }  // namespace detail
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <array>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// E8, Gosset's lattice: the eight coordinates all integers or all halves of odd integers, their sum even; that is D8
 /// and D8 + (1/2, .., 1/2) together. Its cells have volume 1.
@@ -107,4 +109,4 @@ struct E8 {
   }
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -13,7 +13,7 @@
 #include <limits>
 #include <string>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 namespace detail {
 
 struct E81BTables {
@@ -203,4 +203,4 @@ struct E81B {
 
 static_assert(VectorCodebook<E81B>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -15,7 +15,7 @@
 #include <string>
 
 // E8P: encoding, the nearest of the 2^16 points that e8p_table.hpp describes, and the codebook itself.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 namespace detail {
 
 /// The input as the codebook takes it: NaN as 0, infinities as the largest floats.
@@ -415,4 +415,4 @@ struct E8P {
 
 static_assert(VectorCodebook<E8P>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -18,7 +18,7 @@
 //                      at its best step and scale
 //   E8PRvq3            .0296 (1 / 2.05)                .0284 (9 / 16)            .0282
 //   E8PRvq4            .0083 (1 / 3.87)                .0075 (35 / 128)          .0074
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 template <>
 struct ResidualFit<E8P, E81B> {
@@ -41,4 +41,4 @@ using E8PRvq4 = Residual<E8P, E8P>;
 
 static_assert(VectorCodebook<E8PRvq3> && VectorCodebook<E8PRvq4>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

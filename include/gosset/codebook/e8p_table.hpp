@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <bit>
 #include <cstdint>
 
@@ -38,7 +40,7 @@
 // from -11 to 11, which an int8 holds: +-2, +-6 or +-10, plus or minus 1.
 //
 // 16 bits / 8 numbers = 2 bits a number. Mean squared error on N(0,1) at the best scale: 0.0913.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// What the pattern byte of a code means.
 struct E8PTables {
@@ -104,4 +106,4 @@ constexpr int e8pQuarter(unsigned code, unsigned i) {
   return (((e8pSigns(code) >> i) & 1) != 0 ? -magnitude : magnitude) + ((code & 0x80u) != 0 ? 1 : -1);
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

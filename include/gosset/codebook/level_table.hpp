@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// The next float above a finite x != 0.
 constexpr float nextAbove(float x) {
@@ -42,4 +44,4 @@ constexpr std::uint8_t nearestLevel(float x, const std::array<float, kThresholds
   return static_cast<std::uint8_t>(code);
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -8,7 +8,7 @@
 #include <cstddef>
 #include <string>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -69,4 +69,4 @@ struct LloydMax {
 
 static_assert(ScalarCodebook<LloydMax<1>> && ScalarCodebook<LloydMax<4>>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

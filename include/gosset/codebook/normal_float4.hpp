@@ -7,7 +7,7 @@
 #include <array>
 #include <string>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// NF4: 16 quantiles of the normal distribution, in units of the largest magnitude, with an exact zero.
 ///
@@ -50,4 +50,4 @@ struct NormalFloat4 {
 
 static_assert(ScalarCodebook<NormalFloat4>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

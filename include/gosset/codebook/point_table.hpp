@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 template <class C>
 concept WithoutZero = VectorCodebook<C> ||(ScalarCodebook<C> && !TrellisCodebook<C> && !C::kHasZero);
@@ -34,4 +34,4 @@ const float* pointTable() {
   return table.data();
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

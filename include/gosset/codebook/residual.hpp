@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <string>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// What a pair of stages needs to know; specialize it to give Residual<A, B> its constants:
 ///   kStep           the size of B's points in units of A's. A multiple of 2^-10, so that the points are exact floats
@@ -176,4 +176,4 @@ struct Residual {
   }
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

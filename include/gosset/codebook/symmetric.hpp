@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <string>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Uniform levels -Q .. Q with Q = 2^(b-1) - 1, so that zero is a level and x and -x get opposite codes.
 ///
@@ -40,4 +40,4 @@ struct Symmetric {
 
 static_assert(ScalarCodebook<Symmetric<2>> && ScalarCodebook<Symmetric<8>>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <string>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// -1, 0 or +1, times the mean magnitude of the group.
 ///
@@ -36,4 +36,4 @@ struct Ternary {
 
 static_assert(ScalarCodebook<Ternary>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

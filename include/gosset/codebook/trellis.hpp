@@ -35,7 +35,7 @@
 // Sources: bitshift trellises and rings of them for weights: Tseng et al., "QTIP", NeurIPS 2024, section 3; trellis
 // coded quantization: Marcellin and Fischer, IEEE Transactions on Communications 38, 1990. Which value a state stands
 // for is gosset's own: see trellis_table.hpp.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -102,4 +102,4 @@ struct TrellisMixed : detail::TrellisBase<14> {
 
 static_assert(TrellisCodebook<Trellis<2>> && TrellisCodebook<TrellisMixed>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <cstdint>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// What is frozen of a trellis code; trellis_table.hpp says what it means.
 struct TrellisConstants {
@@ -16,4 +18,4 @@ struct TrellisConstants {
 
 inline constexpr int kLeastTrellisRate8 = 8, kMostTrellisRate8 = 48, kTrellisRates = 41;
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

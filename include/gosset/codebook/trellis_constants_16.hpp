@@ -6,7 +6,7 @@
 #include <array>
 
 // The trellis codes with 2^16 states. Found by bench/trellis_search.cpp: trellis_search 16 8 48
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 // clang-format off
 inline constexpr std::array<TrellisConstants, kTrellisRates> kTrellis16 = {{
@@ -253,4 +253,4 @@ inline constexpr std::array<TrellisConstants, kTrellisRates> kTrellis16 = {{
 }};
 // clang-format on
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

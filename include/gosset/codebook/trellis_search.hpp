@@ -20,7 +20,7 @@
 // Encoding with a trellis code: the walk whose values are nearest to given numbers, by Viterbi's algorithm (Viterbi,
 // IEEE Transactions on Information Theory 13, 1967; Forney, Proceedings of the IEEE 61, 1973), in integers of 16 bits:
 // the same walk on every machine.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// Which numbers of a chain count: those of the first `rows` rows and `cols` columns of four.
 struct ChainExtent {
@@ -294,4 +294,4 @@ class TrellisSearch {
   alignas(64) std::int16_t costs_[kLanes][256 / kLanes][kLanes];
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -22,7 +22,7 @@
 // all high bits in common, so their indices differ in the lowest bits alone, whatever mix is. Levels that rise with the
 // bits of the index reversed make these 2^r values spread over the whole range; the high bits then choose which of
 // 2^(g - r) such sets it is. levels[2^g - 1 - i] = -levels[i].
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// A trellis code of some rate, L and g.
 class TrellisTable {
@@ -96,4 +96,4 @@ const TrellisTable& trellisTable(int rate8) {
   return tables[static_cast<std::size_t>(rate8 - kLeastTrellisRate8)];
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Ternary with five numbers a byte: the same values as Ternary in 1.6 bits in place of 2, as 3^5 = 243 fits in 256.
 /// Where n is not a multiple of 5, a row is padded; where the numbers in a group are not, N must be.
@@ -41,4 +41,4 @@ struct Trits5 {
 
 static_assert(VectorCodebook<Trits5> && detail::CodesEachNumber<Trits5>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

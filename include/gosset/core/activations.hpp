@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-namespace gosset {
+#include <gosset/core/abi.hpp>
+
+namespace gosset::GOSSET_ABI {
 
 /// What a product does with the activations.
 enum class Activations {
@@ -16,4 +18,4 @@ enum class Activations {
                      ///< with it: a single large activation drowns the others, which is how the method is published
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <cstddef>
 #include <new>
 #include <vector>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// Codes are read a register at a time, so they start where a cache line does.
 template <class T>
@@ -24,4 +26,4 @@ struct CacheLineAllocator {
 template <class T>
 using AlignedVector = std::vector<T, CacheLineAllocator<T>>;
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

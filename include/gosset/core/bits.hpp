@@ -14,7 +14,7 @@
 //   code      0 0 0 1 1 1 2 2 2 3 3 3 4 4 4 5 5 5 6 6 6 7 7 7
 //
 // The unused bits of the last byte are zero.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Bytes that `count` codes of `bits` bits take.
 constexpr Index packedBytes(Index count, int bits) { return ceilDiv(count * bits, 8); }
@@ -56,4 +56,4 @@ void unpackBits(const std::uint8_t* bytes, Index count, Code* codes) {
   }
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

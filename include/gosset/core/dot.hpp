@@ -23,7 +23,7 @@
 // The few inner operations of products from packed codes that vector extensions do not express: the dot product of
 // bytes, look-ups in registers, half to float. Each is written once for every instruction set that has an instruction
 // for it, and once in plain C++ for the others; all else in kernel/ is generic over the width.
-namespace gosset::simd {
+namespace gosset::GOSSET_ABI::simd {
 
 /// Bytes of the widest register that has integer operations.
 #if defined(__AVX512BW__)
@@ -384,4 +384,4 @@ template <std::uint8_t kMask>
 #endif
 }
 
-}  // namespace gosset::simd
+}  // namespace gosset::GOSSET_ABI::simd

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <type_traits>
 #include <utility>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// A number, a container or a smart pointer that a move leaves empty, T() or kEmpty, and that keeps what it has when it
 /// is moved to itself. A class whose members are such needs no move operations of its own: what was moved from is an
@@ -55,4 +57,4 @@ class EmptyAfterMove<T, kEmpty> {
   T value_ = T{kEmpty};
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

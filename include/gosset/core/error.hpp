@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <concepts>
 #include <cstddef>
 #include <initializer_list>
@@ -11,7 +13,7 @@
 #include <string>
 #include <string_view>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// A file that is truncated, lies about itself, or holds something else than was asked for.
 class FormatError : public std::runtime_error {
@@ -74,4 +76,4 @@ void require(bool condition, const Parts&... parts) {
 }
 
 }  // namespace detail
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

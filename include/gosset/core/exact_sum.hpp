@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <type_traits>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// sum of a[i] * b[i] for terms(i) = {a, b} in floats, in double. The product of two floats is exact in double, so it
 /// makes no difference whether a compiler fuses it with the addition; and eight lanes in a fixed order leave no freedom
@@ -45,4 +45,4 @@ double sumOfSquares(Index count, const Values& x) {
   });
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -14,7 +14,7 @@
 #include <vector>
 
 // What comes in at public doors: any dense expression becomes row-major floats, all finite.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 inline constexpr std::uint32_t kNotFinite = 0x7f800000u;  ///< these bits of a float are set in NaN and infinity alone
 
@@ -70,4 +70,4 @@ float largestMagnitude(const Matrix& w) {
   return most < kNotFinite ? std::bit_cast<float>(most) : std::numeric_limits<float>::quiet_NaN();
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

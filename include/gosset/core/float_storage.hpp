@@ -10,7 +10,7 @@
 #include <string>
 
 // How a float becomes a stored number of 16 or 32 bits.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 template <StorageScalar T>
 struct StorageTraits;
@@ -56,4 +56,4 @@ T storeUp(float x) {
   return std::bit_cast<T>(static_cast<Bits>(std::bit_cast<Bits>(nearest) + 1));
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-namespace gosset::detail {
+#include <gosset/core/abi.hpp>
+
+namespace gosset::GOSSET_ABI::detail {
 
 template <class>
 struct LateVoid {
@@ -13,4 +15,4 @@ struct LateVoid {
 template <class T>
 using Late = typename LateVoid<T>::type;
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -16,7 +16,7 @@
 //
 // each product rounded before it is added. How the work is cut up changes nothing in it, so rows multiplied alone are
 // those of the whole product.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// A matrix whose entry (i, j) stands at data[i * down + j * right].
 template <class T>
@@ -209,4 +209,4 @@ void addProductInOrder(const Left& a, const Right& b, Result&& c) {
   }
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -11,7 +11,7 @@
 #include <mutex>
 #endif
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -88,4 +88,4 @@ void parallelFor(Index count, Index work, const Body& body) {
   for (Index i = 0; i < count; ++i) body(i);
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <cstdint>
 
 // Counter-based random numbers: the i-th number of a seed is a pure function of (seed, i), so every thread count,
 // compiler and instruction set sees the same stream, and nothing has to be stored but the seed.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// 64 random bits, number `index` of stream `seed`: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014, fig. 17) read at
 /// any position, as its state after i steps is seed + i * gamma. The seed is mixed first, so that neighbouring seeds
@@ -30,4 +32,4 @@ constexpr float randomSign(std::uint64_t seed, std::uint64_t index) {
   return (randomBits(seed, index) >> 63) != 0 ? -1.f : 1.f;
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

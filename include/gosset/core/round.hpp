@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-namespace gosset {
+#include <gosset/core/abi.hpp>
+
+namespace gosset::GOSSET_ABI {
 
 /// The nearest integer, ties to even, for |x| <= 2^22. Adding 1.5 * 2^23 leaves no fraction bits, and the addition
 /// itself rounds to even: the same bits on every instruction set, and vectorizable where no rounding instruction
@@ -11,4 +13,4 @@ constexpr float roundToEven(float x) {
   return (x + kShift) - kShift;
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

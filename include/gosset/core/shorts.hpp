@@ -8,7 +8,7 @@
 #include <utility>
 
 // Lanes of 16 bits, for searches that add and compare small integers.
-namespace gosset::simd {
+namespace gosset::GOSSET_ABI::simd {
 
 inline constexpr int kShortLanes = kByteLanes / 2;
 using Shorts = Vec<std::int16_t, kShortLanes>;
@@ -71,4 +71,4 @@ template <int kShift, int kFirst>
   (std::make_integer_sequence<int, kShortLanes>{});
 }
 
-}  // namespace gosset::simd
+}  // namespace gosset::GOSSET_ABI::simd

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 // Bytes that change places within 16, by indices that are known at run time only, and look-ups made of that.
-namespace gosset::simd {
+namespace gosset::GOSSET_ABI::simd {
 
 /// Whether shuffle16() is an instruction.
 #if defined(__SSSE3__) || defined(__aarch64__)
@@ -94,4 +94,4 @@ template <int kCount>
   }
 }
 
-}  // namespace gosset::simd
+}  // namespace gosset::GOSSET_ABI::simd

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <cstddef>
 #include <cstring>
 #include <utility>
@@ -8,7 +10,7 @@
 // The one place that knows an instruction set. Vectors are GCC's and Clang's vector extensions: +, -, * and / work lane
 // by lane, and the compiler picks the instructions. A lane's result never depends on the width, so a kernel that keeps
 // one order of additions gives the same bits on every machine.
-namespace gosset::simd {
+namespace gosset::GOSSET_ABI::simd {
 
 /// What the widest vector register holds, and how many there are.
 #if defined(__AVX512F__)
@@ -159,4 +161,4 @@ template <class T, int N, class F>
   (std::make_integer_sequence<int, N>{});
 }
 
-}  // namespace gosset::simd
+}  // namespace gosset::GOSSET_ABI::simd

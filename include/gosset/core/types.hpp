@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <Eigen/Core>
 #include <concepts>
 #include <type_traits>
@@ -10,7 +12,7 @@
 //   t  tokens, the rows of an activation matrix   g  numbers that share a scale
 //   b  bits of a code                             d  numbers that one code stands for
 // Weights are out x in (m x n), activations are tokens x in (t x n), as in every checkpoint.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 using Index = Eigen::Index;
 using Float16 = Eigen::half;
@@ -41,4 +43,4 @@ concept DenseExpression = RealScalar<typename std::remove_cvref_t<T>::Scalar> &&
 /// ceil(a / b) for a >= 0, b > 0.
 constexpr Index ceilDiv(Index a, Index b) { return a / b + (a % b != 0 ? 1 : 0); }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

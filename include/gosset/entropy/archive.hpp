@@ -39,7 +39,7 @@
 // under LeastSquares, 1.41 where the threshold is 0.8 sigma. Codes of 3, 5, 6 or 7 bits are spread over bytes, and
 // coded one by one, slower, unless they are inside a wrapper such as Incoherent: then, as codes of more than 8 bits,
 // they are taken for independent bytes.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -197,4 +197,4 @@ QuantizedMatrix<Format> unarchive(std::span<const std::uint8_t> bytes, Index mos
   return QuantizedMatrix<Format>(std::move(packed));
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -11,7 +11,7 @@
 #include <span>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The empirical entropy of a sequence of codes, bits a code: sum over values of p log2(1/p), p being a value's share.
 /// It is what an ideal entropy coder that knows the shares needs. 0 for an empty sequence. Where there are not many
@@ -57,4 +57,4 @@ double codeEntropy(const QuantizedMatrix<Format>& q) {
   return detail::codeEntropyOf(q.packed());
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -32,7 +32,7 @@
 // of 32 a step moves at most one word, so that nothing branches on the data.
 // Source: Duda, "Asymmetric numeral systems", arXiv 1311.2540, section 3; interleaved states as in Giesen, "Interleaved
 // entropy coders", arXiv 1402.3392.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -355,4 +355,4 @@ inline void decodeBytes(std::span<const std::uint8_t> archive, std::span<std::ui
   ArchiveReader::expect(ransCheck(bytes) == check, "the bytes do not give the number it was sealed with");
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Keeps W diag(s) in the inner format, with one positive scale s_j an input channel: y = (W diag(s)) (diag(1/s) x).
 /// Inputs with large activations get a large s_j, so that their weights are rounded on a finer grid relative to their
@@ -167,4 +167,4 @@ class Packed<ChannelScaled<F, T>> : public PackedWrapper<Packed<ChannelScaled<F,
   detail::EmptyAfterMove<float, 1> unit_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

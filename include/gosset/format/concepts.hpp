@@ -23,7 +23,7 @@
 // defined here, once, with its errors; a format writes what it cannot take from the defaults.
 //
 // What may not enter this room: how users hold a matrix (matrix/), choices made by looking at data (calibration/).
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// A matrix as a format keeps it. A specialization derives from PackedBase<Packed<F>> (or, around another format, from
 /// PackedWrapper<Packed<F>, Inner>) and writes
@@ -316,4 +316,4 @@ concept Format = PackedMatrix<Packed<F>>;
 template <Format F>
 inline constexpr bool hasFastProduct = Packed<F>::kFastProduct;
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -16,7 +16,7 @@
 #include <vector>
 
 // How a type tells what it keeps, in one place for all who ask: byte counts, files, archives, equality.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The numbers of a field: a StoredArray, a std::vector or a single number.
 template <class T>
@@ -105,4 +105,4 @@ bool areFinite(std::span<const T> values) {
 }
 
 }  // namespace detail
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -6,7 +6,7 @@
 
 #include <string>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// One scale for each N neighbours in a row; the last group of a row may be shorter.
 template <Codebook C, int N, StorageScalar T = Float16>
@@ -22,4 +22,4 @@ struct Grouped {
   static std::string name() { return detail::scaledName<T>("Grouped<" + C::name() + ", " + std::to_string(N)); }
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -17,7 +17,7 @@
 #include <string>
 #include <utility>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Keeps the matrix in a random basis: W' = U W V^T with U = H_m S_m and V = H_n S_n, H orthonormal Hadamard matrices
 /// (or their stand-ins, see hadamardKind) and S diagonal matrices of random signs. The entries of W' are nearly
@@ -140,4 +140,4 @@ class Packed<Incoherent<F>> : public PackedWrapper<Packed<Incoherent<F>>, F> {
   LazyHadamard<float> inputs_, outputs_;  ///< follow from the shape; kept because building them takes time
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Adds to Format the best rank-r correction of what it left over: w ~ inner + A B, for errors that many rows or
 /// columns have in common. A and B^T have k = min(r, m, n) columns, kept in Factor, 16-bit floats or bytes:
@@ -277,4 +277,4 @@ class Packed<LowRankFirst<F, r, T>> : public Packed<LowRank<F, r, T>> {
   Packed(Packed<F> inner, typename Base::Factors factors) : Base(std::move(inner), std::move(factors)) {}
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

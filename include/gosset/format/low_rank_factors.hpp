@@ -16,7 +16,7 @@
 
 // The best approximation of low rank, nearly, with the same bits on every machine: each sum has one order, whatever the
 // width of a register, and no product is fused with a sum. So a file packed here is the file packed there.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// left * right, m x k and k x n, the columns of `left` orthonormal, the strongest direction first.
 struct LowRankFactors {
@@ -297,4 +297,4 @@ inline LowRankFactors lowRankFactors(const RowMatrixXf& e, Index rank, int itera
           transposedProduct(panelsOf(right.data(), directions, right.rows()), best).transpose()};
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -23,7 +23,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Keeps a few columns of the matrix, those that meet outliers among the activations, in T, and the others in the inner
 /// format, which sees zeros in their place: y = inner * x[others] + values * x[columns].
@@ -192,4 +192,4 @@ class Packed<MixedColumns<F, T>> : public PackedWrapper<Packed<MixedColumns<F, T
   detail::EmptyAfterMove<float, 1> unit_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <string>
 #include <string_view>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// A format's name in the one spelling that stands for all of the same meaning: without spaces, and without
 /// PerTensor<..> around a codebook alone, as a bare codebook has one scale for the whole matrix, too, and the same
@@ -35,4 +37,4 @@ inline bool sameFormat(std::string_view a, std::string_view b) {
   return a == b || canonicalFormatName(a) == canonicalFormatName(b);
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -14,7 +14,7 @@
 // Operands of a product so large or small that numbers on the way to it would leave the range of float, though the
 // product does not, are multiplied in units of their own: powers of two, one a column, so that no column depends on its
 // neighbours.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// Columns whose largest magnitude lies within 2^-60 .. 2^60 are multiplied as they are.
 inline constexpr int kOrdinaryExponent = 60;
@@ -98,4 +98,4 @@ void multiplyInRange(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eige
   }
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

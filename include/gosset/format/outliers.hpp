@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Keeps the few largest and smallest numbers of each row beside Format, in 16 bits each: w ~ inner + S. Each row gives
 /// up round(n * permille / 2000) numbers at either end; for Format they are replaced by the mean of those that stay,
@@ -267,4 +267,4 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
   detail::EmptyAfterMove<float, 1> unit_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

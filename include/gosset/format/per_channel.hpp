@@ -6,7 +6,7 @@
 
 #include <string>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// One scale for each row of the matrix, an output channel of a weight matrix.
 template <Codebook C, StorageScalar T = Float16>
@@ -18,4 +18,4 @@ struct PerChannel {
   static std::string name() { return detail::scaledName<T>("PerChannel<" + C::name()); }
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

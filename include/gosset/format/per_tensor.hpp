@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// One scale for the whole matrix. T is the type that scales and zero points are stored in.
 template <Codebook C, StorageScalar T = Float16>
@@ -53,4 +53,4 @@ struct ScaledFormatOf<C> {
 };
 
 }  // namespace detail
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -15,7 +15,7 @@
 #include <span>
 #include <string>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Numbers as they are, in 16- or 32-bit floats, row after row: the baseline that the other formats are measured
 /// against. Format Float16, BFloat16 or float; 16 or 32 bits a number, and no scale.
@@ -106,4 +106,4 @@ class Packed<T> : public PackedBase<Packed<T>> {
   StoredArray<T> values_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -30,7 +30,7 @@
 #include <vector>
 
 // What PerTensor, PerChannel, Grouped and a bare codebook have in common: codes and scales.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Codes and scales of an m x n matrix; n is padded with zeros to whole blocks of columns.
 ///
@@ -446,4 +446,4 @@ class Packed<F> : public PackedBase<Packed<F>> {
   detail::EmptyAfterMove<float, 1> unit_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -10,7 +10,7 @@
 #include <span>
 #include <utility>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -90,4 +90,4 @@ class StoredArray {
   std::shared_ptr<const void> keeper_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -21,7 +21,7 @@
 //     double by fused multiply-adds.
 //   * then one product by the scale.
 // detail::hadamardReference (hadamard.hpp) is the same in plain loops, and the tests compare bit by bit.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// Stages that one pass over memory does at most: 2^kRadixBits vectors are held in registers.
 inline constexpr int kRadixBits = simd::kVectorRegisters >= 32 ? 4 : 3;
@@ -326,4 +326,4 @@ void forColumns(T* x, Index elements, Layout layout, const Mix& mix) {
   for (Index i = 0; i < elements; ++i) forColumns<kN, kMixVectors>(x + i * layout.stride, layout.width, mix);
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

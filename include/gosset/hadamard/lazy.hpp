@@ -8,7 +8,7 @@
 #include <mutex>
 #include <optional>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// A HadamardTransform that is built when it is first asked for, by whatever thread: some lengths take memory that
 /// grows with their square, which a file that names a length must not be able to ask for. Copies share it.
@@ -39,4 +39,4 @@ class LazyHadamard {
   std::shared_ptr<Built> built_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

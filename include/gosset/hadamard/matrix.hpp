@@ -18,7 +18,7 @@
 #include <vector>
 
 // Which orthogonal matrix of order n the transform multiplies by: a Kronecker product of small ones.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// What can be said of all entries of an orthogonal matrix of order n.
 enum class HadamardKind {
@@ -349,4 +349,4 @@ inline HadamardPlan hadamardPlan(Index n) {
 /// What entries the orthogonal matrix of order n has. n < 1 throws std::invalid_argument.
 inline HadamardKind hadamardKind(Index n) { return hadamardPlan(n).kind(); }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -9,7 +9,7 @@
 
 // The random signs of a randomized Hadamard transform. Number i of a seed is a pure function of both, so the seed alone
 // is kept. A product by a sign is exact, and applying the same signs twice gives back what was there.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The first n signs of a seed, each +1 or -1.
 template <RealScalar Scalar>
@@ -51,4 +51,4 @@ void applySigns(X&& x, std::uint64_t seed) {
   }
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -24,7 +24,7 @@
 //
 // The scale 1/sqrt(n) is applied last, so no number may be so large that the sum of all magnitudes overflows. NaN and
 // infinities spread to the whole vector.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -412,4 +412,4 @@ void hadamardReference(T* x, const HadamardPlan& plan, bool inverse = false) {
 }
 
 }  // namespace detail
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

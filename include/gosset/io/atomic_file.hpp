@@ -21,7 +21,7 @@
 #include <system_error>
 #include <utility>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// A file that appears at its path whole or not at all. The bytes go to a temporary file in the same folder; commit()
 /// brings them to the disk and then renames it over the path, which POSIX does in one step. Until then, and where
@@ -152,4 +152,4 @@ class AtomicFile {
   detail::FileDescriptor lock_;  // the same file
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -12,7 +12,7 @@
 #include <string_view>
 #include <type_traits>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The number types of a safetensors file, in the order in which the reference implementation ranks them: wider types
 /// are greater, so that a file sorted from the greatest down has every tensor aligned.
@@ -154,4 +154,4 @@ constexpr Dtype dtypeOf() {
 static_assert(dtypeOf<float>() == Dtype::kF32 && dtypeOf<std::uint64_t>() == Dtype::kU64 &&
               dtypeFromName("F16") == dtypeOf<Float16>() && sizeof(bool) == dtypeSize(Dtype::kBool));
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

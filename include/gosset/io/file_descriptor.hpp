@@ -12,7 +12,7 @@
 #include <system_error>
 #include <utility>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 [[noreturn]] inline void throwFileError(const std::filesystem::path& path, std::initializer_list<TextPart> parts) {
   throw FormatError("gosset: " + path.string() + ": " + joined(parts));
@@ -64,4 +64,4 @@ class FileDescriptor {
   int descriptor_ = -1;
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

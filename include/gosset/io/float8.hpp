@@ -22,7 +22,7 @@
 // (but in E8M0) 2^(1 - bias) m / 2^M. Sources: Micikevicius et al. 2022, "FP8 formats for deep learning", table 1; OCP
 // Microscaling Formats 1.0, section 5.4.1; of FNUZ, Noune et al. 2022, "8-bit numerical formats for deep neural
 // networks", section 3.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 constexpr float float8Value(Dtype dtype, std::uint8_t code) {
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -58,4 +58,4 @@ constexpr std::array<float, 256> float8Values(Dtype dtype) {
   return values;
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

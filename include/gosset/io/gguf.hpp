@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// A GGUF file open for reading, of version 2 or 3 and little-endian, as llama.cpp and its kin write them. The whole
 /// header is checked on opening, so that a file that opens is sound: every value is whole, every tensor lies inside it,
@@ -146,4 +146,4 @@ class GgufFile {
   detail::EmptyAfterMove<detail::GgufHeader> header_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -31,7 +31,7 @@
 //   the tensors' bytes, offsets counted from here, each a multiple of the alignment
 //
 // Source: github.com/ggml-org/ggml, docs/gguf.md; the most dimensions are ggml's.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// What a tensor of a GGUF file is and where it lies.
 struct GgufTensor {
@@ -303,4 +303,4 @@ class GgufHeaderReader {
 };
 
 }  // namespace detail
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

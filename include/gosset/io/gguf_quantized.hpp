@@ -22,7 +22,7 @@
 #include <utility>
 
 // Tensors of GGUF files as matrices of the format that they are in.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The formats whose bytes GGUF files hold.
 using GgufFormats =
@@ -88,4 +88,4 @@ AnyMatrix readGguf(const GgufFile& file, std::string_view name, PackedAccess acc
   return *std::move(result);
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -10,7 +10,7 @@
 
 // The types of a GGUF file, by the numbers that files have for them.
 // Source: github.com/ggml-org/ggml, docs/gguf.md and include/ggml.h.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Types of a file's metadata.
 enum class GgufValueType : std::uint32_t {
@@ -75,4 +75,4 @@ constexpr const GgmlType* ggmlType(std::uint32_t id) {
 
 static_assert(ggmlType(42)->block_bytes == 18 && ggmlType(4) == nullptr);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

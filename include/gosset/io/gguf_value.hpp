@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -247,4 +247,4 @@ class GgufValue {
   std::shared_ptr<const void> keeper_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -28,7 +28,7 @@
 #include <variant>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -245,4 +245,4 @@ class GgufWriter {
   detail::EmptyAfterMove<std::map<std::string, std::size_t, std::less<>>> names_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

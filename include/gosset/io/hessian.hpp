@@ -13,7 +13,7 @@
 
 // Hessians in safetensors files: the matrix as the F64 tensor `name.hessian` (n x n) and the number of tokens that it
 // is the mean over as `name.tokens` (F64, one number). The round trip is exact to the bit.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Adds a Hessian to a file. Errors: std::invalid_argument where the name is taken or no tokens were accumulated; then
 /// nothing is added.
@@ -47,4 +47,4 @@ inline Hessian readHessian(const SafetensorsFile& file, std::string_view name) {
   }
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -32,7 +32,7 @@
 //          i32 length, the data set's name
 //
 // Source: github.com/ggml-org/llama.cpp, tools/imatrix/imatrix.cpp.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// What is known of one tensor's inputs.
 struct ImatrixEntry {
@@ -236,4 +236,4 @@ inline void writeImatrixDat(const std::filesystem::path& path, const Imatrix& im
   file.commit();
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

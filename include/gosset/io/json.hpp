@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Brackets within brackets. No file of a model comes near; what walks through a tree, printing or comparing it, calls
 /// itself, and so would run out of stack on a file of nothing but brackets.
@@ -31,4 +31,4 @@ inline nlohmann::json parseJson(std::string_view text, const std::string& source
   return value;
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -28,7 +28,7 @@
 //
 // The metadata have gosset.<name>.format, such as "KvCache<Float16, Float16>", and gosset.<name>.version. The round
 // trip is exact to the bit.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The version of the layout of caches that this gosset writes and reads. In version 2 what waited to be merged had no
 /// zero points.
@@ -277,4 +277,4 @@ Cache readKvCache(const SafetensorsFile& file, std::string_view name, const Scal
   return cache;
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -18,7 +18,7 @@
 #include <new>
 #include <span>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// How a file's bytes come into memory.
 enum class FileAccess {
@@ -101,4 +101,4 @@ class MappedFile {
   std::size_t size_ = 0;  // where there is data_: a file that was moved from has none
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

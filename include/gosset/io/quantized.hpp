@@ -35,7 +35,7 @@
 //
 // So any safetensors reader shows what is in the file, and dense tensors may stand beside. The round trip is exact to
 // the bit.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The version of the packed layouts that this gosset writes and reads. Version 1 kept codes row after row; of many
 /// shapes its arrays have the same lengths as now, so only the version tells that their codes mean something else.
@@ -261,4 +261,4 @@ AnyMatrix readAny(const SafetensorsFile& file, std::string_view name, PackedAcce
   return *std::move(result);
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

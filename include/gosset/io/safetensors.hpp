@@ -30,7 +30,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -448,4 +448,4 @@ class SafetensorsWriter {
   detail::EmptyAfterMove<MetadataMap> metadata_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The safetensors files of a model's folder as one: model.safetensors, or the shards that
 /// model.safetensors.index.json lists, {"weight_map": {"tensor": "file", ...}}. All of them are opened and checked at
@@ -157,4 +157,4 @@ class SafetensorsFolder {
   Names tensors_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

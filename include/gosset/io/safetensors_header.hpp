@@ -36,7 +36,7 @@
 //
 // Source: github.com/huggingface/safetensors, README.md, "Format"; the limit on the header's length is the reference
 // implementation's.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// What a tensor is and where it lies in its file.
 struct TensorInfo {
@@ -402,4 +402,4 @@ inline SafetensorsHeader readSafetensorsHeader(std::span<const std::byte> file, 
 }
 
 }  // namespace detail
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

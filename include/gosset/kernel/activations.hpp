@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// How many numbers of a token share a scale: the 32 of a slice, or all.
 enum class ScaleReach { kSlice, kToken };
@@ -293,4 +293,4 @@ inline Eigen::MatrixXf roundedPerToken(const Eigen::Ref<const Eigen::MatrixXf>& 
   return result;
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -8,7 +8,7 @@
 #include <cstdint>
 
 // What the kernels compute, in plain C++: number by number, in double. They are held to it by tests.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// Sum over the four bytes of unsigned w times signed x.
 constexpr std::int32_t dotDefinition(std::int32_t acc, const std::uint8_t* w, const std::int8_t* x) {
@@ -72,4 +72,4 @@ void addTransposedDefinition(const CodeView<C, T, kPieces>& w, Index n, float un
   }
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

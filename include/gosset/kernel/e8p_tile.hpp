@@ -16,7 +16,7 @@
 // Where a table of 256 bytes fits in registers, all 64 codes of a plane are looked up at once, and columns come out
 // transposed: column i + 8 k is bit i, or field i, of byte k. Elsewhere each code fetches its 8 bytes from a table in
 // L1.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -221,4 +221,4 @@ requires(TileCode<A>::kTerms == 1 && TileCode<B>::kTerms == 1 && A::kBits % 8 ==
   }
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

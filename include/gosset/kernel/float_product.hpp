@@ -14,7 +14,7 @@
 
 // y = W x from packed codes and floats as they are: sums in one order, products rounded before they are added, so that
 // results are the same on every machine.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// What zero points take away, for each group: the sum of the group's activations, floats padded to whole tiles.
 template <TileCodebook C, class T, int kPieces>
@@ -143,4 +143,4 @@ void multiplyFloatMany(const CodeView<C, T, kPieces>& w, const float* x, Index t
   });
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

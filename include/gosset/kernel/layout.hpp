@@ -43,7 +43,7 @@
 //
 // Scales and zero points have streams of their own: block after block, group after group, one for each row of the
 // block.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 inline constexpr Index kBlockRows = 16;
 inline constexpr Index kSliceColumns = 32;  ///< tiles meet activations in slices of so many columns
@@ -287,4 +287,4 @@ class TileLayout {
   Index rows_, codes_, row_bytes_;
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

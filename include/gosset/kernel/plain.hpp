@@ -14,7 +14,7 @@
 // y = W x and y += W^T x from 16- or 32-bit floats (or bytes), row after row: the baseline that packed codes are
 // measured against. Sums have one order and are not fused with products, unless one asks for it: the same bits on every
 // machine.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// Rows that share the loads of the activations.
 inline constexpr Index kPlainRows = 4;
@@ -157,4 +157,4 @@ void addPlainTransposed(const T* w, Index m, Index n, Index stride, const float*
   }
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -15,7 +15,7 @@
 // y = W x from codes of vectors that have no kernel of their own: points are looked up in a table. The numbers of a
 // code meet theirs of x lane by lane, and the lanes of a row are added together at its end: sums have one order, and
 // products are rounded before they are added.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// The codes of a tile: code(row, i).
 template <Codebook C>
@@ -125,4 +125,4 @@ void multiplyPoints(const CodeView<C, T, kPieces>& w, const float* x, float* y) 
   });
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

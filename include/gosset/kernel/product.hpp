@@ -15,7 +15,7 @@
 #include <cstring>
 
 // Products from packed codes, as formats call them.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// y (m x t, columns y_stride apart) = W x, x being n x t, its columns x_stride apart.
 template <TileCodebook C, class T, int kPieces>
@@ -70,4 +70,4 @@ void decodeBlock(const CodeView<C, T, kPieces>& w, Index block, Index n, float* 
   }
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

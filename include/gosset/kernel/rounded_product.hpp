@@ -22,7 +22,7 @@
 // and only the sums over bytes read the codes. With activations rounded to 8 bits they are sums of integers, exact; the
 // scale of 32 activations and that of the weights come in once a slice. Those sums of floats have one order and are not
 // fused with products, so results are the same on every machine.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// The dot products of the bytes of a piece with the rounded activations of its slice, for the rows of a register.
 template <bool kSmall, int kPiece = 0, int kPieces = 1>
@@ -290,4 +290,4 @@ void multiplyRoundedMany(const CodeView<C, T, kPieces>& w, const RoundedActivati
   });
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -21,7 +21,7 @@
 //
 // The sums over bytes are integers, exact. The sums of floats have sixteen lanes, four columns each, on every machine,
 // and products are rounded before they are added: the same bits everywhere.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 inline constexpr Index kRowGroup = 16;  ///< numbers that share a scale here
 inline constexpr Index kRowStep = 256;  ///< rows are filled up to multiples of
@@ -192,4 +192,4 @@ void multiplyRowBytes(Index count, Index n, const ToBytes& toBytes, const Rounde
   });
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -14,7 +14,7 @@
 
 // Tiles of scalar codebooks: of uniform ones the code is the byte; of others up to 16 levels are looked up in a
 // register.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -189,4 +189,4 @@ struct TileCode<C> {
   }();
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -14,7 +14,7 @@
 // What a codebook needs to have kernels: how its packed codes become bytes in registers. Products, decoding and
 // products with W^T are written once, over this. Scalar codebooks whose levels the compiler knows have it already
 // (scalar_tile.hpp), one of your own gets it by a specialization of TileCode, which must stand before its first use.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// How a term of a codebook turns bytes into numbers: value = unit * (byte - zero).
 struct TileTerm {
@@ -176,4 +176,4 @@ constexpr bool hasKernel(Index width) {
   return false;
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

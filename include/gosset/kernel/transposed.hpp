@@ -10,7 +10,7 @@
 #include <gosset/kernel/view.hpp>
 
 // y += W^T x from packed codes, as formats call it.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// Whether sums of integers are at least as fast as floats. With AVX2 alone, without a dot product of bytes, they are
 /// where the columns of a tile can be decoded only all together; else they take 1.2 to 1.5 times as long.
@@ -34,4 +34,4 @@ void addTransposed(const CodeView<C, T, kPieces>& w, Index n, float unit, const 
   }
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -15,7 +15,7 @@
 // y += W^T x in floats. The 16 rows of a block stand in the lanes of a register. A few columns of W at a time are
 // decoded, down all rows, and meet all columns of x; what the lanes have summed up is added together once, at the end,
 // in one order whatever a register holds. Products are fused with sums where the machine can (kHasFma).
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// Columns of x that share the decoding, and sums kept in registers.
 inline constexpr int kSums = simd::kVectorRegisters >= 32 ? 16 : 8;
@@ -219,4 +219,4 @@ void addTransposedFloat(const CodeView<C, T, kPieces>& w, Index n, float unit, c
   }
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -14,7 +14,7 @@
 #include <limits>
 
 // y += W^T x in integers. What is left of floats has one order and is not fused: the same bits on every machine.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// The same in integers: x' as fixed point, in units of about 2^-22 of the largest x' of the group and chunk, so as
 /// exact as floats are. Its three bytes meet the codes' bytes in dot products of four rows. For these, lanes have to be
@@ -236,4 +236,4 @@ void addTransposedInteger(const CodeView<C, T, kPieces>& w, Index n, float unit,
   });
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -22,7 +22,7 @@
 //   two
 //                  moves it into the upper one; look-ups of 4 bits
 //   others         a state at a time, from a table of all values
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// High bits that the first look-ups see.
 #if defined(__AVX512VBMI__) && defined(__AVX512BW__) && !defined(__GFNI__)
@@ -243,4 +243,4 @@ template <int kIndexBits, bool kManyHighBits, int kPieces>
 #endif
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

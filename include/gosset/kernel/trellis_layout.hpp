@@ -25,7 +25,7 @@
 //                 v        v        v                at the end of a piece the next block's goes on, in the same
 //   block 1    [piece]  [piece]  [piece]             columns, at the end of the band its first block's
 //                 v        v        v
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// A tile of trellis codes: where its pieces stand, and those of the block that goes on.
 struct TrellisTile {
@@ -200,4 +200,4 @@ class TileLayout<C> {
   const TrellisDecoder* decoders_;  ///< the only one, or those of all rates
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

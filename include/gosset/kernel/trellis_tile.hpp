@@ -15,7 +15,7 @@
 
 // Tiles of trellis codes: piece i of a tile is register i, for its numbers stand as products want bytes, four columns
 // of a row in a lane.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -137,4 +137,4 @@ struct TileCode<C> {
   }
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

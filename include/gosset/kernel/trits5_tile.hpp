@@ -14,7 +14,7 @@
 //
 // The remainder r mod 3^d of an r below 3^(d+1) is the least of r, r - 3^d and r - 2 3^d as unsigned bytes, for what is
 // negative wraps around to more than r. The highest digit comes first and leaves its remainder to the next.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -108,4 +108,4 @@ struct TileCode<Trits5> {
   static constexpr std::array<float, 16> kLevels = {-1, 0, 1};
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

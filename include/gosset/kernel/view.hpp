@@ -13,7 +13,7 @@
 #include <vector>
 
 // A packed matrix as kernels see it, block of 16 rows by block, tile by tile.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// A packed matrix as kernels see it; the arrays are layout.hpp's. Tiles are cut into kPieces, each of them in one
 /// group (piecesOf() in tile_code.hpp).
@@ -227,4 +227,4 @@ void storeBlocks(const std::vector<BlockFloats>& totals, const TileLayout<C>& la
   }
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -6,7 +6,7 @@
 #include <gosset/format/low_rank.hpp>
 #include <gosset/format/outliers.hpp>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// b bits a number, a scale and a zero point for every g: b + 32 / g bits. In a KvCache the groups run along tokens
 /// within a channel for keys, along channels within a token for values.
@@ -24,4 +24,4 @@ using Gear = LowRank<Outliers<Kivi<b, g>, permille>, r>;
 template <int b, int g, int r>
 using GearL = LowRank<Kivi<b, g>, r>;
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The keys and values of one attention layer, kept in formats and attended to as they are. Any Format is a format of
 /// keys or values:
@@ -450,4 +450,4 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
   detail::EmptyAfterMove<std::vector<Index>> ends_;  ///< position after the last token of each block
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

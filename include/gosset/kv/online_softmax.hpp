@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <limits>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// exp(x) for x <= 0, lane by lane, within 3 units in the last place; 0 below -87, where results would be subnormal.
 /// x = n ln 2 + r with |r| <= ln 2 / 2, and e^r by its Taylor polynomial, whose remainder is below 2^-27. Nothing is
@@ -118,4 +118,4 @@ class OnlineSoftmax {
   Eigen::MatrixXf output_;
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

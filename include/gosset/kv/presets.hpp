@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// In the rotated basis of a head the strong directions of a block go into 8-bit factors of rank r, and what they leave
 /// over, nearly Gaussian, into a codebook of E8 points, with one scale for a channel of keys or a token of values. Of N
@@ -58,4 +58,4 @@ using KvPreset2Heads64 = KvFormats<KvRotated<E8P, 3>, KvRotated<E8P, 2>>;
 using KvPreset3Heads64 = KvFormats<KvRotated<E8P, 3>, KvRotated<E8PRvq3, 2>>;
 using KvPreset4Heads64 = KvFormats<KvRotated<E8PRvq3, 3>, KvRotated<E8PRvq4, 2>>;
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// How a cache keeps a format's blocks: as they are.
 template <class Format>
@@ -68,4 +68,4 @@ class HeadRotation {
   LazyHadamard<float> hadamard_;
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

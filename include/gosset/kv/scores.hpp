@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 class AttendWorkspace;
 
@@ -95,4 +95,4 @@ struct Alibi {
 
 static_assert(ScoreFunction<PlainScores> && ScoreFunction<SoftCap> && ScoreFunction<Alibi>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -10,7 +10,7 @@
 #include <numeric>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The heads of one attention layer. Each kv_head serves heads / kv_heads query heads, neighbours in the query.
 struct KvShape {
@@ -106,4 +106,4 @@ inline void validate(const KvOptions& options) {
   validate(options.quantize.fit);
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

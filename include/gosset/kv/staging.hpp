@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <type_traits>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// Which way a block lies: the rows of a format's matrix are what its groups run along.
 enum class KvSide {
@@ -63,4 +63,4 @@ struct KvStage<T, kSide> {
   using type = T;
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

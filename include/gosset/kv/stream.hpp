@@ -27,7 +27,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// The keys or the values of a cache: packed blocks, one matrix a KV head, the newest of which may be staged, that is
 /// wait in more bits to be merged; and the window of newest tokens. Tokens are rows of kv_heads * head_dim numbers, in
@@ -334,4 +334,4 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   EmptyAfterMove<std::vector<WindowScalar>> window_;              ///< tokens x kvWidth, row after row
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

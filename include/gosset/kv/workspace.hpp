@@ -7,7 +7,7 @@
 #include <optional>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 template <class KeyFormat, class ValueFormat>
 class KvCache;
@@ -53,4 +53,4 @@ class AttendWorkspace {
   std::vector<Part> parts_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

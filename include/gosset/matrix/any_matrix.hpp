@@ -16,7 +16,7 @@
 #include <utility>
 #include <variant>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The numbers of one stored array, of whatever type it is.
 using AnyField =
@@ -204,4 +204,4 @@ class AnyMatrix {
   std::shared_ptr<const AnyPacked> packed_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

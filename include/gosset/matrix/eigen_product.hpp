@@ -7,7 +7,7 @@
 // How Eigen learns to multiply a QuantizedMatrix: everything that touches Eigen's internals stands in this one file.
 // The product is a DefaultProduct, so that Eigen evaluates it into a temporary wherever the target might alias an
 // operand (y = q * y) and writes straight through noalias().
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 template <class Format>
 class QuantizedMatrix;
@@ -15,7 +15,7 @@ class QuantizedMatrix;
 struct PackedStorage {};  ///< Eigen's StorageKind for quantized matrices
 struct PackedShape {};    ///< and its Shape
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI
 
 namespace Eigen::internal {
 

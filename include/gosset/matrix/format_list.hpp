@@ -14,7 +14,7 @@
 #include <vector>
 
 // Formats by name: a program lists those it was compiled for, and chooses among them when it runs.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The formats that a program knows. A new one costs a line.
 ///
@@ -73,4 +73,4 @@ template <class List, class Derived, class Rounding = Nearest>
   return *std::move(result);
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -16,7 +16,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -163,4 +163,4 @@ template <class Format, class Codes, class Scales, class Zeros = RowMatrixXf>
   return QuantizedMatrix<Format>(std::move(packed));
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -15,7 +15,7 @@
 #include <cmath>
 #include <type_traits>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -62,4 +62,4 @@ template <class Format, class Derived, class Rounding = Nearest>
   }
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

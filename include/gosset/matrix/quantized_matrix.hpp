@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// An m x n matrix kept in a format, usable in Eigen expressions: y = q * x, y.noalias() += q * x, q.transpose() * x,
 /// for vectors and matrices x. It behaves as the dense matrix dequantized() would, up to the rounding of the
@@ -175,4 +175,4 @@ class QuantizedMatrix : public Eigen::EigenBase<QuantizedMatrix<Format_>> {
   Activations activations_ = Activations::kRounded;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

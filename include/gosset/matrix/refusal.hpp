@@ -8,7 +8,7 @@
 
 // Why a format and a rounding do not go together: a sentence each, for compilers and, where the format is known at run
 // time only, for exceptions.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 enum class Refusal {
   kNone,
@@ -118,4 +118,4 @@ constexpr bool accepted() {
   }
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

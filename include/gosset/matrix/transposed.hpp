@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The transpose of a quantized matrix, for products. Matrix is QuantizedMatrix<Format> or AnyMatrix, or a reference to
 /// one, which must then outlive it.
@@ -54,4 +54,4 @@ auto timesPacked(const Lhs& x, const Matrix& q) {
 }
 
 }  // namespace detail
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

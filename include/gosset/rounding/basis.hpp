@@ -7,7 +7,7 @@
 
 // Formats put the inputs of a matrix into another basis, W' = W T^-1 and x' = T x, and hand on a rounding that still
 // speaks of x. What a rounding knows of its inputs, a Hessian or activations, follows them there.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// A change of basis x' = T x of the n inputs of a matrix, as what it does to what is known of them; both in place.
 struct BasisChange {
@@ -26,4 +26,4 @@ Rounding inBasis(const Rounding& rounding, const BasisChange& change) {
   }
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

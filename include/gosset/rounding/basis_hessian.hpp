@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// A Hessian and the changes of basis that formats around the codes have asked for; they are applied when it is used,
 /// so that one array serves from there to the factorization. What a rounding of your own keeps of a Hessian.
@@ -37,4 +37,4 @@ class BasisHessian {
   std::vector<std::function<void(Eigen::MatrixXd&)>> changes_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

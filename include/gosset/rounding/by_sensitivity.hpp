@@ -10,7 +10,7 @@
 #include <cmath>
 #include <utility>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Makes an Outliers format keep the numbers that matter most to the layer's output in place of the largest: number
 /// w_ij counts as w_ij sqrt(H_jj), whose square is what the output loses where w_ij becomes zero. What stays is rounded
@@ -45,4 +45,4 @@ class BySensitivity : public RoundingWrapper<BySensitivity<Inner>, Inner> {
   BasisHessian hessian_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <utility>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -41,4 +41,4 @@ class ChannelScales : public RoundingWrapper<ChannelScales<Inner>, Inner> {
   Eigen::VectorXf s_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -38,7 +38,7 @@
 //
 // This room holds roundings and what they are told of the inputs. What may not enter: how codes are packed (format/),
 // searches that quantize again and again (calibration/).
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Hooks of a rounding, as bits.
 inline constexpr unsigned kChannelScalesHook = 1, kOutlierColumnsHook = 2, kOutlierWeightsHook = 4;
@@ -163,4 +163,4 @@ class RoundingWrapper {
   Inner inner_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

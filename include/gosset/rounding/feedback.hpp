@@ -24,7 +24,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Where an Ldlq run stands.
 struct LdlqProgress {
@@ -375,4 +375,4 @@ class Feedback {
 
 }  // namespace detail
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

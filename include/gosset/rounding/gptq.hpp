@@ -9,7 +9,7 @@
 #include <functional>
 #include <utility>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 struct GptqOptions {
   double damping = 0.01;
@@ -49,4 +49,4 @@ class Gptq {
 
 static_assert(Rounding<Gptq>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The second moment of a layer's input activations, H = mean over tokens of x x^T (n x n): to second order, the
 /// layer's output error under a weight error E is tr(E H E^T) a token. Sums run in double, token after token, so that
@@ -164,4 +164,4 @@ class Hessian {
   detail::EmptyAfterMove<double> tokens_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// A symmetric matrix H and the Cholesky factor C of H + damping * mean(diag H) * I = C C^T, in one n x n array: C in
 /// its lower triangle, H above its diagonal. At 4096 inputs the two would otherwise take 128 MB more.
@@ -87,4 +87,4 @@ class DampedCholesky {
   double damping_ = 0;
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

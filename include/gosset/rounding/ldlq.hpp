@@ -10,7 +10,7 @@
 #include <optional>
 #include <utility>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 struct LdlqOptions {
   double damping = 0.01;  ///< added to the diagonal of H, in units of its mean; raised until H factorizes
@@ -61,4 +61,4 @@ class Ldlq {
 
 static_assert(Rounding<Ldlq>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -5,7 +5,7 @@
 
 #include <utility>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Every number by itself to the nearest value of its group; ties as the codebook says. The default.
 struct Nearest {
@@ -34,4 +34,4 @@ class NearestWithHooks : public RoundingWrapper<NearestWithHooks<Hooks>, Hooks> 
   }
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

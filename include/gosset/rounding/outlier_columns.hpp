@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 struct OutlierColumnsOptions {
   float threshold = 6.f;            ///< positive; a column is an outlier where max |X_j| reaches it
@@ -88,4 +88,4 @@ explicit OutlierColumns(const Tokens&, const OutlierColumnsOptions&) -> OutlierC
 template <DenseExpression Tokens, class Inner>
 explicit OutlierColumns(const Tokens&, const OutlierColumnsOptions&, Inner) -> OutlierColumns<Inner>;
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

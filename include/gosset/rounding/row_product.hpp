@@ -4,7 +4,7 @@
 #include <gosset/core/ordered_product.hpp>
 #include <gosset/core/types.hpp>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// target += left * right in one order. A template so that it is compiled where it is used, and there once.
 template <class = void>
@@ -13,4 +13,4 @@ void addProduct(const Eigen::Ref<const RowMatrixXf>& left, const Eigen::Ref<cons
   addProductInOrder(left, right, target);
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Up or down at random, so that the expected value over seeds is the number itself wherever that lies between the
 /// codebook's ends: with neighbours a <= x <= b, P(b) = (x - a) / (b - a). For scalar codebooks.
@@ -45,4 +45,4 @@ struct Stochastic {
 
 static_assert(Rounding<Stochastic>);
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

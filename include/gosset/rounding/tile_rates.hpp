@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// What an eighth of a bit more takes from the squared error of a Gaussian number, by rate: the slopes of the convex
 /// hull of the frozen codes' distortions, so that they fall.
@@ -74,4 +74,4 @@ std::vector<std::uint8_t> tileRates(const std::vector<double>& weights, const st
   }
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

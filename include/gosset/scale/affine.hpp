@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// What a group of numbers shares, as it comes back from storage: value = scale * (level - zero). A scale of 0 makes
 /// every value 0.
@@ -105,4 +105,4 @@ void decodeRun(const typename C::Code* codes, Index count, Affine a, float* y) {
   }
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

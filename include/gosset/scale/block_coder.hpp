@@ -15,7 +15,7 @@
 
 // What is encoded at once, for those who take a matrix block of columns by block of columns: rows by themselves for
 // most codebooks, all rows of a band for trellis codes.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// The rows of a matrix in parts that do not depend on each other: 64 rows, or a band.
 template <Codebook C>
@@ -118,4 +118,4 @@ class BlockCoder<Grid> {
   std::array<std::unique_ptr<TrellisSearch>, kMostTrellisRate8 + 1> searches_;  ///< by rate, made when needed
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -20,7 +20,7 @@
 //
 // tell the error of any scale and minimum for these levels, and the best ones (least squares). Sums run in double over
 // eight lanes, of products that are exact there: the same bits on every machine.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// How much of the range of scales is tried.
 enum class BlockEffort {
@@ -294,4 +294,4 @@ BlockScales fitBlock(const float* x, const float* weights, BlockEffort effort) {
   return BlockFit<F>(x, weights).result(effort);
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

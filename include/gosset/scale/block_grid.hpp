@@ -15,7 +15,7 @@
 #include <variant>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The codes of a BlockScaled layout as a ScaledFormat, for roundings: a group is a block of a row. name(): the
 /// layout's.
@@ -171,4 +171,4 @@ class BlockCoder<Grid> {
 };
 
 }  // namespace detail
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -12,7 +12,7 @@
 // Scales in two steps: a block of numbers keeps one or two floats, and each group within it a small integer for each,
 // which the float is multiplied by. So scales of 6 bits serve 16 or 32 numbers each. ggml's block layouts are made so,
 // those with a single group and the integer 1 among them.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The scales of a block: number i of group g has the value
 ///
@@ -48,4 +48,4 @@ concept BlockScaled = requires(const BlockScales& scales, const std::uint8_t* co
   F::pack(scales, codes, to);
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

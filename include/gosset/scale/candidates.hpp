@@ -16,7 +16,7 @@
 
 // Errors of sixteen maps of one group at once, a map a lane: quick and nearly right, to tell which of them are worth a
 // second look.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 inline constexpr int kCandidates = 16;
 using Candidates = std::array<Affine, kCandidates>;
@@ -132,4 +132,4 @@ class CandidateErrors {
   Floats inverse_[kParts], zero_[kParts];
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

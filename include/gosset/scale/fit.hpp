@@ -14,7 +14,7 @@
 
 // Fitting the scale and zero point of a group of finite numbers. Every fit returns numbers as they come back from
 // storage in T, because codes are chosen with the stored scale.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 using ScaleFit = std::variant<PublishedRule, Percentile, LeastSquares>;
 
@@ -47,4 +47,4 @@ Affine fitAffine(const ScaleFit& fit, std::span<const float> x, Index row = 0) {
       fit);
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -9,7 +9,7 @@
 #include <string>
 #include <type_traits>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// A format that is a codebook and a reach of its scale.
 template <class F>
@@ -30,4 +30,4 @@ std::string scaledName(const std::string& inside) {
 
 }  // namespace detail
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The codes of a matrix, unpacked: m x codesInRow<C>(n), for most codebooks ceil(n / kDim).
 template <Codebook C>
@@ -241,4 +241,4 @@ class Grid {
   std::vector<std::uint8_t> rates_;  ///< of trellis codes
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -18,7 +18,7 @@
 #include <span>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// A search for the least sum of squared errors: many clipping ranges, then the best of them and its neighbours refined
 /// by least squares over the codes until nothing changes. Never worse than the published rule.
@@ -365,4 +365,4 @@ Affine fitAffine(LeastSquares, std::span<const float> x, Index row = 0) {
   }
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// What a user may ask of quantize() besides the format and the rounding.
 struct QuantizeOptions {
@@ -14,4 +14,4 @@ struct QuantizeOptions {
   int low_rank_iterations = 4;     ///< of the subspace iteration in LowRank formats, at least 0
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -18,7 +18,7 @@
 #include <vector>
 
 // The rules that codebooks were published with, for the scale and zero point of a group of finite numbers.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// The codebook's own rule: absmax, min-max, mean magnitude or root mean square.
 ///
@@ -258,4 +258,4 @@ Affine fitAffine(Percentile percentile, std::span<const float> x) {
   return fitAffine<C, T>(PublishedRule{}, clipped);
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

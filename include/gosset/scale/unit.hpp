@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <algorithm>
 #include <cmath>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// A power of two that brings numbers of at most this magnitude to below 2^12, so that their scales and low-rank or
 /// sparse companions lie well inside what 16-bit floats hold, at any magnitude of the matrix. 1 for an all-zero matrix.
@@ -15,4 +17,4 @@ inline float storageUnit(float abs_max) {
   return std::ldexp(1.f, std::max(std::ilogb(abs_max) - kTarget, kLeastExponent));
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -9,7 +9,7 @@
 #include <limits>
 #include <ostream>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// How far an approximation lies from what it stands for.
 struct Distortion {
@@ -45,4 +45,4 @@ Distortion distortion(const Exact& exact, const Approximation& approximation) {
   return d;
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -17,7 +17,7 @@
 //   integral of x phi(x)  from a to b = phi(a) - phi(b)                                             (moment)
 //   integral of (x - v)^2 phi(x) from a to b = [(1 + v^2) Phi(x) + (2 v - x) phi(x)] from a to b    (error)
 // as phi'(x) = -x phi(x).
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// A quantizer that sends each number to its nearest level, and what it does to N(0,1).
 struct GaussianQuantizer {
@@ -165,4 +165,4 @@ double gaussianMse(double scale) {
   return gaussianQuantizer<C>(scale).mse;
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// How unevenly a matrix spreads its weight over its entries: mu = max |w_ij| sqrt(m n) / ||w||_F, w m x n (Chee, Cai,
 /// Kuleshov and De Sa, "QuIP", NeurIPS 2023, definition 1). 1 where all magnitudes are equal (and for a zero matrix),
@@ -33,4 +33,4 @@ double incoherence(const Eigen::DenseBase<Derived>& w) {
   return std::sqrt(static_cast<double>(values.size()) / sum);
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

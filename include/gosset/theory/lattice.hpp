@@ -9,7 +9,7 @@
 // Normalized second moments G of lattices: rounding to the nearest point of a lattice of dimension d whose cells have
 // volume V leaves a mean squared error of G * V^(2/d) a number, where the numbers spread evenly over the cells.
 // Source: Conway and Sloane, "Sphere Packings, Lattices and Groups", 3rd ed., table 2.3.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 inline constexpr double kSecondMomentZ = 1.0 / 12;                           ///< the integers
 inline constexpr double kSecondMomentA2 = 5 / (36 * std::numbers::sqrt3);    ///< hexagons, d = 2
@@ -32,4 +32,4 @@ inline double sphereSecondMoment(int dimension) {
 /// whose spread is wide beside the step.
 constexpr double uniformStepMse(double step) { return kSecondMomentZ * step * step; }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -6,7 +6,7 @@
 #include <gosset/core/types.hpp>
 #include <gosset/rounding/hessian.hpp>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// tr(E H E^T) / tr(W H W^T) with E = W - approximation (m x n): the share of a layer's output energy that the error
 /// takes, to second order. Computed in double.
@@ -31,4 +31,4 @@ double proxyLoss(const Weights& w, const Approximation& approximation, const Hes
   return energy(error) / signal;
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -7,7 +7,7 @@
 #include <cmath>
 
 // What no quantizer of a Gaussian can beat, however long its blocks.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// D(R) = variance * 2^(-2R): the least mean squared error at which independent N(0, variance) numbers can be kept in
 /// `bits` bits each. Errors: std::invalid_argument where bits or the variance is negative or not a number.
@@ -26,4 +26,4 @@ inline double gaussianRate(double distortion, double variance = 1) {
   return std::max(0.0, std::log2(variance / distortion) / 2);
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -15,7 +15,7 @@
 
 // Training through quantization: the forward pass uses the rounded weights, the backward pass takes rounding for the
 // identity where it did not clip.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -105,4 +105,4 @@ class FakeQuant {
   QuantizeOptions options_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

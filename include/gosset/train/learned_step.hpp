@@ -18,7 +18,7 @@
 #include <cmath>
 #include <limits>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -178,4 +178,4 @@ class LearnedStep {
   RowMatrixXf least_;  ///< as scales()
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

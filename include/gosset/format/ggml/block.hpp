@@ -27,7 +27,7 @@
 //
 // and, where gosset writes it, what BlockScaled asks for. Numbers are computed as ggml does: products rounded before
 // anything is added. Source of all layouts: github.com/ggml-org/ggml, src/ggml-common.h and src/ggml-quants.c.
-namespace gosset::ggml {
+namespace gosset::GOSSET_ABI::ggml {
 
 /// One of ggml's block layouts.
 template <class F>
@@ -96,4 +96,4 @@ struct OneScale {
   static float stored(float x) { return static_cast<float>(storeNearest<Float16>(x)); }
 };
 
-}  // namespace gosset::ggml
+}  // namespace gosset::GOSSET_ABI::ggml

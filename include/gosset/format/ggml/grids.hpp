@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/abi.hpp>
+
 #include <array>
 #include <cstdint>
 
 // The points of ggml's IQ2 and IQ3 layouts, magnitudes in base 4 or 8, the first the lowest digit: of IQ2 the digits 0,
 // 1, 2 mean 8, 25, 43; of IQ3_XXS 0 to 7 mean 4, 12, 20, 28, 36, 44, 52, 62; of IQ3_S digit k means 2 k + 1.
 // Source: github.com/ggml-org/ggml, src/ggml-common.h: iq2xxs_grid, iq2xs_grid, iq2s_grid, iq3xxs_grid, iq3s_grid.
-namespace gosset::ggml::detail {
+namespace gosset::GOSSET_ABI::ggml::detail {
 
 inline constexpr std::array<std::uint16_t, 256> kIq2XxsGrid = {
     0x0000, 0x0002, 0x0005, 0x0008, 0x000a, 0x0011, 0x0014, 0x0020, 0x0022, 0x0028, 0x002a, 0x0041, 0x0044, 0x0050,
@@ -197,4 +199,4 @@ inline constexpr std::array<std::uint16_t, 512> kIq3SGrid = {
     0xe10, 0xe12, 0xe1e, 0xe20, 0xe2c, 0xe32, 0xe42, 0xe49, 0xe54, 0xe63, 0xe65, 0xe81, 0xe84, 0xe88, 0xe8e, 0xe91,
     0xe98, 0xea9, 0xec2, 0xeda, 0xedd, 0xeeb, 0xf01, 0xf05, 0xf0b, 0xf10, 0xf28, 0xf52, 0xf62, 0xf82, 0xf99, 0xfc0};
 
-}  // namespace gosset::ggml::detail
+}  // namespace gosset::GOSSET_ABI::ggml::detail

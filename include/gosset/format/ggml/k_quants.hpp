@@ -10,7 +10,7 @@
 #include <string_view>
 
 // ggml's blocks of 256 numbers in groups of 16 or 32, whose scales (and minima) are small integers times the block's.
-namespace gosset::ggml {
+namespace gosset::GOSSET_ABI::ggml {
 
 namespace detail {
 
@@ -299,4 +299,4 @@ struct IQ4_XS : OneScale<IQ4_XS> {
   }
 };
 
-}  // namespace gosset::ggml
+}  // namespace gosset::GOSSET_ABI::ggml

@@ -13,7 +13,7 @@
 
 // The levels that ggml's block layouts give numbers, in units of their scales.
 // Source: github.com/ggml-org/ggml, src/ggml-common.h.
-namespace gosset::ggml {
+namespace gosset::GOSSET_ABI::ggml {
 
 /// The whole numbers from `least` to `most`; codes count from 0.
 template <int least, int most>
@@ -72,4 +72,4 @@ using E2M1 = Tabled<E2M1Table>;
 
 static_assert(ScalarCodebook<Whole<-8, 7>> && ScalarCodebook<Nonuniform> && ScalarCodebook<E2M1>);
 
-}  // namespace gosset::ggml
+}  // namespace gosset::GOSSET_ABI::ggml

@@ -21,7 +21,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace ggml {
 
@@ -197,4 +197,4 @@ class Packed<F> : public PackedBase<Packed<F>> {
   StoredArray<std::uint8_t> blocks_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

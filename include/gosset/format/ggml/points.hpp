@@ -13,7 +13,7 @@
 
 // ggml's blocks of 256 numbers whose codes are points of 8 (IQ2) or 4 numbers (IQ3) and 8 signs. gosset reads them, as
 // files hold them, and does not round into them. The block's 16-bit scale comes first.
-namespace gosset::ggml {
+namespace gosset::GOSSET_ABI::ggml {
 
 namespace detail {
 
@@ -224,4 +224,4 @@ struct IQ3_S : detail::Points<15> {
   }
 };
 
-}  // namespace gosset::ggml
+}  // namespace gosset::GOSSET_ABI::ggml

@@ -14,7 +14,7 @@
 
 // ggml's blocks of 32 numbers. Their nibbles stand in 16 bytes, the first 16 numbers in the low halves, the others in
 // the high ones.
-namespace gosset::ggml {
+namespace gosset::GOSSET_ABI::ggml {
 
 namespace detail {
 
@@ -237,4 +237,4 @@ struct MXFP4 {
   }
 };
 
-}  // namespace gosset::ggml
+}  // namespace gosset::GOSSET_ABI::ggml

@@ -9,7 +9,7 @@
 #include <string_view>
 
 // ggml's blocks of 256 numbers -1, 0, 1 with one 16-bit scale, which stands last.
-namespace gosset::ggml {
+namespace gosset::GOSSET_ABI::ggml {
 
 /// Five numbers a byte: 1.6875 bits a number, in 54 bytes: 32 bytes of five, 16 bytes of five, 4 bytes of four, scale.
 /// A byte is ceil(256 v / 243) of v, its numbers in base 3, the first the highest digit: 3^i times the byte, without
@@ -92,4 +92,4 @@ struct TQ2_0 : OneScale<TQ2_0> {
   }
 };
 
-}  // namespace gosset::ggml
+}  // namespace gosset::GOSSET_ABI::ggml
