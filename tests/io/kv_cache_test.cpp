@@ -95,7 +95,7 @@ TEST(KvCacheFileErrors, NamesAndFormats) {
                             "KV cache 'a': expected the format 'KvCache<float, float>', the file holds "
                             "'KvCache<Float16, Float16>'");
   expectThrows<FormatError>([&] { (void)readKvCache<KvCache<Float16>>(file, "b"); },
-                            "KV cache 'b': expected version 3, the file holds 2");
+                            "KV cache 'b': expected version 3 or 4, the file holds 2");
 }
 
 /// A copy of a file in which one tensor has another content: `change` takes its numbers.

@@ -21,18 +21,23 @@
 // `name.keys.codes`, `name.values.scales` and so on, in which the arrays of all blocks and heads follow each other,
 // block after block and head after head, those that wait to be merged as `name.keys.staged.codes`; and
 //
-//   name.keys.window, name.values.window   the window's tokens, each kv_heads * head_dim numbers
+//   name.keys.window, name.values.window   the window's tokens, each kv_heads * head_dim (value_dim) numbers
+//   name.keys.first, name.values.first     likewise, the first tokens, where such are kept
 //   name.ends      I64: position after the last token of each block
 //   name.stored    I64: tokens that each block keeps, more than count where it was cut
-//   name.options   U64: heads, kv_heads, head_dim, window, longest_block, low_rank_iterations, merge, staged, seed
+//   name.options   U64: heads, kv_heads, head_dim, window, longest_block, low_rank_iterations, merge, staged, seed;
+//   and,
+//                  in version 4, value_dim, keep_first, forget_beyond, values_in_keys, forgotten
 //
 // The metadata have gosset.<name>.format, such as "KvCache<Float16, Float16>", and gosset.<name>.version. The round
 // trip is exact to the bit.
 namespace gosset::GOSSET_ABI {
 
-/// The version of the layout of caches that this gosset writes and reads. In version 2 what waited to be merged had no
-/// zero points.
-inline constexpr int kKvCacheVersion = 3;
+/// The version of the layout of caches that this gosset writes. It reads version 3, too, and writes it where a cache
+/// has none of what came with version 4: value_dim, keep_first, forget_beyond, values_in_keys. In version 2 what waited
+/// to be merged had no zero points.
+inline constexpr int kKvCacheVersion = 4;
+inline constexpr int kOldestKvCacheVersion = 3;
 
 namespace detail {
 
@@ -61,6 +66,12 @@ std::vector<T> kvNumbers(const SafetensorsFile& file, const std::string& name, s
   return values;
 }
 
+/// The version of a cache's file.
+inline int kvCacheVersion(const KvShape& shape, const KvOptions& options) {
+  const bool plain = shape.value_dim == 0 && options.keep_first == 0 && options.forget_beyond == 0;
+  return plain && !options.values_in_keys ? kOldestKvCacheVersion : kKvCacheVersion;
+}
+
 struct KvHeader {
   KvShape shape;
   KvOptions options;
@@ -71,15 +82,17 @@ struct KvHeader {
 /// that size, before memory is asked for.
 class KvHeaderReader {
  public:
-  /// leastBytes(shape, tokens): what a block of so many takes at the least.
-  template <class LeastBytes>
-  static KvHeader read(const SafetensorsFile& file, std::string_view name, const ScaleFit& fit,
-                       const LeastBytes& leastBytes) {
+  template <class Cache>
+  static KvHeader read(const SafetensorsFile& file, std::string_view name, Index version, const ScaleFit& fit) {
     KvHeaderReader reader(file, name);
-    reader.readOptions(fit);
+    reader.readOptions(version, fit);
+    if (reader.header_.options.values_in_keys && !Cache::kOneFormat) {
+      reader.fail("options: values_in_keys is 1, expected 0 for two formats");
+    }
+    reader.readFirst();
     reader.readBlocks();
     reader.checkBlocks();
-    reader.checkBytes(leastBytes);
+    reader.template checkBytes<Cache>();
     reader.checkStaged();
     reader.readWindow();
     return std::move(reader.header_);
@@ -94,26 +107,62 @@ class KvHeaderReader {
   }
 
   std::size_t blocks() const { return header_.contents.ends.size(); }
-  Index begin(std::size_t block) const { return block == 0 ? 0 : header_.contents.ends[block - 1]; }
+  Index begin(std::size_t block) const {
+    const KvContents& contents = header_.contents;
+    return block == 0 ? contents.forgotten + contents.first : contents.ends[block - 1];
+  }
 
-  void readOptions(const ScaleFit& fit) {
-    const auto options = kvNumbers<std::uint64_t>(file_, concat(name_, ".options"), 9);
-    for (std::size_t i = 0; i < 8; ++i) {
-      if (options[i] > 0x7fffffffu) fail("options: number ", i, " is ", options[i], ", beyond 2^31 - 1");
+  void readOptions(Index version, const ScaleFit& fit) {
+    constexpr std::size_t kSeed = 8, kInKeys = 12, kForgotten = 13;
+    auto options = kvNumbers<std::uint64_t>(file_, concat(name_, ".options"), version == 3 ? 9 : 14);
+    options.resize(14);
+    for (std::size_t i = 0; i < options.size(); ++i) {
+      const bool large = i == kSeed || i == kForgotten;
+      if (!large && options[i] > 0x7fffffffu) fail("options: number ", i, " is ", options[i], ", beyond 2^31 - 1");
     }
     if (options[6] > 1) fail("options: merge is ", options[6], ", expected 0 or 1");
+    if (options[kInKeys] > 1) fail("options: values_in_keys is ", options[kInKeys], ", expected 0 or 1");
+    if (options[kForgotten] > std::uint64_t{1} << 62) {
+      fail("options: forgotten is ", options[kForgotten], ", beyond 2^62");
+    }
     const auto at = [&](std::size_t i) { return static_cast<Index>(options[i]); };
-    header_ = {{at(0), at(1), at(2)},
+    header_ = {{at(0), at(1), at(2), at(9)},
                {.window = at(3),
                 .longest_block = at(4),
                 .merge = at(6) != 0,
-                .quantize = {.fit = fit, .seed = options[8], .low_rank_iterations = static_cast<int>(at(5))}},
-               {.staged = at(7)}};
+                .keep_first = at(10),
+                .forget_beyond = at(11),
+                .values_in_keys = at(kInKeys) != 0,
+                .quantize = {.fit = fit, .seed = options[kSeed], .low_rank_iterations = static_cast<int>(at(5))}},
+               {.staged = at(7), .forgotten = at(kForgotten)}};
     try {
       validate(header_.shape);
       validate(header_.options);
+      validate(header_.shape, header_.options);
     } catch (const std::invalid_argument& error) {
       fail(error.what());
+    }
+    if (header_.contents.forgotten > 0 && header_.options.forget_beyond == 0) {
+      fail("options: ", header_.contents.forgotten, " tokens are forgotten, expected none with forget_beyond = 0");
+    }
+  }
+
+  /// Tokens in floats, of a tensor of the keys.
+  Index tokensIn(const char* what, const std::string& tensor) const {
+    const auto width = static_cast<std::uint64_t>(header_.shape.kvWidth());
+    const TensorInfo& info = file_.info(tensor);
+    const auto numbers = static_cast<std::uint64_t>(info.size());
+    if (numbers > info.bytes()) fail(what, " of ", numbers, " numbers in ", info.bytes(), " bytes");
+    if (numbers % width != 0) fail(what, " of ", numbers, " numbers, no multiple of kv_heads * head_dim = ", width);
+    return static_cast<Index>(numbers / width);
+  }
+
+  void readFirst() {
+    const std::string tensor = concat(name_, ".keys.first");
+    if (header_.options.keep_first == 0 || !file_.contains(tensor)) return;
+    header_.contents.first = tokensIn("first tokens", tensor);
+    if (header_.contents.first > header_.options.keep_first) {
+      fail(header_.contents.first, " first tokens, expected at most keep_first = ", header_.options.keep_first);
     }
   }
 
@@ -142,12 +191,12 @@ class KvHeaderReader {
   }
 
   /// What the file's bytes cannot fill is a lie.
-  template <class LeastBytes>
-  void checkBytes(const LeastBytes& leastBytes) const {
+  template <class Cache>
+  void checkBytes() const {
     const std::uint64_t bytes = packedBytes(file_, name_);
     double least = 0;
     for (std::size_t i = 0; i < blocks(); ++i) {
-      least += leastBytes(header_.shape, header_.contents.stored[i]);
+      least += Cache::leastBytes(header_.shape, header_.options, header_.contents.stored[i]);
       if (least > static_cast<double>(bytes)) {
         fail("its tensors hold ", bytes, " bytes, too few for the numbers of ", i + 1, " blocks");
       }
@@ -168,15 +217,14 @@ class KvHeaderReader {
   }
 
   void readWindow() {
-    const auto width = static_cast<std::uint64_t>(header_.shape.kvWidth());
-    const TensorInfo& window = file_.info(concat(name_, ".keys.window"));
-    const auto numbers = static_cast<std::uint64_t>(window.size());
-    if (numbers > window.bytes()) fail("a window of ", numbers, " numbers in ", window.bytes(), " bytes");
-    if (numbers % width != 0) fail("a window of ", numbers, " numbers, no multiple of kv_heads * head_dim = ", width);
-    header_.contents.window = static_cast<Index>(numbers / width);
+    header_.contents.window = tokensIn("a window", concat(name_, ".keys.window"));
     if (header_.contents.window >= header_.options.window) {
       fail("a window of ", header_.contents.window, " tokens, expected fewer than the ", header_.options.window,
            " of a block");
+    }
+    const Index first = header_.contents.first, kept = header_.options.keep_first;
+    if (first < kept && (blocks() > 0 || header_.contents.window > 0)) {
+      fail(first, " first tokens before others, expected keep_first = ", kept);
     }
   }
 
@@ -217,13 +265,25 @@ void addKvCache(SafetensorsWriter& writer, std::string_view name, const KvCache<
                       std::vector<std::int64_t>(contents.ends.begin(), contents.ends.end()));
   detail::addKvTensor(added, concat(name, ".stored"),
                       std::vector<std::int64_t>(contents.stored.begin(), contents.stored.end()));
-  detail::addKvTensor(added, concat(name, ".options"),
-                      std::vector<std::uint64_t>{number(shape.heads), number(shape.kv_heads), number(shape.head_dim),
-                                                 number(options.window), number(options.longest_block),
-                                                 number(options.quantize.low_rank_iterations), options.merge ? 1u : 0u,
-                                                 number(contents.staged), options.quantize.seed});
+  const int version = detail::kvCacheVersion(shape, options);
+  std::vector<std::uint64_t> numbers = {number(shape.heads),
+                                        number(shape.kv_heads),
+                                        number(shape.head_dim),
+                                        number(options.window),
+                                        number(options.longest_block),
+                                        number(options.quantize.low_rank_iterations),
+                                        options.merge ? 1u : 0u,
+                                        number(contents.staged),
+                                        options.quantize.seed,
+                                        number(shape.value_dim),
+                                        number(options.keep_first),
+                                        number(options.forget_beyond),
+                                        options.values_in_keys ? 1u : 0u,
+                                        number(contents.forgotten)};
+  if (version == kOldestKvCacheVersion) numbers.resize(9);
+  detail::addKvTensor(added, concat(name, ".options"), numbers);
   added.setMetadata(detail::packedKey(name, "format"), cache.formatName());
-  added.setMetadata(detail::packedKey(name, "version"), std::to_string(kKvCacheVersion));
+  added.setMetadata(detail::packedKey(name, "version"), std::to_string(version));
   writer.add(std::move(added));
 }
 
@@ -242,8 +302,10 @@ Cache readKvCache(const SafetensorsFile& file, std::string_view name, const Scal
          detail::printable(format));
   }
   const Index version = detail::packedNumber(file, name, "version");
-  if (version != kKvCacheVersion) fail("expected version ", kKvCacheVersion, ", the file holds ", version);
-  const detail::KvHeader header = detail::KvHeaderReader::read(file, name, fit, Cache::leastBytes);
+  if (version < kOldestKvCacheVersion || version > kKvCacheVersion) {
+    fail("expected version ", kOldestKvCacheVersion, " or ", kKvCacheVersion, ", the file holds ", version);
+  }
+  const detail::KvHeader header = detail::KvHeaderReader::read<Cache>(file, name, version, fit);
   Cache cache = [&] {
     const detail::DeferredArrays
         deferred;  // memory for the arrays is asked for when their tensors have been found to fit

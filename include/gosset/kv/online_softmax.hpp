@@ -46,6 +46,13 @@ class OnlineSoftmax {
     output_.setZero(values, queries);
   }
 
+  /// A score of a query that has no value; before all others.
+  void setSink(Index query, float score) {
+    if (score == kNone) return;
+    largest_[query] = score;
+    sum_[query] = 1;
+  }
+
   /// Turns a query's scores for `count` tokens into their weights, exp(score - largest so far).
   void weigh(Index query, float* scores, Index count) {
     const float largest = std::max(largest_[query], largestOf(scores, count));

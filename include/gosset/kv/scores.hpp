@@ -9,6 +9,8 @@
 #include <concepts>
 #include <limits>
 #include <optional>
+#include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -16,10 +18,33 @@ namespace gosset::GOSSET_ABI {
 
 class AttendWorkspace;
 
+/// A look at numbers of yours, one a query head, which must stay where they are as long as it is used.
+class PerHead {
+ public:
+  PerHead() = default;
+  PerHead(std::span<const float> numbers) : numbers_(numbers) {}
+  PerHead(const std::vector<float>& numbers) : numbers_(numbers) {}
+  /// A vector of floats that stand next to each other.
+  template <class Derived>
+  requires(Derived::IsVectorAtCompileTime != 0 && Derived::InnerStrideAtCompileTime == 1 &&
+           std::is_same_v<typename Derived::Scalar, float>) PerHead(const Eigen::DenseBase<Derived>& numbers)
+      : numbers_(numbers.derived().data(), static_cast<std::size_t>(numbers.size())) {}
+
+  bool empty() const { return numbers_.empty(); }
+  Index size() const { return static_cast<Index>(numbers_.size()); }
+  float operator[](Index head) const { return numbers_[static_cast<std::size_t>(head)]; }
+
+ private:
+  std::span<const float> numbers_;
+};
+
 struct AttendOptions {
   std::optional<float> scale = {};                           ///< of the scores; 1 / sqrt(head_dim) unless given
   Index sliding_window = std::numeric_limits<Index>::max();  ///< newest tokens that a query sees, itself included
   AttendWorkspace* workspace = nullptr;                      ///< memory to work in, of this call alone while it runs
+  /// A learned logit a head, which takes part in the sum of the softmax and has no value: what it weighs is lost to the
+  /// tokens. Neither scaled nor given to the score function; -infinity weighs nothing. None unless given.
+  PerHead sinks = {};
 };
 
 /// Errors: std::invalid_argument where the scale is not finite or the sliding window is not positive.
@@ -28,6 +53,18 @@ inline void validate(const AttendOptions& options) {
                   options.scale.value_or(0.f));
   detail::require(options.sliding_window >= 1, "AttendOptions: sliding_window must be at least 1 token, got ",
                   options.sliding_window);
+}
+
+/// Of so many query heads. Errors: also where sinks are neither none nor one a head, or NaN or +infinity.
+inline void validate(const AttendOptions& options, Index heads) {
+  validate(options);
+  detail::require(options.sinks.empty() || options.sinks.size() == heads, "AttendOptions: expected sinks for the ",
+                  heads, " query heads, got ", options.sinks.size());
+  for (Index head = 0; head < options.sinks.size(); ++head) {
+    detail::require(options.sinks[head] <= std::numeric_limits<float>::max(),
+                    "AttendOptions: expected sinks that are finite or -infinity, got ", options.sinks[head],
+                    " for head ", head);
+  }
 }
 
 /// What attention does to a score, scale included, before the softmax: score(s, head, query, key), where query and key

@@ -7,19 +7,22 @@
 #include <gosset/scale/options.hpp>
 
 #include <algorithm>
-#include <numeric>
-#include <vector>
 
 namespace gosset::GOSSET_ABI {
 
 /// The heads of one attention layer. Each kv_head serves heads / kv_heads query heads, neighbours in the query.
 struct KvShape {
-  Index heads = 0;     ///< of the queries and the output
-  Index kv_heads = 0;  ///< of the keys and values
-  Index head_dim = 0;  ///< numbers a head
+  Index heads = 0;      ///< of the queries and the output
+  Index kv_heads = 0;   ///< of the keys and values
+  Index head_dim = 0;   ///< numbers a head of the queries and keys
+  Index value_dim = 0;  ///< numbers a head of the values and the output, as multi-head latent attention has fewer: 0
+                        ///< for head_dim
 
+  Index valueDim() const { return value_dim == 0 ? head_dim : value_dim; }
   Index queryWidth() const { return heads * head_dim; }
-  Index kvWidth() const { return kv_heads * head_dim; }
+  Index outputWidth() const { return heads * valueDim(); }
+  Index kvWidth() const { return kv_heads * head_dim; }  ///< of the keys, and of the values unless value_dim is given
+  Index valueWidth() const { return kv_heads * valueDim(); }
   Index headsInGroup() const { return heads / kv_heads; }
 
   friend bool operator==(const KvShape&, const KvShape&) = default;
@@ -39,6 +42,8 @@ inline void validate(const KvShape& shape) {
   detail::require(shape.heads <= kMostHeads, "KvShape: expected at most ", kMostHeads, " heads, got ", shape.heads);
   detail::require(shape.head_dim <= kMostHeadDim, "KvShape: expected a head_dim of at most ", kMostHeadDim, ", got ",
                   shape.head_dim);
+  detail::require(shape.value_dim >= 0 && shape.value_dim <= kMostHeadDim, "KvShape: expected a value_dim of 0 to ",
+                  kMostHeadDim, ", got ", shape.value_dim);
 }
 
 struct KvOptions {
@@ -56,32 +61,24 @@ struct KvOptions {
   /// keep low-rank factors, which cost s = b r (1 / window - 1 / longest_block) bits a number more in short blocks: for
   /// contexts beyond about longest_block (9 - bits) / (2 s) tokens.
   bool merge = false;
+  /// The first tokens, so many of them, are never packed: they stay in the window's floats, for models whose first keys
+  /// are much larger than all others and take most of the attention.
+  /// Source: Xiao et al., "Efficient Streaming Language Models with Attention Sinks", ICLR 2024, section 3.
+  Index keep_first = 0;
+  /// For layers with a sliding window: append() forgets the blocks in which every token stands behind so many newer
+  /// ones, not counting those that it adds, so that these see all of their windows. At least the sliding window, and
+  /// the tokens that truncate() may take back on top of it. 0 forgets nothing. What is held never takes more than that
+  /// many tokens, one of the longest blocks, the window and what is appended at once.
+  Index forget_beyond = 0;
+  /// The values are the first value_dim numbers of each head's keys, as in multi-head latent attention, and are not
+  /// stored again: append() takes keys alone. Both formats must be the same.
+  bool values_in_keys = false;
   /// How blocks are packed; its seed is also that of the rotation of Incoherent formats. At most
   /// kMostLowRankIterations of low_rank_iterations, for each append pays for them.
   QuantizeOptions quantize = {};
 };
 
-/// How the tokens of a cache lie: what its arrays' lengths follow from.
-struct KvContents {
-  std::vector<Index> ends = {};    ///< position after the last token of each block
-  std::vector<Index> stored = {};  ///< tokens that each block keeps: more than count where it was cut
-  Index staged = 0;                ///< how many of them, the newest, wait to be merged
-  Index window = 0;                ///< tokens in the window
-};
-
 namespace detail {
-
-/// What leaves the window, from its oldest token on.
-struct KvPlan {
-  bool merges = false;             ///< whether all that is staged becomes one block, with
-  Index filling = 0;               ///< so many tokens of the window
-  std::vector<Index> packed = {};  ///< tokens of each block
-  Index staged = 0;                ///< tokens of a block that waits
-  Index room = 0;                  ///< tokens that the window keeps room for
-
-  /// All of them.
-  Index tokens() const { return std::accumulate(packed.begin(), packed.end(), filling + staged); }
-};
 
 /// Tokens of the longest block: whole windows, one at least.
 inline Index tokensInLongestBlock(const KvOptions& options) {
@@ -103,7 +100,19 @@ inline void validate(const KvOptions& options) {
   detail::require(options.quantize.low_rank_iterations <= kMostLowRankIterations,
                   "KvOptions: low_rank_iterations must be at most ", kMostLowRankIterations, ", got ",
                   options.quantize.low_rank_iterations);
+  detail::require(options.keep_first >= 0, "KvOptions: keep_first must not be negative, got ", options.keep_first);
+  detail::require(options.forget_beyond >= 0, "KvOptions: forget_beyond must not be negative, got ",
+                  options.forget_beyond);
+  detail::require(options.keep_first == 0 || options.forget_beyond == 0, "KvOptions: keep_first = ", options.keep_first,
+                  " keeps tokens that forget_beyond = ", options.forget_beyond, " forgets; one of them must be 0");
   validate(options.quantize.fit);
+}
+
+/// Of a shape and options that are valid alone. Errors: std::invalid_argument where they do not go together.
+inline void validate(const KvShape& shape, const KvOptions& options) {
+  detail::require(!options.values_in_keys || shape.valueDim() <= shape.head_dim,
+                  "KvOptions: values_in_keys needs a value_dim of at most head_dim = ", shape.head_dim, ", got ",
+                  shape.valueDim());
 }
 
 }  // namespace gosset::GOSSET_ABI

@@ -5,14 +5,15 @@
 #include <gosset/core/error.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/late.hpp>
-#include <gosset/core/ordered_product.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/format/concepts.hpp>
 #include <gosset/format/plain.hpp>
-#include <gosset/kernel/plain.hpp>
+#include <gosset/kv/plain_tokens.hpp>
 #include <gosset/kv/rotation.hpp>
 #include <gosset/kv/shape.hpp>
+#include <gosset/kv/shared_heads.hpp>
 #include <gosset/kv/staging.hpp>
+#include <gosset/kv/timeline.hpp>
 #include <gosset/matrix/quantize.hpp>
 #include <gosset/rounding/nearest.hpp>
 
@@ -29,9 +30,10 @@
 
 namespace gosset::GOSSET_ABI::detail {
 
-/// The keys or the values of a cache: packed blocks, one matrix a KV head, the newest of which may be staged, that is
-/// wait in more bits to be merged; and the window of newest tokens. Tokens are rows of kv_heads * head_dim numbers, in
-/// the basis of the format's rotation if it has one.
+/// The keys or the values of a cache: its first tokens, if they are kept; packed blocks, one matrix a KV head, the
+/// newest of which may be staged, that is wait in more bits to be merged; and the window of newest tokens. Tokens are
+/// rows of kv_heads * head_dim numbers, in the basis of the format's rotation if it has one; for values, the shape's
+/// head_dim is what the cache's calls value_dim. Copies share their blocks.
 template <class Format, KvSide kSide>
 class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   using Storage = KvStorage<Format>;
@@ -44,7 +46,11 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
       typename std::conditional_t<StorageScalar<Format>, std::type_identity<Format>, std::type_identity<Float16>>::type;
 
   KvStream(const KvShape& shape, const QuantizeOptions& options)
-      : shape_(shape), options_(options), seed_(randomBits(options.seed, kSide == KvSide::kKeys ? 0 : 1)) {}
+      : shape_(shape),
+        options_(options),
+        seed_(randomBits(options.seed, kSide == KvSide::kKeys ? 0 : 1)),
+        first_(shape.kv_heads, shape.head_dim),
+        window_(shape.kv_heads, shape.head_dim) {}
 
   /// Tokens (rows) as append() takes them. Errors: std::invalid_argument where a number is not finite or is beyond the
   /// window's floats.
@@ -60,39 +66,35 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
     return w;
   }
 
-  /// Room for so many more tokens in the window.
-  void reserveWindow(Index tokens) { makeRoom(window_, static_cast<std::size_t>(tokens * shape_.kvWidth())); }
+  /// Numbers a token.
+  Index width() const { return shape_.kvWidth(); }
 
-  /// Adds prepared tokens to the window, which has room for them.
-  void append(const RowMatrixXf& w) noexcept {
-    for (Index i = 0; i < w.size(); ++i) window_.push_back(static_cast<WindowScalar>(w.data()[i]));
-  }
-
-  Index windowTokens() const { return static_cast<Index>(window_.size()) / shape_.kvWidth(); }
+  PlainTokens<WindowScalar>& first() { return first_; }
+  const PlainTokens<WindowScalar>& first() const { return first_; }
+  PlainTokens<WindowScalar>& window() { return window_; }
+  const PlainTokens<WindowScalar>& window() const { return window_; }
 
   /// What a plan makes of the window, and room for it.
   struct Update {
-    std::vector<std::vector<PackedBlock>> blocks;
-    std::vector<std::vector<StagedBlock>> staged;
-    std::vector<WindowScalar> window;
+    std::vector<SharedHeads<PackedBlock>> blocks;
+    std::vector<SharedHeads<StagedBlock>> staged;
+    PlainTokens<WindowScalar> window;
     bool merges;
   };
 
   /// All that can fail of it; the stream stays as it is. Of each staged block so many tokens count.
   Update prepare(const KvPlan& plan, const std::vector<Index>& staged_counts) {
-    Update update{.blocks = {}, .staged = {}, .window = {}, .merges = plan.merges};
-    if (plan.merges) update.blocks.push_back(merged(staged_counts, plan.filling));
+    Update update{
+        .blocks = {}, .staged = {}, .window = window_.withoutOldest(plan.tokens(), plan.room), .merges = plan.merges};
+    if (plan.merges) update.blocks.emplace_back(merged(staged_counts, plan.filling));
     Index next = plan.filling;
     for (const Index tokens : plan.packed) {
-      update.blocks.push_back(packed<PackedBlock>(windowRows(next, tokens), options_));
+      update.blocks.emplace_back(packed<PackedBlock>(window_.rows(next, tokens), options_));
       next += tokens;
     }
-    if (plan.staged > 0) update.staged.push_back(packed<StagedBlock>(windowRows(next, plan.staged), {}));
-    const Index dropped = plan.tokens(), kept = windowTokens() - dropped;
-    update.window.reserve(static_cast<std::size_t>(std::max(plan.room, kept) * shape_.kvWidth()));
-    update.window.assign(window_.begin() + dropped * shape_.kvWidth(), window_.end());
-    makeRoom(blocks_, update.blocks.size());
-    makeRoom(staged_, update.staged.size());
+    if (plan.staged > 0) update.staged.emplace_back(packed<StagedBlock>(window_.rows(next, plan.staged), {}));
+    makeRoom<SharedHeads<PackedBlock>>(blocks_, update.blocks.size());
+    makeRoom<SharedHeads<StagedBlock>>(staged_, update.staged.size());
     return update;
   }
 
@@ -103,12 +105,17 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
     window_.swap(update.window);
   }
 
-  void truncateWindow(Index tokens) { window_.resize(static_cast<std::size_t>(tokens * shape_.kvWidth())); }
-  /// Staged blocks count too, after the others.
+  /// Keeps the oldest blocks, so many. Staged blocks count too, after the others.
   void truncateBlocks(Index blocks) {
     const Index packed = std::min(blocks, packedBlocks());
-    blocks_.resize(static_cast<std::size_t>(packed));
-    staged_.resize(static_cast<std::size_t>(std::min(blocks - packed, stagedBlocks())));
+    blocks_.erase(blocks_.begin() + packed, blocks_.end());
+    staged_.erase(staged_.begin() + std::min(blocks - packed, stagedBlocks()), staged_.end());
+  }
+  /// Drops the oldest blocks, so many.
+  void dropOldest(Index blocks) noexcept {
+    const Index packed = std::min(blocks, packedBlocks());
+    blocks_.erase(blocks_.begin(), blocks_.begin() + packed);
+    staged_.erase(staged_.begin(), staged_.begin() + (blocks - packed));
   }
 
   Index stagedBlocks() const { return static_cast<Index>(staged_.size()); }
@@ -126,32 +133,20 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
     inBlock(index, [&](const auto& heads) { heads[static_cast<std::size_t>(head)].computeTransposed(x, y); });
   }
 
-  /// The same for the window: y = (its keys) x, and y += (its values)^T x.
-  void addWindowProduct(Index head, const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
-    const Index dim = shape_.head_dim, stride = shape_.kvWidth();
-    const WindowScalar* first = window_.data() + head * dim;
-    if (x.cols() > kFewColumns) {
-      const RowMatrixXf w = windowMap().middleCols(head * dim, dim).template cast<float>();
-      if constexpr (kSide == KvSide::kKeys) {
-        multiplyWidened(w, x, y);
-      } else {
-        addProductInOrder(w.transpose(), x, y);
-      }
-    } else if constexpr (kSide == KvSide::kKeys) {
-      for (Index i = 0; i < x.cols(); ++i) {
-        multiplyPlain(first, windowTokens(), dim, stride, x.col(i).data(), y.col(i).data());
-      }
-    } else {
-      addPlainTransposed(first, windowTokens(), dim, stride, x.data(), x.cols(), x.outerStride(), y.data(),
-                         y.outerStride());
-    }
+  /// y += block x, for keys whose numbers are values, too: their sums (head_dim x t) with weights x (tokens x t).
+  void addSumsOfKeys(Index index, Index head, const Eigen::Ref<const Eigen::MatrixXf>& x,
+                     Eigen::Ref<Eigen::MatrixXf> y) const requires(kSide == KvSide::kKeys) {
+    inBlock(index, [&](const auto& heads) {
+      Eigen::MatrixXf sums(y.rows(), y.cols());
+      heads[static_cast<std::size_t>(head)].computeProduct(x, sums, Activations::kFloat);
+      y += sums;
+    });
   }
 
   /// Writes the first w.rows() tokens of a block, all heads.
   void dequantizeBlock(Index index, Eigen::Ref<RowMatrixXf> w) const {
     inBlock(index, [&](const auto& heads) { dequantizeHeads(heads, w); });
   }
-  void dequantizeWindow(Eigen::Ref<RowMatrixXf> w) const { w = windowMap().template cast<float>(); }
 
   /// Into the basis of the blocks, and out of it; w: t x (any heads * head_dim).
   void rotate(Eigen::Ref<RowMatrixXf> w) const {
@@ -169,12 +164,26 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
     return static_cast<double>(shape.kv_heads) * static_cast<double>(head);
   }
 
-  /// Blocks, the window's tokens, and the seed of a rotation.
+  /// Blocks, the tokens in floats, and the seed of a rotation.
   Index bytes() const {
-    Index bytes = static_cast<Index>(window_.size() * sizeof(WindowScalar));
+    Index bytes = first_.bytes() + window_.bytes();
     if (Storage::kRotated) bytes += static_cast<Index>(sizeof(seed_));
-    forAll([&](const auto& packed) { bytes += packed.bytes(); });
+    forBlocks([&](const void*, bool, Index block) { bytes += block; });
     return bytes;
+  }
+
+  /// visit(identity, shared, bytes) for each block: who it is, and whether another stream has it, too.
+  template <class Visit>
+  void forBlocks(const Visit& visit) const {
+    const auto visitAll = [&](const auto& blocks) {
+      for (const auto& block : blocks) {
+        Index bytes = 0;
+        for (const auto& packed : *block) bytes += packed.bytes();
+        visit(block.identity(), block.isShared(), bytes);
+      }
+    };
+    visitAll(blocks_);
+    visitAll(staged_);
   }
 
   /// Every stored bit.
@@ -188,56 +197,62 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
     return bytes;
   }
 
-  /// All zero: blocks of so many tokens each, the last `staged` of them staged, and so many in the window.
-  void reshape(const std::vector<Index>& tokens, Index staged, Index window_tokens) {
-    if (!tokens.empty() || window_tokens > 0) setUpRotation();
-    blocks_.clear();
-    staged_.clear();
-    const Index packed = static_cast<Index>(tokens.size()) - staged;
-    for (const Index count : tokens) {
+  /// All zero, in an empty stream.
+  void reshape(const KvContents& contents) {
+    if (!contents.stored.empty() || contents.window + contents.first > 0) setUpRotation();
+    const Index packed = static_cast<Index>(contents.stored.size()) - contents.staged;
+    for (const Index count : contents.stored) {
       if (packedBlocks() < packed) {
-        blocks_.push_back(shapedHeads<PackedBlock>(count));
+        blocks_.emplace_back(shapedHeads<PackedBlock>(count));
       } else {
-        staged_.push_back(shapedHeads<StagedBlock>(count));
+        staged_.emplace_back(shapedHeads<StagedBlock>(count));
       }
     }
-    window_.assign(static_cast<std::size_t>(window_tokens * shape_.kvWidth()), WindowScalar{});
+    first_.truncate(contents.first);
+    window_.truncate(contents.window);
   }
 
-  /// As that of a packed matrix; numbers of the window must be finite, too.
+  /// As that of a packed matrix; numbers of tokens in floats must be finite, too.
   std::string fault() const {
     std::string fault;
     const auto look = [&](const char* prefix, const auto& blocks) {
-      for (const auto& heads : blocks) {
-        for (const auto& packed : heads) {
+      for (const auto& block : blocks) {
+        for (const auto& packed : *block) {
           if (fault.empty() && !(fault = packed.fault()).empty()) fault.insert(0, prefix);
         }
       }
     };
     look("", blocks_);
     look("staged.", staged_);
-    const bool finite = windowMap().template cast<float>().allFinite();
-    return fault.empty() && !finite ? "window: expected finite numbers" : fault;
+    if (fault.empty() && !first_.allFinite()) return "first: expected finite numbers";
+    return fault.empty() && !window_.allFinite() ? "window: expected finite numbers" : fault;
   }
 
   static std::string formatName() { return Packed<Format>::formatName(); }
 
-  /// The arrays of each block and head in turn, of staged ones as "staged.codes" and the like, then the window.
+  /// The arrays of each block and head in turn, of staged ones as "staged.codes" and the like, then the first tokens,
+  /// if there are any, and the window.
   template <class Self, class Visit>
   static void fields(Self& self, const Visit& visit) {
-    for (auto& heads : self.blocks_) {
-      for (auto& packed : heads) visitWithin("", packed, visit);
+    for (auto& block : self.blocks_) {
+      for (auto& packed : headsOf(block)) visitWithin("", packed, visit);
     }
-    for (auto& heads : self.staged_) {
-      for (auto& packed : heads) visitWithin("staged.", packed, visit);
+    for (auto& block : self.staged_) {
+      for (auto& packed : headsOf(block)) visitWithin("staged.", packed, visit);
     }
-    visit("window", self.window_);
+    if (self.first_.size() > 0) visit("first", self.first_.numbers());
+    visit("window", self.window_.numbers());
   }
 
  private:
-  using WindowMatrix = Eigen::Matrix<WindowScalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-  Eigen::Map<const WindowMatrix> windowMap() const { return {window_.data(), windowTokens(), shape_.kvWidth()}; }
+  template <class Block>
+  static const std::vector<Block>& headsOf(const SharedHeads<Block>& block) {
+    return *block;
+  }
+  template <class Block>
+  static std::vector<Block>& headsOf(SharedHeads<Block>& block) {
+    return block.own();
+  }
 
   /// Not before there are tokens: some lengths take a large matrix, more than an empty cache's file should ask for.
   void setUpRotation() {
@@ -252,18 +267,8 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   template <class Visit>
   auto inBlock(Index index, const Visit& visit) const {
     const Index packed = packedBlocks();
-    if (index < packed) return visit(blocks_[static_cast<std::size_t>(index)]);
-    return visit(staged_[static_cast<std::size_t>(index - packed)]);
-  }
-
-  /// visit(matrix) for every head of every block.
-  template <class Visit>
-  void forAll(const Visit& visit) const {
-    for (Index index = 0; index < packedBlocks() + stagedBlocks(); ++index) {
-      inBlock(index, [&](const auto& heads) {
-        for (const auto& packed : heads) visit(packed);
-      });
-    }
+    if (index < packed) return visit(*blocks_[static_cast<std::size_t>(index)]);
+    return visit(*staged_[static_cast<std::size_t>(index - packed)]);
   }
 
   template <class Block>
@@ -276,26 +281,15 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
     return kSide == KvSide::kKeys ? Block::shaped(head_dim, tokens) : Block::shaped(tokens, head_dim);
   }
 
-  RowMatrixXf windowRows(Index first, Index tokens) const {
-    return windowMap().middleRows(first, tokens).template cast<float>();
-  }
-
-  /// For so many more; seldom asks for memory where few come each time.
-  template <class T>
-  static void makeRoom(std::vector<T>& values, std::size_t more) {
-    const std::size_t needed = values.size() + more;
-    if (needed > values.capacity()) values.reserve(std::max(needed, 2 * values.size()));
-  }
-
   /// All that is staged, of which so many tokens count in each block, and the window's oldest as one block.
   std::vector<PackedBlock> merged(const std::vector<Index>& counts, Index oldest) const {
     RowMatrixXf w(std::accumulate(counts.begin(), counts.end(), oldest), shape_.kvWidth());
     Index first = 0;
     for (std::size_t i = 0; i < counts.size(); ++i) {
-      dequantizeHeads(staged_[i], w.middleRows(first, counts[i]));
+      dequantizeHeads(*staged_[i], w.middleRows(first, counts[i]));
       first += counts[i];
     }
-    w.bottomRows(oldest) = windowRows(0, oldest);
+    w.bottomRows(oldest) = window_.rows(0, oldest);
     return packed<PackedBlock>(w, options_);
   }
 
@@ -329,9 +323,9 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
   QuantizeOptions options_;
   std::uint64_t seed_;
   EmptyAfterMove<std::optional<HeadRotation<Late<Format>>>> rotation_;
-  EmptyAfterMove<std::vector<std::vector<PackedBlock>>> blocks_;  ///< by block, then by head
-  EmptyAfterMove<std::vector<std::vector<StagedBlock>>> staged_;  ///< likewise, newer than all of these
-  EmptyAfterMove<std::vector<WindowScalar>> window_;              ///< tokens x kvWidth, row after row
+  EmptyAfterMove<std::vector<SharedHeads<PackedBlock>>> blocks_;  ///< by block, then by head
+  EmptyAfterMove<std::vector<SharedHeads<StagedBlock>>> staged_;  ///< likewise, newer than all of these
+  PlainTokens<WindowScalar> first_, window_;                      ///< the oldest and the newest tokens
 };
 
 }  // namespace gosset::GOSSET_ABI::detail

@@ -9,8 +9,10 @@
 
 namespace gosset::GOSSET_ABI {
 
-template <class KeyFormat, class ValueFormat>
-class KvCache;
+namespace detail {
+template <class Keys, class Values>
+class KvAttention;
+}
 
 /// The memory that attention works in, kept from call to call: a query like the one before it takes none. One serves
 /// all layers of a model, whatever their formats, but one call at a time:
@@ -21,8 +23,8 @@ class KvCache;
 /// A call that is given none takes its own and gives it back, a few allocations.
 class AttendWorkspace {
  private:
-  template <class KeyFormat, class ValueFormat>
-  friend class KvCache;
+  template <class Keys, class Values>
+  friend class detail::KvAttention;
 
   /// A query, as seen by one of its heads, that attention cannot answer.
   struct BadQuery {
@@ -49,7 +51,7 @@ class AttendWorkspace {
     }
   };
 
-  RowMatrixXf queries_;
+  RowMatrixXf queries_, sums_;
   std::vector<Part> parts_;
 };
 

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/error.hpp>
+#include <gosset/core/finite.hpp>
+#include <gosset/core/parallel.hpp>
+#include <gosset/core/types.hpp>
+#include <gosset/kv/online_softmax.hpp>
+#include <gosset/kv/scores.hpp>
+#include <gosset/kv/shape.hpp>
+#include <gosset/kv/timeline.hpp>
+#include <gosset/kv/workspace.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+
+namespace gosset::GOSSET_ABI::detail {
+
+/// Attention over what a cache holds: its first tokens, block after block, and the window, each a stretch of tokens
+/// whose scores become weights at once.
+template <class Keys, class Values>
+class KvAttention {
+ public:
+  KvAttention(const KvShape& shape, const KvOptions& options, const KvTimeline& timeline, const Keys& keys,
+              const Values& values)
+      : shape_(shape), cache_(options), timeline_(timeline), keys_(keys), values_(values) {}
+
+  /// queries: t x queryWidth(), output: t x outputWidth(), as KvCache::attend has them.
+  template <class Queries, class Score>
+  void attend(const Queries& queries, const AttendOptions& options, const Score& score,
+              Eigen::Ref<RowMatrixXf> output) const {
+    check(queries.rows(), options, score);
+    if (queries.rows() == 0) return;
+    AttendWorkspace own;
+    AttendWorkspace& workspace = options.workspace != nullptr ? *options.workspace : own;
+    RowMatrixXf& q = workspace.queries_;
+    toFiniteFloats("KvCache::attend", queries, q);
+    const int exponent = scaleQueries(options, q);
+    if (cache_.values_in_keys) {  // sums of whole keys, which have to leave their basis before they can be cut
+      workspace.sums_.resize(q.rows(), q.cols());
+      attendHeads(options, score, q, exponent, workspace, workspace.sums_);
+      keys_.rotateBack(workspace.sums_);
+      for (Index head = 0; head < shape_.heads; ++head) {
+        output.middleCols(head * shape_.valueDim(), shape_.valueDim()) =
+            workspace.sums_.middleCols(head * shape_.head_dim, shape_.valueDim());
+      }
+    } else {
+      attendHeads(options, score, q, exponent, workspace, output);
+      values_.rotateBack(output);
+    }
+    for (Index i = 0; i < output.rows(); ++i) {
+      for (Index head = 0; head < shape_.heads; ++head) {
+        if (allFinite(&output(i, head * shape_.valueDim()), shape_.valueDim())) continue;
+        refuse(
+            {"values whose sums are within the range of float, got some beyond it", head, size() - output.rows() + i});
+      }
+    }
+  }
+
+ private:
+  using Part = AttendWorkspace::Part;
+  static constexpr Index kQueries = 64;  ///< at a time
+
+  Index size() const { return timeline_.windowBegin() + keys_.window().size(); }
+  Index forgotten() const { return timeline_.start() - keys_.first().size(); }
+
+  template <class Score>
+  void check(Index queries, const AttendOptions& options, const Score& score) const {
+    validate(options, shape_.heads);
+    if constexpr (requires { score.checkHeads(shape_.heads); }) score.checkHeads(shape_.heads);
+    const Index held = size() - forgotten();
+    require(held > 0, "KvCache::attend: the cache is empty");
+    require(queries <= held, "KvCache::attend: expected at most one query a token held, ", held, ", got ", queries);
+    const Index reach = held - queries + 1;
+    require(forgotten() == 0 || options.sliding_window <= reach,
+            "KvCache::attend: expected a sliding_window of at most ", reach, " tokens for ", queries,
+            " queries, for the first ", forgotten(), " tokens are forgotten (forget_beyond = ", cache_.forget_beyond,
+            "), got ", options.sliding_window);
+  }
+
+  [[noreturn]] static void refuse(const AttendWorkspace::BadQuery& bad) {
+    invalidArgument("KvCache::attend: expected ", bad.expected, " for head ", bad.head, " and the query of token ",
+                    bad.query);
+  }
+
+  /// Queries in the basis of the keys, scaled such that their products with these are scores / 2^exponent: 0, unless
+  /// sums on the way to a score could leave the range of float. Returns the exponent.
+  int scaleQueries(const AttendOptions& options, Eigen::Ref<RowMatrixXf> q) const {
+    constexpr double kLargest = 0x1p40;
+    const float scale = options.scale ? *options.scale : 1 / std::sqrt(static_cast<float>(shape_.head_dim));
+    const double most = static_cast<double>(q.cwiseAbs().maxCoeff()) * std::max(1., std::abs(double{scale}));
+    if (most <= kLargest) {
+      keys_.rotate(q);
+      q *= scale;
+      return 0;
+    }
+    const int exponent = std::ilogb(most / kLargest);
+    q = (q.cast<double>() * std::ldexp(double{scale}, -exponent)).cast<float>();
+    keys_.rotate(q);
+    return exponent;
+  }
+
+  /// Weighted means, in the basis of the values; threads share heads and queries.
+  template <class Score>
+  void attendHeads(const AttendOptions& options, const Score& score, const RowMatrixXf& q, int exponent,
+                   AttendWorkspace& workspace, Eigen::Ref<RowMatrixXf> output) const {
+    const Index chunks = ceilDiv(q.rows(), kQueries), tasks = shape_.kv_heads * chunks;
+    const Index parts = std::min<Index>(tasks, Eigen::nbThreads());
+    workspace.parts_.resize(std::max(workspace.parts_.size(), static_cast<std::size_t>(parts)));
+    const Index work = size() * shape_.head_dim * shape_.headsInGroup() * ceilDiv(tasks, parts);
+    parallelFor(parts, work, [&](Index i) {
+      Part& part = workspace.parts_[static_cast<std::size_t>(i)];
+      part.bad.reset();
+      for (Index task = tasks * i / parts; task < tasks * (i + 1) / parts; ++task) {
+        attendHead(task / chunks, task % chunks * kQueries, options, score, q, exponent, part, output);
+      }
+    });
+    for (Index i = 0; i < parts; ++i) {
+      const auto& bad = workspace.parts_[static_cast<std::size_t>(i)].bad;
+      if (bad) refuse(*bad);
+    }
+  }
+
+  /// A stretch of the cache, as one step of attention sees it.
+  struct Stretch {
+    Index begin;   ///< position of its first token
+    Index tokens;  ///< that count
+    Index stored;  ///< as many as scores have to be made for, cut ones included
+  };
+
+  /// kQueries queries from `first` on, those of all heads that share a KV head.
+  template <class Score>
+  void attendHead(Index kv_head, Index first, const AttendOptions& options, const Score& score, const RowMatrixXf& q,
+                  int exponent, Part& part, Eigen::Ref<RowMatrixXf> output) const {
+    const Index group = shape_.headsInGroup(), dim = shape_.head_dim, sums = output.cols() / shape_.heads;
+    const Index count = std::min(kQueries, q.rows() - first);
+    const Index position = size() - q.rows() + first;  // of the first query
+    Eigen::MatrixXf& x = part.x;
+    x.resize(dim, count * group);
+    const auto headOf = [&](Index i) { return kv_head * group + i % group; };  // in the row first + i / group
+    for (Index i = 0; i < x.cols(); ++i) {
+      x.col(i) = q.row(first + i / group).segment(headOf(i) * dim, dim).transpose();
+    }
+    OnlineSoftmax& softmax = part.softmax;
+    softmax.reset(sums, x.cols());
+    if (!options.sinks.empty()) {
+      for (Index i = 0; i < x.cols(); ++i) softmax.setSink(i, options.sinks[headOf(i)]);
+    }
+    const auto isSeen = [&](Index from, Index to) {
+      return from < to && from < position + count && position - to < options.sliding_window - 1;
+    };
+    const auto weigh = [&](const Stretch& stretch, Eigen::Map<Eigen::MatrixXf> scores) {
+      for (Index i = 0; i < x.cols(); ++i) {
+        const Index query = position + i / group;
+        if (!weighStretch(stretch, query, headOf(i), i, options, score, exponent, scores.col(i).data(), softmax)) {
+          part.report("scores within the range of float, got one beyond it", headOf(i), query);
+        }
+      }
+    };
+    const auto addPlain = [&](const auto& keys, const auto& values, Index begin) {
+      if (!isSeen(begin, begin + keys.size())) return;
+      auto scores = part.scoresOf(keys.size());
+      keys.multiply(kv_head, x, scores);
+      weigh({begin, keys.size(), keys.size()}, scores);
+      if (cache_.values_in_keys) return keys.addTransposed(kv_head, scores, softmax.output());
+      values.addTransposed(kv_head, scores, softmax.output());
+    };
+    addPlain(keys_.first(), values_.first(), forgotten());
+    for (Index block = 0; block < timeline_.blocks(); ++block) {
+      const Index begin = timeline_.begin(block), end = timeline_.end(block);
+      if (!isSeen(begin, end)) continue;
+      const Index stored = keys_.storedTokens(block);
+      auto scores = part.scoresOf(stored);
+      scores.setZero();
+      keys_.addProduct(block, kv_head, x, scores);
+      weigh({begin, end - begin, stored}, scores);
+      if (cache_.values_in_keys) {
+        keys_.addSumsOfKeys(block, kv_head, scores, softmax.output());
+      } else {
+        values_.addProduct(block, kv_head, scores, softmax.output());
+      }
+    }
+    addPlain(keys_.window(), values_.window(), timeline_.windowBegin());
+    for (Index i = 0; i < x.cols(); ++i) {
+      output.row(first + i / group).segment(headOf(i) * sums, sums) = softmax.result(i).transpose();
+      if (softmax.exists(i)) continue;
+      part.report("scores that are numbers or -infinity, got NaN or +infinity", headOf(i), position + i / group);
+    }
+  }
+
+  /// Scores of one query and head, / 2^exponent, become weights; those it does not see become 0. False where one is
+  /// beyond float.
+  template <class Score>
+  static bool weighStretch(const Stretch& stretch, Index query, Index head, Index column, const AttendOptions& options,
+                           const Score& score, int exponent, float* scores, OnlineSoftmax& softmax) {
+    const Index oldest = options.sliding_window > query ? 0 : query + 1 - options.sliding_window;
+    const Index from = std::clamp<Index>(oldest - stretch.begin, 0, stretch.tokens);
+    const Index to = std::clamp<Index>(query + 1 - stretch.begin, from, stretch.tokens);
+    const bool in_range = toScores(exponent, scores + from, to - from);
+    if constexpr (!std::is_same_v<Score, PlainScores>) {
+      for (Index i = from; i < to; ++i)
+        scores[i] = static_cast<float>(score(scores[i], head, query, stretch.begin + i));
+    }
+    std::fill(scores, scores + from, 0.f);
+    softmax.weigh(column, scores + from, to - from);
+    std::fill(scores + to, scores + stretch.stored, 0.f);
+    return in_range;
+  }
+
+  /// Scores of a query from their products with it; false where one is beyond float, as queries, keys of plain floats
+  /// or a file's units may have it.
+  static bool toScores(int exponent, float* scores, Index count) {
+    for (Index i = 0; exponent != 0 && i < count; ++i) {
+      scores[i] = static_cast<float>(std::ldexp(double{scores[i]}, exponent));
+    }
+    return allFinite(scores, count);
+  }
+
+  const KvShape& shape_;
+  const KvOptions& cache_;
+  const KvTimeline& timeline_;
+  const Keys& keys_;
+  const Values& values_;
+};
+
+}  // namespace gosset::GOSSET_ABI::detail
