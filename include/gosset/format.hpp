@@ -3,6 +3,7 @@
 
 // The room of formats: one file each, as the grammar has them. concepts.hpp says what a format is. What may not enter:
 // how a user holds a matrix (matrix/), and anything that looks at data to choose a format (calibration/).
+#include <gosset/format/act_order.hpp>
 #include <gosset/format/channel_scaled.hpp>
 #include <gosset/format/concepts.hpp>
 #include <gosset/format/fields.hpp>

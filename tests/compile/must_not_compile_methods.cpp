@@ -13,6 +13,11 @@
 namespace gs = gosset;
 using Int4 = gs::PerChannel<gs::Symmetric<4>>;
 
+/// Nearest, in an order that nothing can do without.
+struct Ordered : gs::Nearest {
+  std::vector<std::uint32_t> columnOrder(gs::Index n) const { return std::vector<std::uint32_t>(std::size_t(n)); }
+};
+
 void program(const Eigen::MatrixXf& w, const Eigen::MatrixXi& integers, const Eigen::VectorXi& integer_query,
              gs::KvCache<gs::Float16>& cache) {
 #ifndef REFUSED  // the neighbours of the cases below are all right
@@ -20,6 +25,7 @@ void program(const Eigen::MatrixXf& w, const Eigen::MatrixXi& integers, const Ei
   (void)gs::quantize<gs::LlmInt8>(w, gs::OutlierColumns(w, {.threshold = 6.f}));
   (void)gs::quantize<gs::ChannelScaled<gs::LlmInt8>>(w, gs::OutlierColumns(w, {}, gs::Awq(w)));
   (void)gs::quantize<Int4>(w, gs::Awq(w));
+  (void)gs::quantize<gs::ActOrder<Int4>>(w, gs::Gptq(gs::Hessian(w.cols())));
   (void)gs::quantize<gs::Outliers<Int4, 1000>>(w);
   (void)gs::quantize<gs::LowRank<Int4, 1>>(w);
   (void)sizeof(gs::KvCache<Int4, gs::Float16>);
@@ -39,6 +45,12 @@ void program(const Eigen::MatrixXf& w, const Eigen::MatrixXi& integers, const Ei
 #ifdef CASE_LLM_INT8_WITHOUT_COLUMNS  // a MixedColumns format such as LlmInt8 takes its outlier columns from the
                                       // argument
   (void)gs::quantize<gs::LlmInt8>(w);
+#endif
+#ifdef CASE_ACT_ORDER_WITHOUT_ORDER  // an ActOrder format takes the order of its columns from the argument beside the
+  (void)gs::quantize<gs::ActOrder<Int4>>(w);
+#endif
+#ifdef CASE_IDLE_COLUMN_ORDER  // this rounding gives an order of the columns, which the format would ignore
+  (void)gs::quantize<Int4>(w, Ordered{});
 #endif
 #ifdef CASE_IDLE_CHANNEL_SCALES  // this rounding gives scales of input channels, which the format would ignore
   (void)gs::quantize<Int4>(w, gs::ChannelScales(Eigen::VectorXf::Ones(w.cols())));

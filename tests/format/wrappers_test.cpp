@@ -20,13 +20,18 @@ using Trio = Grouped<E8P, 24>;
 
 /// Whatever hooks a format needs.
 struct Everything : Nearest {
-  static constexpr unsigned kOptionalHooks = kChannelScalesHook | kOutlierColumnsHook;
+  static constexpr unsigned kOptionalHooks = kChannelScalesHook | kOutlierColumnsHook | kColumnOrderHook;
   Eigen::VectorXf channelScales(const RowMatrixXf& w, const ChannelScaleTrial&) const {
     return Eigen::VectorXf::LinSpaced(w.cols(), 1.f, 3.f);
   }
   std::vector<std::uint32_t> outlierColumns(Index n) const {
     if (n < 3) return {};
     return {1, static_cast<std::uint32_t>(n - 1)};
+  }
+  std::vector<std::uint32_t> columnOrder(Index n) const {  // the last column first
+    std::vector<std::uint32_t> order;
+    for (Index k = n; k-- > 0;) order.push_back(static_cast<std::uint32_t>(k));
+    return order;
   }
 };
 
@@ -50,9 +55,10 @@ std::vector<Case> cases() {
           of<ChannelScaled<Int4>>(),
           of<Outliers<Int4, 40>>(),
           of<MixedColumns<Int4>>(),
+          of<ActOrder<Int4>>(),
           of<LowRank<Int4, 3>>(),
           of<LowRankFirst<Int4, 2, std::int8_t>>(),
-          of<Incoherent<ChannelScaled<Outliers<MixedColumns<Int4>, 30>>>>()};
+          of<Incoherent<ChannelScaled<ActOrder<Outliers<MixedColumns<Int4>, 30>>>>>()};
 }
 
 bool near(const Eigen::MatrixXf& a, const Eigen::MatrixXf& b) { return (a - b).norm() <= 2e-5f * (1 + b.norm()); }
@@ -173,6 +179,7 @@ TEST(Operations, ShapesWithoutNumbersAreFine) {
   expectShapedWithoutNumbers<E8P>();
   expectShapedWithoutNumbers<Int4>();
   expectShapedWithoutNumbers<Incoherent<ChannelScaled<Outliers<MixedColumns<Int4>, 30>>>>();
+  expectShapedWithoutNumbers<ActOrder<Int4>>();
   expectShapedWithoutNumbers<LowRankFirst<Int4, 2, std::int8_t>>();
 }
 
@@ -181,6 +188,7 @@ TEST(Operations, AnEmptyMatrixIsOne) {
   expectEmpty<E8P>();
   expectEmpty<Int4>();
   expectEmpty<Incoherent<ChannelScaled<Outliers<MixedColumns<Int4>, 30>>>>();
+  expectEmpty<ActOrder<Int4>>();
   expectEmpty<LowRankFirst<Int4, 2, std::int8_t>>();
   QuantizedMatrix<Int4> q = quantize<Int4>(gaussian(9, 40));
   const QuantizedMatrix<Int4> copy = q;

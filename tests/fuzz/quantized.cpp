@@ -15,8 +15,8 @@ namespace {
 /// Every kind of format, in few: they take long to compile.
 using Formats = FormatList<Grouped<Asymmetric<4>, 32>, ChannelScaled<PerChannel<Trits5>>,
                            LowRank<Outliers<PerChannel<Asymmetric<3>>, 100>, 2>, Incoherent<LlmInt8>,
-                           LowRankFirst<Incoherent<E8P>, 2, std::int8_t>, PerChannel<Trellis<11, 8, 12>>,
-                           Grouped<TrellisMixed, 64>, Float16>;
+                           ActOrder<Grouped<Symmetric<4>, 32>>, LowRankFirst<Incoherent<E8P>, 2, std::int8_t>,
+                           PerChannel<Trellis<11, 8, 12>>, Grouped<TrellisMixed, 64>, Float16>;
 
 void use(AnyMatrix matrix) {
   const RowMatrixXf w = matrix.dequantized();

@@ -583,6 +583,9 @@ Doubles matrix(const std::string& format, const Arrays& arrays, Size m, Size n) 
     for (Size i = 0; i < values.size(); ++i) {
       w[i / columns.size() * n + static_cast<Size>(columns[i % columns.size()])] = values[i] * unit;
     }
+  } else if (kind == "ActOrder") {
+    const Doubles order = numbersOf(arrays, "order"), inside = w;
+    for (Size i = 0; i < m * n; ++i) w[i / n * n + static_cast<Size>(order.at(i % n))] = inside[i];
   } else if (kind == "LowRank" || kind == "LowRankFirst") {
     const Size k = std::min({static_cast<Size>(std::stoul(arguments.at(1))), m, n});
     const Doubles left = numbersOf(arrays, "left"), right = numbersOf(arrays, "right"),
@@ -906,8 +909,8 @@ TEST(Layouts, Matrices) {
     withFormat<PerChannel<Symmetric<4>>, Grouped<Asymmetric<3>, 2>, E8P, PerChannel<Trits5>,
                PerTensor<NormalFloat4, BFloat16>, Float16, Incoherent<PerChannel<Symmetric<8>>>,
                ChannelScaled<PerChannel<Symmetric<4>>>, Outliers<Grouped<Asymmetric<2>, 4>, 400>,
-               MixedColumns<PerChannel<Symmetric<8>>>, LowRank<PerChannel<Symmetric<2>>, 1>,
-               LowRankFirst<PerChannel<Symmetric<2>>, 1, std::int8_t>>(
+               MixedColumns<PerChannel<Symmetric<8>>>, ActOrder<Grouped<Symmetric<4>, 2>>,
+               LowRank<PerChannel<Symmetric<2>>, 1>, LowRankFirst<PerChannel<Symmetric<2>>, 1, std::int8_t>>(
         format, [&]<class F>(std::type_identity<F>) { checkMatrix<F>(record, tolerance); });
   }
 }

@@ -102,11 +102,16 @@ TEST(ReadAny, ABareCodebookAndOneScaleForTheMatrixAreTheSame) {
 
 /// Whatever hooks a format needs.
 struct Everything : Nearest {
-  static constexpr unsigned kOptionalHooks = kChannelScalesHook | kOutlierColumnsHook;
+  static constexpr unsigned kOptionalHooks = kChannelScalesHook | kOutlierColumnsHook | kColumnOrderHook;
   Eigen::VectorXf channelScales(const RowMatrixXf& w, const ChannelScaleTrial&) const {
     return Eigen::VectorXf::LinSpaced(w.cols(), 1.f, 3.f);
   }
   std::vector<std::uint32_t> outlierColumns(Index n) const { return {0, static_cast<std::uint32_t>(n - 1)}; }
+  std::vector<std::uint32_t> columnOrder(Index n) const {  // the last column first
+    std::vector<std::uint32_t> order;
+    for (Index k = n; k-- > 0;) order.push_back(static_cast<std::uint32_t>(k));
+    return order;
+  }
 };
 
 /// A format behind one type, so that what tests do is compiled once.
@@ -132,13 +137,15 @@ using C = Outliers<F, 60>;
 template <class F>
 using D = MixedColumns<F>;
 template <class F>
+using H = ActOrder<F>;
+template <class F>
 using E = LowRank<F, 2>;
 template <class F>
 using G = LowRankFirst<F, 2, std::int8_t>;
 
 std::vector<Case> simpleCases() {
   return casesOf<Base, E8P, PerChannel<Trits5>, PerTensor<Symmetric<8>, float>, BFloat16, Float16, float, A<Base>,
-                 B<Base>, C<Base>, D<Base>, E<Base>, G<Base>>();
+                 B<Base>, C<Base>, D<Base>, H<Base>, E<Base>, G<Base>>();
 }
 /// Every wrapper of a wrapper.
 template <template <class> class... Outer>
@@ -169,11 +176,12 @@ void expectBack(const std::vector<Case>& cases) {
 TEST(ThroughFile, EveryFormatComesBack) { expectBack(simpleCases()); }
 
 TEST(ThroughFile, EveryWrapperOfEveryWrapperComesBack) {
-  using All = Around<A, B, C, D, E, G>;
+  using All = Around<A, B, C, D, H, E, G>;
   expectBack(All::cases<A<Base>>());
   expectBack(All::cases<B<Base>>());
   expectBack(All::cases<C<Base>>());
   expectBack(All::cases<D<Base>>());
+  expectBack(All::cases<H<Base>>());
   expectBack(All::cases<E<Base>>());
   expectBack(All::cases<G<Base>>());
 }

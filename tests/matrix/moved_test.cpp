@@ -5,6 +5,7 @@
 #include <gosset/matrix/any_matrix.hpp>
 #include <gosset/matrix/quantize.hpp>
 #include <gosset/rounding/channel_scales.hpp>
+#include <gosset/rounding/gptq.hpp>
 #include <gosset/rounding/outlier_columns.hpp>
 
 #include "testing.hpp"
@@ -29,6 +30,10 @@ QuantizedMatrix<Format> quantized() {
     return quantize<Format>(w, OutlierColumns(with_outliers));
   } else if constexpr ((Packed<Format>::kNeeds & kChannelScalesHook) != 0) {
     return quantize<Format>(w, ChannelScales(Eigen::VectorXf(Eigen::VectorXf::LinSpaced(70, 1, 9))));
+  } else if constexpr ((Packed<Format>::kNeeds & kColumnOrderHook) != 0) {
+    Hessian h(70);
+    h.accumulate(x);
+    return quantize<Format>(w, Gptq(h));
   } else {
     return quantize<Format>(w);
   }
@@ -52,7 +57,7 @@ template <class Format>
 class Moved : public ::testing::Test {};
 using Formats = ::testing::Types<float, Float16, Four, PerChannel<Symmetric<8>>, Symmetric<3>, PerTensor<Ternary>,
                                  Grouped<NormalFloat4, 7>, PerChannel<E8P>, LowRank<Four, 2>, LowRankFirst<Four, 2>,
-                                 Outliers<Four, 50>, Incoherent<Four>, LlmInt8, ChannelScaled<Four>>;
+                                 Outliers<Four, 50>, Incoherent<Four>, LlmInt8, ChannelScaled<Four>, ActOrder<Four>>;
 TYPED_TEST_SUITE(Moved, Formats);
 
 TYPED_TEST(Moved, LeavesAnEmptyMatrix) {

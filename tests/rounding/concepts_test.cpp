@@ -39,8 +39,9 @@ struct HalfSteps {
 static_assert(Rounding<Forgetful> && Rounding<HalfSteps> && !Rounding<int> && !Rounding<QuantizeOptions>);
 static_assert(RoundingTraits<ChannelScales<Gptq>>::kFitsGrid && !RoundingTraits<ChannelScales<>>::kFitsGrid);
 static_assert(RoundingTraits<ChannelScales<OutlierColumns<Gptq>>>::kHooks ==
-              (kChannelScalesHook | kOutlierColumnsHook));
+              (kChannelScalesHook | kOutlierColumnsHook | kColumnOrderHook));
 static_assert(RoundingTraits<OutlierColumns<Awq>>::kOptionalHooks == kChannelScalesHook);
+static_assert(RoundingTraits<ChannelScales<Gptq>>::kOptionalHooks == kColumnOrderHook);
 
 TEST(Rounding, GridsAreFittedUnlessItDoesThat) {
   const RowMatrixXf w = gaussian(33, 100);

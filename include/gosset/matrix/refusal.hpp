@@ -18,9 +18,11 @@ enum class Refusal {
   kNearestOnly,
   kNeedsChannelScales,
   kNeedsOutlierColumns,
+  kNeedsColumnOrder,
   kIdleChannelScales,
   kIdleOutlierColumns,
   kIdleOutlierWeights,
+  kIdleColumnOrder,
 };
 
 template <Format F, class R>
@@ -31,6 +33,7 @@ constexpr Refusal refusalOf() {
   constexpr unsigned kMissing = P::kNeeds & ~Traits::kHooks;
   if ((kMissing & kChannelScalesHook) != 0) return Refusal::kNeedsChannelScales;
   if ((kMissing & kOutlierColumnsHook) != 0) return Refusal::kNeedsOutlierColumns;
+  if ((kMissing & kColumnOrderHook) != 0) return Refusal::kNeedsColumnOrder;
   switch (P::template rounds<R>()) {
     case HowRounded::kScalarOnly:
       return Refusal::kScalarOnly;
@@ -45,6 +48,7 @@ constexpr Refusal refusalOf() {
   if ((kIdle & kChannelScalesHook) != 0) return Refusal::kIdleChannelScales;
   if ((kIdle & kOutlierColumnsHook) != 0) return Refusal::kIdleOutlierColumns;
   if ((kIdle & kOutlierWeightsHook) != 0) return Refusal::kIdleOutlierWeights;
+  if ((kIdle & kColumnOrderHook) != 0) return Refusal::kIdleColumnOrder;
   return Refusal::kNone;
 }
 
@@ -63,12 +67,16 @@ constexpr std::string_view refusalText(Refusal refusal) {
       return "a ChannelScaled format needs a rounding that gives channel scales, such as Awq or ChannelScales";
     case Refusal::kNeedsOutlierColumns:
       return "a MixedColumns format needs a rounding that gives outlier columns, such as OutlierColumns";
+    case Refusal::kNeedsColumnOrder:
+      return "an ActOrder format needs a rounding that gives the order of the columns, such as Gptq";
     case Refusal::kIdleChannelScales:
       return "the rounding's channel scales mean nothing outside a ChannelScaled format";
     case Refusal::kIdleOutlierColumns:
       return "the rounding's outlier columns mean nothing outside a MixedColumns format";
     case Refusal::kIdleOutlierWeights:
       return "the rounding's outlier weights mean nothing outside an Outliers format";
+    case Refusal::kIdleColumnOrder:
+      return "the rounding's order of the columns means nothing outside an ActOrder format";
     case Refusal::kNone:
       break;
   }
@@ -103,6 +111,9 @@ constexpr bool accepted() {
         kRefusal != Refusal::kNeedsOutlierColumns,
         "a MixedColumns format such as LlmInt8 takes its outlier columns from the argument beside the matrix: "
         "quantize<LlmInt8>(W, OutlierColumns{X})");
+    static_assert(kRefusal != Refusal::kNeedsColumnOrder,
+                  "an ActOrder format takes the order of its columns from the argument beside the matrix: "
+                  "quantize<ActOrder<F>>(W, Gptq{h})");
     static_assert(kRefusal != Refusal::kIdleChannelScales,
                   "this rounding gives scales of input channels, which the format would ignore: "
                   "quantize<ChannelScaled<Format>>(W, rounding)");
@@ -112,6 +123,9 @@ constexpr bool accepted() {
     static_assert(kRefusal != Refusal::kIdleOutlierWeights,
                   "this rounding weighs outliers, which the format would ignore: "
                   "quantize<Outliers<Format, permille>>(W, rounding)");
+    static_assert(kRefusal != Refusal::kIdleColumnOrder,
+                  "this rounding gives an order of the columns, which the format would ignore: "
+                  "quantize<ActOrder<Format>>(W, rounding)");
     return kRefusal == Refusal::kNone;
   } else {
     return false;

@@ -31,6 +31,7 @@
 //   channelScales(w, trial)   n positive scales of input channels; ChannelScaled formats
 //   outlierColumns(n)         the columns, rising, that stay in 16 bits; MixedColumns formats
 //   outlierWeights(n)         what numbers of each input count when the largest are sought; Outliers formats
+//   columnOrder(n)            all columns, in the order in which they are kept; ActOrder formats
 //   kOptionalHooks            those of these that it can do without
 //
 // A format uses every hook that a rounding has, or refuses it with a sentence when the program is compiled: nothing is
@@ -41,7 +42,8 @@
 namespace gosset::GOSSET_ABI {
 
 /// Hooks of a rounding, as bits.
-inline constexpr unsigned kChannelScalesHook = 1, kOutlierColumnsHook = 2, kOutlierWeightsHook = 4;
+inline constexpr unsigned kChannelScalesHook = 1, kOutlierColumnsHook = 2, kOutlierWeightsHook = 4,
+                          kColumnOrderHook = 8;
 
 /// What rows of a matrix (k x n) become where a format scales their input channels by s, n positive numbers: quantized
 /// to nearest, decoded, and scaled back. For roundings that search scales.
@@ -60,6 +62,11 @@ concept GivesOutlierWeights = requires(const R& r, Index n) {
   { r.outlierWeights(n) } -> std::convertible_to<Eigen::VectorXf>;
 };
 
+template <class R>
+concept GivesColumnOrder = requires(const R& r, Index n) {
+  { r.columnOrder(n) } -> std::convertible_to<std::vector<std::uint32_t>>;
+};
+
 /// Whether R can choose the codes of format F.
 template <class R, class F>
 concept RoundsInto = ScaledFormat<F> &&
@@ -74,9 +81,9 @@ struct RoundingTraits {
   static constexpr bool kRowByRow = requires { requires R::kRowByRow; };
   static constexpr bool kScalarOnly = requires { requires R::kScalarOnly; };
   static constexpr bool kIsNearest = requires { requires R::kIsNearest; };
-  static constexpr unsigned kHooks = (GivesChannelScales<R> ? kChannelScalesHook : 0u) |
-                                     (GivesOutlierColumns<R> ? kOutlierColumnsHook : 0u) |
-                                     (GivesOutlierWeights<R> ? kOutlierWeightsHook : 0u);
+  static constexpr unsigned kHooks =
+      (GivesChannelScales<R> ? kChannelScalesHook : 0u) | (GivesOutlierColumns<R> ? kOutlierColumnsHook : 0u) |
+      (GivesOutlierWeights<R> ? kOutlierWeightsHook : 0u) | (GivesColumnOrder<R> ? kColumnOrderHook : 0u);
   static constexpr unsigned kOptionalHooks = [] {
     if constexpr (requires { R::kOptionalHooks; }) return unsigned{R::kOptionalHooks};
     return 0u;
@@ -151,6 +158,9 @@ class RoundingWrapper {
     return inner_.outlierColumns(n);
   }
   Eigen::VectorXf outlierWeights(Index n) const requires GivesOutlierWeights<Inner> { return inner_.outlierWeights(n); }
+  std::vector<std::uint32_t> columnOrder(Index n) const requires GivesColumnOrder<Inner> {
+    return inner_.columnOrder(n);
+  }
 
   Self inBasis(const BasisChange& change) const {
     Self result = static_cast<const Self&>(*this);

@@ -24,7 +24,8 @@ template <class Hooks>
 class NearestWithHooks : public RoundingWrapper<NearestWithHooks<Hooks>, Hooks> {
  public:
   static constexpr bool kFitsGrid = false, kRowByRow = true, kScalarOnly = false, kIsNearest = true;
-  static constexpr unsigned kOptionalHooks = kChannelScalesHook | kOutlierColumnsHook | kOutlierWeightsHook;
+  static constexpr unsigned kOptionalHooks =
+      kChannelScalesHook | kOutlierColumnsHook | kOutlierWeightsHook | kColumnOrderHook;
 
   explicit NearestWithHooks(Hooks hooks) : RoundingWrapper<NearestWithHooks<Hooks>, Hooks>(std::move(hooks)) {}
 
