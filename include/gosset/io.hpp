@@ -10,6 +10,9 @@
 #include <gosset/io/gguf_writer.hpp>
 #include <gosset/io/hessian.hpp>
 #include <gosset/io/imatrix.hpp>
+#include <gosset/io/integer_formats.hpp>
+#include <gosset/io/integer_scheme.hpp>
+#include <gosset/io/integer_weights.hpp>
 #include <gosset/io/json.hpp>
 #include <gosset/io/kv_cache.hpp>
 #include <gosset/io/mapped_file.hpp>
