@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Trains the little Llama that ships in examples/llama/model on the stories of grammar.hpp. That folder is what
 //   train --out examples/llama/model
-// writes, with every option at its default. With --stories it only prints stories, such as it trains on. With --qat it
-// trains a model that is there further, through one of gosset's formats.
+// writes, with every option at its default. With --text it trains on stories that are there instead. With --stories it
+// only prints stories, such as it trains on. With --qat it trains a model that is there further, through one of
+// gosset's formats.
 #include "byte_pair.hpp"
 #include "calibration.hpp"
 #include "load.hpp"
@@ -23,6 +24,7 @@ using namespace llama;
 
 struct Options {
   fs::path out;
+  fs::path text;
   std::string qat;
   fs::path from = GOSSET_EXAMPLE_MODEL_DIR;
   fs::path packed;
@@ -54,8 +56,12 @@ Options parse(int argc, char** argv) {
   auto* out =
       app.add_option("--out", o.out, "Folder to write: config.json, model.safetensors, tokenizer.bin, heldout.txt");
   app.add_option("--stories", o.stories, "Print so many training stories instead of training")->excludes(out);
+  app.add_option("--text", o.text,
+                 "Train on the stories of this file, divided by <|endoftext|>, in place of the grammar's; the last "
+                 "quarter of them is held out")
+      ->excludes("--stories");
   app.add_option("--seed", o.seed, "Of the stories and the first weights");
-  auto* qat = app.add_option("--qat", o.qat, qatHelp())->excludes("--stories");
+  auto* qat = app.add_option("--qat", o.qat, qatHelp())->excludes("--stories")->excludes("--text");
   app.add_option("--from", o.from, "With --qat: the Hugging Face folder to start from")->needs(qat);
   app.add_option("--packed", o.packed, "With --qat: FILE.safetensors that gets the model in its format")->needs(qat);
   app.add_flag("--learn-scales", o.learnScales,
@@ -95,14 +101,19 @@ Options parse(int argc, char** argv) {
 // What a seed is used for: streams that have nothing to do with each other.
 enum Stream : std::uint64_t { kVocabularyStream, kTrainingStream, kHeldOutStream, kWeightsStream, kQatStream };
 
-Tokenizer makeTokenizer(const Options& o) {
+Tokenizer makeTokenizer(const Options& o, const std::vector<std::string>& texts) {
+  const auto vocabulary = std::make_shared<const SentencePieces>(trainTokenizer(texts, o.config.vocab));
+  return {vocabulary, llama2cFrame(*vocabulary)};
+}
+
+/// Stories of the grammar to learn the tokens from.
+std::vector<std::string> grammarTexts(const Options& o) {
   constexpr std::uint64_t kStories = 4000;
   std::vector<std::string> texts;
   for (std::uint64_t i = 0; i < kStories; ++i) {
     texts.push_back(writeStory(gosset::randomBits(o.seed, kVocabularyStream), i).text);
   }
-  const auto vocabulary = std::make_shared<const SentencePieces>(trainTokenizer(texts, o.config.vocab));
-  return {vocabulary, llama2cFrame(*vocabulary)};
+  return texts;
 }
 
 /// The surprise of the grammar's choices in nats a token: about what the best of models would be left with.
@@ -152,22 +163,16 @@ auto batchOf(const Options& o, const Tokenizer& tokenizer, const Config& config,
   };
 }
 
-void train(const Options& o) {
-  const Tokenizer tokenizer = makeTokenizer(o);
-  const std::vector<Story> stories =
-      heldOutStories(gosset::randomBits(o.seed, kHeldOutStream), static_cast<std::uint64_t>(o.heldOut));
-  const std::vector<Sequence> heldOut = sequencesOf(tokenizer, joined(stories), o.config.context, Index{1} << 40);
-  std::printf("%td parameters; the held-out stories' entropy is at most %.4f nats a token, perplexity %.4f\n",
-              Parameters<float>::count(o.config), entropyPerToken(stories, heldOut),
-              std::exp(entropyPerToken(stories, heldOut)));
-
+/// Trains a model from its first weights and writes its folder. batch(step) makes the sequences of that step.
+template <class Batch>
+void trainModel(const Options& o, const Tokenizer& tokenizer, const std::string& heldOutText, Batch&& batch) {
+  const std::vector<Sequence> heldOut = sequencesOf(tokenizer, heldOutText, o.config.context, Index{1} << 40);
   Parameters<float> parameters(o.config);
   initialize(parameters, gosset::randomBits(o.seed, kWeightsStream));
   Adam adam(decaying(o.config));
   BatchBackprop backprop(o.config);
   const auto step = [&](Index i, float rate) {
-    const double loss = backprop.lossAndGradient(parameters, static_cast<std::size_t>(o.batch),
-                                                 batchOf(o, tokenizer, o.config, kTrainingStream, i));
+    const double loss = backprop.lossAndGradient(parameters, static_cast<std::size_t>(o.batch), batch(i));
     adam.step(parameters.values(), backprop.gradient().values(), rate);
     return loss;
   };
@@ -177,7 +182,34 @@ void train(const Options& o) {
   fs::create_directories(o.out);
   saveHuggingFace<gosset::Float16>(o.out, toModel(parameters));
   saveTokenizer(o.out, tokenizer);
-  writeFile(o.out / "heldout.txt", joined(stories));
+  writeFile(o.out / "heldout.txt", heldOutText);
+}
+
+void trainOnGrammar(const Options& o) {
+  const Tokenizer tokenizer = makeTokenizer(o, grammarTexts(o));
+  const std::vector<Story> stories =
+      heldOutStories(gosset::randomBits(o.seed, kHeldOutStream), static_cast<std::uint64_t>(o.heldOut));
+  const std::string heldOut = joined(stories);
+  const double entropy =
+      entropyPerToken(stories, sequencesOf(tokenizer, heldOut, o.config.context, Index{1} << 40));
+  std::printf("%td parameters; the held-out stories' entropy is at most %.4f nats a token, perplexity %.4f\n",
+              Parameters<float>::count(o.config), entropy, std::exp(entropy));
+  trainModel(o, tokenizer, heldOut,
+             [&](Index step) { return batchOf(o, tokenizer, o.config, kTrainingStream, step); });
+}
+
+void trainOnText(const Options& o) {
+  const auto [training, heldOut] = splitStories(readBytes(o.text, std::uintmax_t{1} << 30), o.text.string());
+  const Tokenizer tokenizer = makeTokenizer(o, {training});
+  const std::vector<Token> tokens = joinedTokens(tokenizer, training);
+  const auto length = static_cast<std::size_t>(o.config.context + 1);
+  check(tokens.size() > length, o.text.string(), ": ", length + 1, " tokens at least expected, found ", tokens.size());
+  std::printf("%td parameters; %zu tokens to learn from\n", Parameters<float>::count(o.config), tokens.size());
+  trainModel(o, tokenizer, heldOut, [&](Index step) {
+    return [&, first = static_cast<std::uint64_t>(step * o.batch)](std::size_t i) {
+      return windowOf(tokens, gosset::randomBits(gosset::randomBits(o.seed, kTrainingStream), first + i), length);
+    };
+  });
 }
 
 /// A format's price on sequences, as a row of the README's tables.
@@ -240,10 +272,12 @@ int main(int argc, char** argv) {
     const Options options = parse(argc, argv);
     if (options.stories > 0) {
       printStories(options);
-    } else if (options.qat.empty()) {
-      train(options);
-    } else {
+    } else if (!options.qat.empty()) {
       trainQuantized(options);
+    } else if (!options.text.empty()) {
+      trainOnText(options);
+    } else {
+      trainOnGrammar(options);
     }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "train: %s\n", error.what());

@@ -3,6 +3,7 @@
 
 #include "adam.hpp"
 #include "backprop.hpp"
+#include "evaluate.hpp"
 #include "grammar.hpp"
 #include "tokenizer.hpp"
 
@@ -32,6 +33,30 @@ inline std::vector<Token> trainingSequence(const Tokenizer& tokenizer, std::uint
   }
   tokens.resize(length);
   return tokens;
+}
+
+/// Stories to learn from and, behind these, stories to try the model on: the last quarter of a text by its bytes, from
+/// the next <|endoftext|> on. Throws gosset::FormatError, which begins with `source`, where either would be empty.
+inline std::pair<std::string, std::string> splitStories(const std::string& text, const std::string& source) {
+  const std::size_t end = text.find(kEndOfText, text.size() - text.size() / 4);
+  check(end != std::string::npos && end > 0 && !detail::trimmed(text.substr(end + kEndOfText.size())).empty(), source,
+        ": stories divided by ", kEndOfText, " expected, found none in the last quarter");
+  return {text.substr(0, end), text.substr(end + kEndOfText.size())};
+}
+
+/// The tokens of all stories of a text, each behind a begin token.
+inline std::vector<Token> joinedTokens(const Tokenizer& tokenizer, const std::string& text) {
+  std::vector<Token> tokens;
+  for (const Sequence& story : sequencesOf(tokenizer, text, Index{1} << 40, Index{1} << 40)) {
+    tokens.insert(tokens.end(), story.begin(), story.end());
+  }
+  return tokens;
+}
+
+/// `length` neighbours of the tokens, of which there are more, from a place that `bits` chooses.
+inline std::vector<Token> windowOf(const std::vector<Token>& tokens, std::uint64_t bits, std::size_t length) {
+  const auto at = static_cast<std::ptrdiff_t>(bits % (tokens.size() - length));
+  return {tokens.begin() + at, tokens.begin() + at + static_cast<std::ptrdiff_t>(length)};
 }
 
 /// Fresh parameters: norms 1, all else normal with deviation 0.04, smaller in the layers that add to the stream, so
