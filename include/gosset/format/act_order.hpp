@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Keeps the columns in the order in which they were rounded, so that those of a group, which share a scale, need not
 /// be neighbours in the matrix: GPTQ's act-order with its group index (desc_act and g_idx in checkpoints).
@@ -161,4 +161,4 @@ class Packed<ActOrder<F>> : public PackedWrapper<Packed<ActOrder<F>>, F> {
   StoredArray<std::uint32_t> order_;
 };
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

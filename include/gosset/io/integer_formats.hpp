@@ -21,7 +21,7 @@
 #include <vector>
 
 // IntegerWeights as matrices of gosset's formats, exactly: dequantized() gives the same bits.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
@@ -155,4 +155,4 @@ std::optional<AnyMatrix> packIntegers(const IntegerWeights& weights) {
   }(std::type_identity<List>{});
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

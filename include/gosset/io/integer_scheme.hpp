@@ -12,7 +12,7 @@
 #include <string_view>
 #include <utility>
 
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// How the linear layers of a Hugging Face folder are packed where GPTQ, AWQ or compressed-tensors has done it: what
 /// its "quantization_config" says. The tensors' layouts stand in integer_weights.hpp.
@@ -195,4 +195,4 @@ inline IntegerScheme parseIntegerScheme(const nlohmann::json& json, const std::s
               reader.found("quant_method"));
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI

@@ -38,7 +38,7 @@
 // value(o, i) = scale(o, group_i) * (code(o, i) - zero(o, group_i)) in all of them.
 // Source: the packers of AutoGPTQ and GPTQModel (pack, convert_gptq_v1_to_v2_format), AutoAWQ (WQLinear_GEMM) and
 // compressed-tensors (pack_to_int32), whose conventions these are.
-namespace gosset {
+namespace gosset::GOSSET_ABI {
 
 /// Codes, scales and zero points of an m x n matrix as somebody else chose them:
 /// value(i, j) = scales(i, group_of[j]) * (codes(i, j) - zeros(i, group_of[j])).
@@ -385,4 +385,4 @@ inline IntegerWeights readIntegerWeights(const SafetensorsFolder& folder, std::s
   return detail::IntegerReader(folder, std::string(name), scheme).read();
 }
 
-}  // namespace gosset
+}  // namespace gosset::GOSSET_ABI
