@@ -61,7 +61,8 @@ void parse(int argc, char** argv, Options& o) {
       "least a third of the text is left to them.\n"
       "Without arguments it takes the little model that comes with gosset.");
   app.option_defaults()->always_capture_default();
-  app.add_option("--model", o.model, "Hugging Face folder (README.md says of which models), or a llama2.c .bin");
+  app.add_option("--model", o.model,
+                 "Hugging Face folder (README.md says of which models), GGUF file, or a llama2.c .bin");
   app.add_option(
       "--tokenizer", o.tokenizer,
       "llama2.c tokenizer, or a tokenizer.json (BPE with byte fallback); else the one in the model's folder");
@@ -165,8 +166,7 @@ class Compressor {
  public:
   explicit Compressor(Options options)
       : options_(std::move(options)),
-        model_(readModel(options_.model)),
-        tokenizer_(readTokenizerFor(options_.model, options_.tokenizer, model_.config.vocab)),
+        read_(readModelAndTokenizer(options_.model, options_.tokenizer)),
         text_(readText()) {}
 
   void run() {
@@ -345,8 +345,9 @@ class Compressor {
   }
 
   Options options_;
-  Model model_;
-  Tokenizer tokenizer_;
+  std::pair<Model, Tokenizer> read_;
+  const Model& model_ = read_.first;
+  const Tokenizer& tokenizer_ = read_.second;
   SplitText text_;
   Calibration calibration_;
   std::unique_ptr<const Reference> reference_;

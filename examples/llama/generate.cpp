@@ -38,7 +38,8 @@ void parse(int argc, char** argv, Options& o) {
       "Writes text with a language model, until it ends the text, the tokens are used up, or its context is full. The "
       "speeds go to the standard error. Without arguments it takes the little model that comes with gosset.");
   app.option_defaults()->always_capture_default();
-  app.add_option("--model", o.model, "A model packed by compress --out, a Hugging Face folder, or a llama2.c .bin");
+  app.add_option("--model", o.model,
+                 "A model packed by compress --out, a Hugging Face folder, a GGUF file, or a llama2.c .bin");
   app.add_option("--tokenizer", o.tokenizer,
                  "llama2.c tokenizer or tokenizer.json; else the one in the model's folder; packed models have theirs");
   app.add_option("--prompt", o.prompt, "How the text begins; with --chat, what the user says");
@@ -62,13 +63,18 @@ void parse(int argc, char** argv, Options& o) {
   }
   if (!o.chatTemplate.empty()) findChatFormat(o.chatTemplate);
   if (o.chat && o.prompt.empty()) throw std::invalid_argument("--chat needs a --prompt to answer");
-  if (isPackedFile(o.model) && !o.tokenizer.empty()) {
-    throw std::invalid_argument("--tokenizer: a packed model has its own");
+  if (!o.tokenizer.empty() && (isPackedFile(o.model) || isGgufFile(o.model))) {
+    throw std::invalid_argument(std::string("--tokenizer: a ") +
+                                (isPackedFile(o.model) ? "packed model" : "GGUF file") + " has its own");
   }
 }
 
 PackedFile load(const Options& o) {
   if (isPackedFile(o.model)) return readPackedFile(o.model);
+  if (isGgufFile(o.model)) {
+    GgufModel read = readGgufModel(o.model);
+    return {std::move(read.model), std::move(read.tokenizer)};
+  }
   const Model model = readModel(o.model);
   return {floatModel(model), readTokenizerFor(o.model, o.tokenizer, model.config.vocab)};
 }

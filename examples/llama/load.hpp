@@ -3,6 +3,7 @@
 
 #include "checkpoint_huggingface.hpp"
 #include "checkpoint_llama2c.hpp"
+#include "gguf_model_read.hpp"
 #include "tokenizer_file.hpp"
 
 #include <initializer_list>
@@ -13,6 +14,13 @@ namespace llama {
 namespace fs = std::filesystem;
 
 inline bool isPackedFile(const fs::path& path) { return path.extension() == ".safetensors"; }
+
+inline bool isGgufFile(const fs::path& path) {
+  std::array<char, 4> mark{};
+  if (!fs::is_regular_file(path)) return false;
+  std::ifstream(path, std::ios::binary).read(mark.data(), mark.size());
+  return std::string_view(mark.data(), mark.size()) == "GGUF";
+}
 
 /// A Hugging Face folder, or a llama2.c checkpoint. Throws gosset::FormatError where it is neither.
 inline Model readModel(const fs::path& path) {
@@ -40,6 +48,19 @@ inline Tokenizer readTokenizerFor(const fs::path& model, const fs::path& named, 
   const auto beside = besideModel(model, {"tokenizer.bin", "tokenizer.json"});
   check(beside.has_value(), model.string(), ": no tokenizer.bin or tokenizer.json is there; name one with --tokenizer");
   return readTokenizer(*beside, vocab, folder);
+}
+
+/// Weights as floats, and the tokenizer: of a folder, a checkpoint with its tokenizer, or a GGUF file. Throws
+/// gosset::FormatError where either is missing, and std::invalid_argument where a tokenizer is named for a GGUF file.
+inline std::pair<Model, Tokenizer> readModelAndTokenizer(const fs::path& path, const fs::path& tokenizer) {
+  if (isGgufFile(path)) {
+    if (!tokenizer.empty()) throw std::invalid_argument("--tokenizer: a GGUF file has its own");
+    GgufModel read = readGgufModel(path);
+    return {floatsOf(read.model), std::move(read.tokenizer)};
+  }
+  Model model = readModel(path);
+  Tokenizer read = readTokenizerFor(path, tokenizer, model.config.vocab);
+  return {std::move(model), std::move(read)};
 }
 
 }  // namespace llama

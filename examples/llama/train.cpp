@@ -190,12 +190,10 @@ void trainOnGrammar(const Options& o) {
   const std::vector<Story> stories =
       heldOutStories(gosset::randomBits(o.seed, kHeldOutStream), static_cast<std::uint64_t>(o.heldOut));
   const std::string heldOut = joined(stories);
-  const double entropy =
-      entropyPerToken(stories, sequencesOf(tokenizer, heldOut, o.config.context, Index{1} << 40));
+  const double entropy = entropyPerToken(stories, sequencesOf(tokenizer, heldOut, o.config.context, Index{1} << 40));
   std::printf("%td parameters; the held-out stories' entropy is at most %.4f nats a token, perplexity %.4f\n",
               Parameters<float>::count(o.config), entropy, std::exp(entropy));
-  trainModel(o, tokenizer, heldOut,
-             [&](Index step) { return batchOf(o, tokenizer, o.config, kTrainingStream, step); });
+  trainModel(o, tokenizer, heldOut, [&](Index step) { return batchOf(o, tokenizer, o.config, kTrainingStream, step); });
 }
 
 void trainOnText(const Options& o) {

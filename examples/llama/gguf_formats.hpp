@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <gosset/core/types.hpp>
+#include <gosset/io/gguf_types.hpp>
+#include <gosset/matrix/any_matrix.hpp>
+#include <gosset/rounding/hessian.hpp>
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+
+// The types of GGUF files, compiled once.
+namespace llama {
+
+/// How the codes of a matrix are chosen.
+enum class GgufRounding {
+  kNearest,     ///< nearest, scales searched
+  kImportance,  ///< the same, errors weighed by the mean squares of the inputs
+  kGptq         ///< with feedback by all second moments of the inputs
+};
+
+/// Packs a matrix (m x n, out x in) in the type of that name. hessian: of its inputs, n x n, or null where the rounding
+/// is kNearest. Throws std::invalid_argument for a type that gosset does not write, and as gosset::quantize().
+gosset::AnyMatrix packGguf(std::string_view type, const gosset::RowMatrixXf& weights, GgufRounding rounding,
+                           const gosset::Hessian* hessian);
+
+/// The matrix whose rows these bytes are, which are copied, row i being row rowOf[i] of the bytes where rowOf is not
+/// empty. Throws std::invalid_argument for a type that gosset cannot read, a wrong number of bytes, and scales that are
+/// not finite.
+gosset::AnyMatrix ggufMatrix(const gosset::GgmlType& type, gosset::Index rows, gosset::Index cols,
+                             std::span<const std::byte> bytes, std::span<const gosset::Index> rowOf = {});
+
+}  // namespace llama

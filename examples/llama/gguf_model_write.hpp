@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "calibration.hpp"
+#include "gguf_config_write.hpp"
+#include "gguf_formats.hpp"
+#include "gguf_mixture.hpp"
+#include "gguf_tokenizer_write.hpp"
+
+#include <gosset/io/gguf_writer.hpp>
+#include <gosset/io/imatrix.hpp>
+
+// Models as GGUF files.
+namespace llama {
+
+struct GgufOptions {
+  GgufMixture mixture = kGgufMixtures[1];
+  bool pure = false;  ///< all matrices in the mixture's type
+  GgufRounding rounding = GgufRounding::kNearest;
+  std::string preTokenizer{};  ///< how the file calls the way to cut texts; empty where the tokenizer shall say it
+  std::string name{};          ///< general.name, or empty
+};
+
+/// What became of one tensor.
+struct GgufWritten {
+  std::string name;
+  GgufTypeChoice type;
+  Index numbers = 0;
+  std::uint64_t bytes = 0;
+};
+
+namespace detail {
+
+inline GgufRules rulesOf(const Config& c, bool ownOutput, GgufRounding rounding) {
+  return {c.layers, c.heads / c.kvHeads, c.experts.count, ownOutput, rounding != GgufRounding::kNearest};
+}
+
+/// Adds floats as F32, which readers want of norms and biases.
+inline void addGgufFloats(gosset::GgufWriter& writer, const Model& model, const GgufFamily& family) {
+  forEachFloat(model, [&](const FloatInfo& info, const auto& numbers) {
+    const std::string name = ggufName(info.name, family, model.config.postNorms);
+    if (info.shape.size() > 1 && info.shape[0] > 1) {
+      return writer.add(name, castFinite<float>(info.name, RowMatrixXf(numbers)));
+    }
+    Eigen::VectorXf flat = Eigen::Map<const Eigen::VectorXf>(numbers.data(), numbers.size());
+    if (info.turned > 0) flat = toGgufRows(RowMatrixXf(flat), family, model.config.headDim, info.turned);
+    writer.add(name, castFinite<float>(info.name, flat));
+  });
+}
+
+/// The matrices of a model by the engine's names, the embedding among them.
+inline std::map<std::string, const RowMatrixXf*> matricesOf(const Model& model) {
+  std::map<std::string, const RowMatrixXf*> result = {{embeddingName(), &model.embedding}};
+  forEachLinear(model, [&](const LinearInfo& info, const RowMatrixXf& weights) { result[info.name] = &weights; });
+  return result;
+}
+
+}  // namespace detail
+
+/// What entered the matrices of a model, as llama.cpp's importance files have it: by the tensors' names, of tensors
+/// with experts a row each.
+inline gosset::Imatrix imatrixOf(const Model& model, const Calibration& calibration) {
+  gosset::Imatrix result;
+  const GgufFamily& family = ggufFamilyOf(model.configText);
+  for (const GgufPlan& plan : ggufMatrices(model.config, family, model.output.has_value())) {
+    const bool experts = plan.shape.size() == 3;
+    const auto rows = experts ? static_cast<Index>(plan.parts.size()) : 1;
+    gosset::ImatrixEntry entry{RowMatrixXf::Zero(rows, plan.shape.back()), Eigen::VectorXf::Zero(rows)};
+    for (Index row = 0; row < rows; ++row) {
+      const auto inputs = calibration.find(plan.parts[static_cast<std::size_t>(row)].name);
+      if (inputs == calibration.end()) continue;
+      const gosset::Hessian& hessian = inputs->second.hessian;
+      entry.sums.row(row) = (hessian.matrix().diagonal() * hessian.tokens()).cast<float>();
+      entry.counts[row] = static_cast<float>(hessian.tokens());
+    }
+    if (entry.counts.maxCoeff() > 0) result.entries.emplace(plan.name, std::move(entry));
+  }
+  result.chunks = 1;
+  return result;
+}
+
+/// Writes a model. The parts of a tensor are packed one by one, each by what entered it where the rounding looks at
+/// that; matrices that `calibration` does not know, such as the embedding, are rounded to nearest. Calls
+/// written(GgufWritten) for each matrix. Returns what the file says of the model. Throws std::invalid_argument, which
+/// names the tensor, where a type cannot hold it; where the model does what the readers of such files take for granted
+/// to be otherwise; gosset::FormatError where there is no name for the tokenizer, or the system cannot write.
+template <class Written>
+GgufSaid writeGgufModel(const std::filesystem::path& path, const Model& model, const Tokenizer& tokenizer,
+                        const GgufOptions& options, const Calibration& calibration, Written&& written) {
+  const GgufFamily& family = ggufFamilyOf(model.configText);
+  gosset::GgufWriter writer;
+  GgufSaid said = setGgufConfig(writer, model.config, family);
+  if (!options.name.empty()) writer.set("general.name", options.name);
+  writer.set("general.file_type", options.mixture.fileType);
+  writer.set("general.quantization_version", std::uint32_t{2});
+  setGgufTokenizer(writer, tokenizer, model.config.vocab, options.preTokenizer);
+  if (said.ropeFactors.size() > 0) writer.add("rope_freqs.weight", said.ropeFactors);
+
+  const GgufRules rules = detail::rulesOf(model.config, model.output.has_value(), options.rounding);
+  const auto weights = detail::matricesOf(model);
+  for (const GgufPlan& plan : ggufMatrices(model.config, family, model.output.has_value())) {
+    const GgufTypeChoice choice = ggufTypeFor(options.mixture, plan.name, plan.shape.back(), rules, options.pure);
+    std::vector<gosset::AnyMatrix> parts;
+    GgufWritten about{plan.name, choice, 0, 0};
+    for (const LinearInfo& info : plan.parts) {
+      const RowMatrixXf rows = toGgufRows(*weights.at(info.name), family, model.config.headDim, info.turned);
+      const auto inputs = info.name == embeddingName() ? calibration.end() : calibration.find(info.name);
+      const bool known = inputs != calibration.end();
+      parts.push_back(naming(info.name + " as " + std::string(choice.type), [&] {
+        return packGguf(choice.type, rows, known ? options.rounding : GgufRounding::kNearest,
+                        known ? &inputs->second.hessian : nullptr);
+      }));
+      about.numbers += rows.size();
+      about.bytes += static_cast<std::uint64_t>(parts.back().bytes());
+    }
+    written(about);
+    writer.addSource(plan.name, *gosset::detail::ggmlTypeNamed(choice.type), plan.shape,
+                     [parts = std::move(parts)](const gosset::GgufWriter::Put& put) {
+                       for (const gosset::AnyMatrix& part : parts) {
+                         part.packed().visitFields([&](std::string_view, const gosset::AnyField& field) {
+                           std::visit([&](auto values) { put(std::as_bytes(values)); }, field);
+                         });
+                       }
+                     });
+  }
+  detail::addGgufFloats(writer, model, family);
+  writer.write(path);
+  return said;
+}
+
+}  // namespace llama
