@@ -3,6 +3,7 @@
 
 #include "config_huggingface.hpp"
 #include "foreign_files.hpp"
+#include "integer_layers.hpp"
 #include "model.hpp"
 
 #include <gosset/io/atomic_file.hpp>
@@ -77,8 +78,13 @@ inline void checkLayers(const std::string& source, std::size_t tensors, const Co
 /// remembers which were asked for.
 class FolderReader {
  public:
-  FolderReader(const gosset::SafetensorsFolder& folder, const HuggingFaceConfig& read)
-      : folder_(folder), row_(*read.architecture), config_(read.config), textOfMore_(read.textOfMore) {
+  FolderReader(const gosset::SafetensorsFolder& folder, const HuggingFaceConfig& read,
+               std::optional<gosset::IntegerScheme> scheme)
+      : folder_(folder),
+        row_(*read.architecture),
+        config_(read.config),
+        textOfMore_(read.textOfMore),
+        scheme_(std::move(scheme)) {
     if (!textOfMore_) return;
     // Written before and since transformers 4.52.
     for (const char* body : {"language_model.model.", "model.language_model."}) {
@@ -88,17 +94,40 @@ class FolderReader {
   }
 
   const std::string& path() const { return path_; }
+  gosset::Dtype embeddingType() const {
+    return folder_.info(theirs(contains(embeddingName()) ? embeddingName() : outputName())).dtype;
+  }
   bool contains(const std::string& name) const { return folder_.contains(theirs(name)); }
 
   RowMatrixXf tensor(const std::string& name, const std::vector<Index>& shape) {
     const std::string theirName = theirs(name);
+    if (isInteger(theirName)) return integers(theirName, shape).dequantized();
     read_.insert(theirName);
     return readTensor(folder_.fileOf(theirName), theirName, shape);
   }
 
   RowMatrixXf linear(const LinearInfo& info) {
-    RowMatrixXf weights = row_.fused ? partOfFused(info) : tensor(info.name, {info.rows, info.cols});
-    return info.turned > 0 ? neighboursFromHalves(weights, config_.headDim, info.turned) : weights;
+    const Place place = placeOf(info);
+    if (place.rows == info.rows) return inOurOrder(info, tensor(place.name, {info.rows, info.cols}));
+    if (fusedName_ != place.name) {
+      fused_ = tensor(place.name, {place.rows, info.cols});
+      fusedName_ = place.name;
+    }
+    return inOurOrder(info, fused_.middleRows(place.first, info.rows));
+  }
+
+  /// The same numbers in a format that holds them as the file does.
+  gosset::AnyMatrix storedLinear(const LinearInfo& info) {
+    const Place place = placeOf(info);
+    const std::string theirName = theirs(place.name);
+    if (!isInteger(theirName)) return storedMatrix(folder_.info(theirName).dtype, linear(info));
+    std::vector<Index> rows;
+    for (Index row = 0; row < info.rows; ++row) {
+      const Index head = row / config_.headDim * config_.headDim;
+      const Index theirRow = info.turned > 0 ? head + halvesRow(row - head, info.turned) : row;
+      rows.push_back(place.first + theirRow);
+    }
+    return integerMatrix(integers(theirName, {place.rows, info.cols}).selected(rows));
   }
 
   /// A norm's numbers are those to multiply with.
@@ -118,13 +147,56 @@ class FolderReader {
   /// Throws gosset::FormatError where a tensor was not asked for: it may change what the model computes.
   void requireAllRead() const {
     for (const std::string& name : folder_.names()) {
-      if (read_.contains(name) || name.ends_with(".rotary_emb.inv_freq") || ofPictures(name)) continue;
+      if (read_.contains(name) || name.ends_with(".rotary_emb.inv_freq") || ofPictures(name) || isNoBias(name)) {
+        continue;
+      }
       folder_.fileOf(name).fail(name, "unknown in a model of type \"", row_.modelType,
                                 "\" with this config, and may change what it computes");
     }
   }
 
  private:
+  /// The tensor that holds a matrix, alone or among others one below the other, under the engine's name for it.
+  struct Place {
+    std::string name;
+    Index first = 0, rows = 0;  ///< where it begins, and how many rows the tensor has
+  };
+
+  RowMatrixXf inOurOrder(const LinearInfo& info, RowMatrixXf weights) const {
+    return info.turned > 0 ? neighboursFromHalves(weights, config_.headDim, info.turned) : weights;
+  }
+
+  /// The name of a layer without ".weight".
+  static std::string moduleOf(const std::string& name, std::string_view ending) {
+    return name.ends_with(ending) ? name.substr(0, name.size() - ending.size()) : std::string();
+  }
+
+  /// Whether a layer is there as integers.
+  bool isInteger(const std::string& theirName) const {
+    const std::string module = moduleOf(theirName, ".weight");
+    return scheme_ && !module.empty() && folder_.contains(gosset::integerTensor(module, *scheme_));
+  }
+
+  gosset::IntegerWeights integers(const std::string& theirName, const std::vector<Index>& shape) {
+    const std::string module = moduleOf(theirName, ".weight");
+    gosset::IntegerWeights weights = gosset::readIntegerWeights(folder_, module, *scheme_);
+    const std::string first = gosset::integerTensor(module, *scheme_);
+    const std::vector<Index> found = {weights.rows(), weights.cols()};
+    if (found != shape) {
+      folder_.fileOf(first).fail(first, "the config asks for shape ", nlohmann::json(shape).dump(),
+                                 ", the file holds integers of shape ", nlohmann::json(found).dump());
+    }
+    for (const std::string& name : gosset::integerTensors(module, *scheme_)) read_.insert(name);
+    return weights;
+  }
+
+  /// Whether it is a bias of zeros, which GPTQ's packers put beside layers that have none.
+  bool isNoBias(const std::string& theirName) const {
+    const std::string module = moduleOf(theirName, ".bias");
+    return !module.empty() && isInteger(module + ".weight") &&
+           folder_.fileOf(theirName).flatAs<float>(theirName).isZero(0);
+  }
+
   std::string theirs(const std::string& name) const {
     constexpr std::string_view kBody = "model.";
     const std::string theirName = fileName(row_, name);
@@ -139,8 +211,8 @@ class FolderReader {
            std::any_of(kParts.begin(), kParts.end(), [&](std::string_view part) { return name.starts_with(part); });
   }
 
-  /// The rows of a tensor that holds several matrices one below the other.
-  RowMatrixXf partOfFused(const LinearInfo& info) {
+  Place placeOf(const LinearInfo& info) const {
+    if (!row_.fused) return {info.name, 0, info.rows};
     const Index q = config_.queryDim(), kv = config_.kvDim(), hidden = config_.hidden;
     struct Part {
       std::string_view ours, theirs;
@@ -156,19 +228,16 @@ class FolderReader {
       if (at == std::string::npos) continue;
       std::string name = info.name;
       name.replace(at + 1, part.ours.size(), part.theirs);
-      if (fusedName_ != name) {
-        fused_ = tensor(name, {part.all, info.cols});
-        fusedName_ = name;
-      }
-      return fused_.middleRows(part.first, info.rows);
+      return {std::move(name), part.first, part.all};
     }
-    return tensor(info.name, {info.rows, info.cols});
+    return {info.name, 0, info.rows};
   }
 
   const gosset::SafetensorsFolder& folder_;
   const Architecture& row_;
   const Config& config_;
   bool textOfMore_;
+  std::optional<gosset::IntegerScheme> scheme_;
   std::string path_ = folder_.path().string();
   std::string body_ = "model.", head_;  // how the names of what lies between embedding and output begin, and the others
   std::set<std::string> read_;
@@ -195,28 +264,53 @@ inline RowMatrixXf readEmbedding(FolderReader& reader, const Config& config, boo
 
 }  // namespace detail
 
-/// Reads a folder's config.json and its safetensors files. Throws gosset::FormatError where something is missing, does
-/// not fit together, is of another kind, or is a tensor or key that the engine does not know; sizes are compared before
-/// memory is asked for.
-inline Model readHuggingFace(const std::filesystem::path& folder) {
+namespace detail {
+
+/// Reads a folder, each linear layer by readLinear(reader, info), the embedding by readEmbedding(reader, its floats).
+template <class Matrix, class ReadEmbedding, class ReadLinear>
+Weights<Matrix> readFolder(const std::filesystem::path& folder, const ReadEmbedding& makeEmbedding,
+                           const ReadLinear& readLinear) {
   constexpr std::uintmax_t kLongestConfig = 1 << 20;
   refuseForeignFolder(folder);
   const std::filesystem::path configPath = folder / "config.json";
-  const std::string text = readBytes(configPath, kLongestConfig);
+  const auto [text, scheme] = splitIntegerConfig(folder, readBytes(configPath, kLongestConfig));
   const HuggingFaceConfig read = parseHuggingFaceConfig(text, configPath.string());
   const gosset::SafetensorsFolder tensors(folder);
-  refusePackedTensors(tensors);
+  refusePackedTensors(tensors, scheme ? gosset::integerTensor("", *scheme) : std::string());
 
-  detail::FolderReader reader(tensors, read);
-  RowMatrixXf embedding = detail::readEmbedding(reader, read.config, read.tied);
-  detail::checkLayers(reader.path(), tensors.names().size(), read.config);
-  Model model = emptyWeights<RowMatrixXf>(read.config, !read.tied);
+  FolderReader reader(tensors, read, scheme);
+  RowMatrixXf embedding = readEmbedding(reader, read.config, read.tied);
+  checkLayers(reader.path(), tensors.names().size(), read.config);
+  auto model = emptyWeights<Matrix>(read.config, !read.tied);
   if (read.config != plainLlama(read.config)) model.configText = text;
-  model.embedding = std::move(embedding);
+  model.embedding = makeEmbedding(reader, std::move(embedding));
   forEachFloat(model, [&](const FloatInfo& info, auto& numbers) { numbers = reader.floats(info); });
-  forEachLinear(model, [&](const LinearInfo& info, RowMatrixXf& weights) { weights = reader.linear(info); });
+  forEachLinear(model, [&](const LinearInfo& info, Matrix& weights) { weights = readLinear(reader, info); });
   reader.requireAllRead();
   return model;
+}
+
+}  // namespace detail
+
+/// Reads a folder's config.json and its safetensors files; layers that GPTQ, AWQ or compressed-tensors has packed
+/// become the floats that they stand for. Throws gosset::FormatError where something is missing, does not fit together,
+/// is of another kind, or is a tensor or key that the engine does not know; sizes are compared before memory is asked
+/// for.
+inline Model readHuggingFace(const std::filesystem::path& folder) {
+  return detail::readFolder<RowMatrixXf>(
+      folder, [](const detail::FolderReader&, RowMatrixXf embedding) { return embedding; },
+      [](detail::FolderReader& reader, const LinearInfo& info) { return reader.linear(info); });
+}
+
+/// The same model, each matrix in a format that holds it as the files do: packed layers stay as small as they are
+/// there.
+inline Weights<gosset::AnyMatrix> readHuggingFaceAsStored(const std::filesystem::path& folder) {
+  return detail::readFolder<gosset::AnyMatrix>(
+      folder,
+      [](const detail::FolderReader& reader, const RowMatrixXf& embedding) {
+        return storedMatrix(reader.embeddingType(), embedding);
+      },
+      [](detail::FolderReader& reader, const LinearInfo& info) { return reader.storedLinear(info); });
 }
 
 /// Writes a folder that Hugging Face's loaders and readHuggingFace() read, its tensors in `Scalar`: F16 unless asked

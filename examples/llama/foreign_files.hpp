@@ -43,8 +43,9 @@ inline void refuseForeignFolder(const std::filesystem::path& folder) {
   }
 }
 
-/// Throws gosset::FormatError where tensors' names or types show that they are packed already.
-inline void refusePackedTensors(const gosset::SafetensorsFolder& folder) {
+/// Throws gosset::FormatError where tensors' names or types show that they are packed already, otherwise than by names
+/// that end with `known`.
+inline void refusePackedTensors(const gosset::SafetensorsFolder& folder, std::string_view known) {
   constexpr std::array<std::array<std::string_view, 2>, 5> kMarks = {{{".qweight", "GPTQ or AWQ"},
                                                                       {".weight_packed", "compressed-tensors"},
                                                                       {".weight.absmax", "bitsandbytes"},
@@ -52,7 +53,7 @@ inline void refusePackedTensors(const gosset::SafetensorsFolder& folder) {
                                                                       {".weight_scale_inv", "FP8"}}};
   for (const std::string& name : folder.names()) {
     for (const auto& [ending, method] : kMarks) {
-      if (name.ends_with(ending))
+      if (ending != known && name.ends_with(ending))
         folder.fileOf(name).fail(name, "weights that ", method, " has packed; floats expected");
     }
     if (gosset::isFloat8(folder.info(name).dtype)) {

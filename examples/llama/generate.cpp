@@ -75,6 +75,11 @@ PackedFile load(const Options& o) {
     GgufModel read = readGgufModel(o.model);
     return {std::move(read.model), std::move(read.tokenizer)};
   }
+  if (hasIntegerLayers(o.model)) {
+    PackedModel model = readHuggingFaceAsStored(o.model);
+    Tokenizer tokenizer = readTokenizerFor(o.model, o.tokenizer, model.config.vocab);
+    return {std::move(model), std::move(tokenizer)};
+  }
   const Model model = readModel(o.model);
   return {floatModel(model), readTokenizerFor(o.model, o.tokenizer, model.config.vocab)};
 }

@@ -97,8 +97,10 @@ TEST_F(ForeignFolder, PackedWeightsAreNamed) {
 }
 
 TEST_F(ForeignFolder, AQuantizationConfigIsNamed) {
-  patchConfig(R"({"quantization_config": {"quant_method": "awq", "bits": 4}})");
-  expectRefused("its weights are quantized already (\"quantization_config\", \"awq\")");
+  patchConfig(R"({"quantization_config": {"quant_method": "fp8", "bits": 8}})");
+  expectRefused("its weights are quantized already (\"quantization_config\", \"fp8\")");
+  patchConfig(R"({"quantization_config": {"quant_method": "awq"}})");
+  expectRefused("config.json: \"quantization_config\": ");
 }
 
 TEST_F(ForeignFolder, AnAdapterIsNamed) {
