@@ -5,6 +5,7 @@
 #include "foreign_files.hpp"
 #include "integer_layers.hpp"
 #include "model.hpp"
+#include "pages.hpp"
 
 #include <gosset/io/atomic_file.hpp>
 #include <gosset/io/safetensors_folder.hpp>
@@ -43,9 +44,8 @@ inline RowMatrixXf halvesFromNeighbours(const RowMatrixXf& w, Index headDim, Ind
   return result;
 }
 
-/// A file's tensor in float, once it is known to have the shape. Throws gosset::FormatError where it has not, where it
-/// is of another type, or a number is not finite.
-inline RowMatrixXf readTensor(const gosset::SafetensorsFile& file, const std::string& name, std::vector<Index> shape) {
+/// Throws gosset::FormatError where a file's tensor has not this shape, or is of a type other than floats.
+inline void checkTensor(const gosset::SafetensorsFile& file, const std::string& name, const std::vector<Index>& shape) {
   const gosset::TensorInfo& info = file.info(name);
   const auto text = [](const std::vector<Index>& sizes) { return nlohmann::json(sizes).dump(); };
   if (info.shape != shape)
@@ -57,6 +57,12 @@ inline RowMatrixXf readTensor(const gosset::SafetensorsFile& file, const std::st
     file.fail(name, "F32, F16 or BF16 expected, the file holds ",
               known ? std::string(info.typeName()) : nlohmann::json(info.typeName()).dump().substr(0, 80));
   }
+}
+
+/// A file's tensor in float. Throws as checkTensor(), and where a number is not finite.
+inline RowMatrixXf readTensor(const gosset::SafetensorsFile& file, const std::string& name,
+                              const std::vector<Index>& shape) {
+  checkTensor(file, name, shape);
   RowMatrixXf numbers = file.matrixAs<float>(name);
   if (const auto wrong = notFinite(numbers)) file.fail(name, "finite weights expected, found ", *wrong);
   return numbers;
@@ -103,7 +109,22 @@ class FolderReader {
     const std::string theirName = theirs(name);
     if (isInteger(theirName)) return integers(theirName, shape).dequantized();
     read_.insert(theirName);
-    return readTensor(folder_.fileOf(theirName), theirName, shape);
+    const gosset::SafetensorsFile& file = folder_.fileOf(theirName);
+    RowMatrixXf numbers = readTensor(file, theirName, shape);
+    forgetPages(file.data(theirName));
+    return numbers;
+  }
+
+  /// Counts a tensor as asked for without reading it; throws as readTensor() for what shows without its numbers.
+  void expect(const std::string& name, const std::vector<Index>& shape) {
+    const std::string theirName = theirs(name);
+    if (isInteger(theirName)) return markIntegers(theirName);
+    read_.insert(theirName);
+    checkTensor(folder_.fileOf(theirName), theirName, shape);
+  }
+  void expect(const LinearInfo& info) {
+    const Place place = placeOf(info);
+    expect(place.name, {place.rows, info.cols});
   }
 
   RowMatrixXf linear(const LinearInfo& info) {
@@ -186,8 +207,13 @@ class FolderReader {
       folder_.fileOf(first).fail(first, "the config asks for shape ", nlohmann::json(shape).dump(),
                                  ", the file holds integers of shape ", nlohmann::json(found).dump());
     }
-    for (const std::string& name : gosset::integerTensors(module, *scheme_)) read_.insert(name);
+    markIntegers(theirName);
     return weights;
+  }
+
+  void markIntegers(const std::string& theirName) {
+    const std::string module = moduleOf(theirName, ".weight");
+    for (const std::string& name : gosset::integerTensors(module, *scheme_)) read_.insert(name);
   }
 
   /// Whether it is a bias of zeros, which GPTQ's packers put beside layers that have none.
@@ -261,10 +287,6 @@ inline RowMatrixXf readEmbedding(FolderReader& reader, const Config& config, boo
   }
   return output;
 }
-
-}  // namespace detail
-
-namespace detail {
 
 /// Reads a folder, each linear layer by readLinear(reader, info), the embedding by readEmbedding(reader, its floats).
 template <class Matrix, class ReadEmbedding, class ReadLinear>

@@ -39,22 +39,39 @@ class Engine {
     return project(hiddenStates(tokens, cache, {}).rightCols(1), {});
   }
 
+  /// One block alone. x: dim x tokens, what comes out of the block before for tokens that follow those in `cache`, to
+  /// which the block adds them; they count once the caller advances it. Returns what the next block gets.
+  Eigen::MatrixXf throughBlock(std::size_t block, Eigen::MatrixXf x, KvCache& cache,
+                               const Observer& observer = {}) const {
+    const std::vector<detail::Rotations> turns = detail::allRotations(model_.config, cache.size(), x.cols());
+    return through(block, std::move(x), turns, cache, observer);
+  }
+
+  /// The logits behind what comes out of the last block, dim x tokens: vocab x tokens.
+  Eigen::MatrixXf logits(const Eigen::MatrixXf& x, const Observer& observer = {}) const {
+    return project(detail::rmsNorm(x, model_.finalNorm, model_.config.normEps), observer);
+  }
+
  private:
   using Layer = PackedModel::Layer;
 
   Eigen::MatrixXf hiddenStates(std::span<const Token> tokens, KvCache& cache, const Observer& observer) const {
-    const Config& c = model_.config;
     Eigen::MatrixXf x = embed(tokens, cache);
-    const std::vector<detail::Rotations> turns = detail::allRotations(c, cache.size(), x.cols());
-    for (std::size_t i = 0; i < model_.layers.size(); ++i) {
-      const Layer& layer = model_.layers[i];
-      const Eigen::MatrixXf a = detail::rmsNorm(x, layer.attentionNorm, c.normEps);
-      x += normed(attention(i, a, turns, cache, observer), layer.attentionPostNorm);
-      const Eigen::MatrixXf f = detail::rmsNorm(x, layer.ffnNorm, c.normEps);
-      x += normed(c.block(i).experts ? experts(i, f, observer) : feedForward(i, f, observer), layer.ffnPostNorm);
-    }
+    const std::vector<detail::Rotations> turns = detail::allRotations(model_.config, cache.size(), x.cols());
+    for (std::size_t i = 0; i < model_.layers.size(); ++i) x = through(i, std::move(x), turns, cache, observer);
     cache.advance(x.cols());
-    return detail::rmsNorm(x, model_.finalNorm, c.normEps);
+    return detail::rmsNorm(x, model_.finalNorm, model_.config.normEps);
+  }
+
+  Eigen::MatrixXf through(std::size_t i, Eigen::MatrixXf x, const std::vector<detail::Rotations>& turns, KvCache& cache,
+                          const Observer& observer) const {
+    const Config& c = model_.config;
+    const Layer& layer = model_.layers[i];
+    const Eigen::MatrixXf a = detail::rmsNorm(x, layer.attentionNorm, c.normEps);
+    x += normed(attention(i, a, turns, cache, observer), layer.attentionPostNorm);
+    const Eigen::MatrixXf f = detail::rmsNorm(x, layer.ffnNorm, c.normEps);
+    x += normed(c.block(i).experts ? experts(i, f, observer) : feedForward(i, f, observer), layer.ffnPostNorm);
+    return x;
   }
 
   /// By a norm that there may not be.

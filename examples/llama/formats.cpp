@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "formats.hpp"
 
+#include "shared_rows.hpp"
+
 #include <gosset/calibration.hpp>
 #include <gosset/codebook.hpp>
 #include <gosset/format.hpp>
@@ -47,21 +49,24 @@ constexpr auto outlierColumns = [](const PackJob&, const LayerInputs& inputs) {
 };
 constexpr auto awq = [](const PackJob&, const LayerInputs& inputs) { return How{Awq(inputs.tokens)}; };
 constexpr auto sensitive = [](const PackJob&, const LayerInputs& inputs) { return How{BySensitivity(inputs.hessian)}; };
-constexpr auto gptq = [](const PackJob&, const LayerInputs& inputs) {
-  return How{Gptq(inputs.hessian, {.act_order = true}), LeastSquares{}};
+constexpr auto gptq = [](const PackJob& job, const LayerInputs& inputs) {
+  return How{SharedRows(Gptq(inputs.hessian, {.act_order = true}), job.peers), LeastSquares{}};
 };
-constexpr auto sensitiveGptq = [](const PackJob&, const LayerInputs& inputs) {
-  return How{BySensitivity(inputs.hessian, Gptq(inputs.hessian, {.act_order = true})), LeastSquares{}};
+constexpr auto sensitiveGptq = [](const PackJob& job, const LayerInputs& inputs) {
+  return How{BySensitivity(inputs.hessian, SharedRows(Gptq(inputs.hessian, {.act_order = true}), job.peers)),
+             LeastSquares{}};
 };
-constexpr auto ldlq = [](const PackJob&, const LayerInputs& inputs) { return How{Ldlq(inputs.hessian)}; };
+constexpr auto ldlq = [](const PackJob& job, const LayerInputs& inputs) {
+  return How{SharedRows(Ldlq(inputs.hessian), job.peers)};
+};
 constexpr auto ldlqMean = [](const PackJob& job, const LayerInputs& inputs) {
-  return How{Ldlq(inputs.hessian, {.mean_bits = job.bits})};
+  return How{SharedRows(Ldlq(inputs.hessian, {.mean_bits = job.bits}), job.peers)};
 };
 constexpr auto ldlqEven = [](const PackJob& job, const LayerInputs& inputs) {
-  return How{Ldlq(inputs.hessian, {.mean_bits = job.bits, .rate_spread = 0})};
+  return How{SharedRows(Ldlq(inputs.hessian, {.mean_bits = job.bits, .rate_spread = 0}), job.peers)};
 };
-constexpr auto ldlqLeastSquares = [](const PackJob&, const LayerInputs& inputs) {
-  return How{Ldlq(inputs.hessian), LeastSquares{}};
+constexpr auto ldlqLeastSquares = [](const PackJob& job, const LayerInputs& inputs) {
+  return How{SharedRows(Ldlq(inputs.hessian), job.peers), LeastSquares{}};
 };
 
 template <class Choose>

@@ -3,6 +3,7 @@
 
 #include "calibration.hpp"
 #include "packed_model.hpp"
+#include "peers.hpp"
 
 #include <gosset/core/random.hpp>
 #include <gosset/io/safetensors.hpp>
@@ -23,6 +24,7 @@ struct PackJob {
   std::uint64_t seed = 0;               ///< another for each matrix
   const LayerInputs* inputs = nullptr;  ///< for formats that look at them
   double bits = 0;                      ///< of a weight, for formats that have any number of them
+  const Peers* peers = nullptr;         ///< who shares the rows, where they can be shared
 };
 
 struct FormatEntry {
@@ -118,16 +120,18 @@ inline gosset::AnyMatrix packEmbedding(const LinearInfo& info, const RowMatrixXf
 }
 
 /// Linear layer number `layer` in `format`. Throws std::invalid_argument, which names the layer, where the format
-/// cannot hold its weights, or looks at a layer's inputs and `calibration` lacks them.
+/// cannot hold its weights, or looks at a layer's inputs and `calibration` lacks them. Peers, which all call this,
+/// share the work of roundings with feedback.
 inline gosset::AnyMatrix packLayer(const LinearInfo& info, const RowMatrixXf& weights, const FormatEntry& format,
-                                   std::uint64_t seed, std::uint64_t layer, const Calibration& calibration) {
+                                   std::uint64_t seed, std::uint64_t layer, const Calibration& calibration,
+                                   const Peers* peers = nullptr) {
   const auto inputs = calibration.find(info.name);
   if (format.needsCalibration && inputs == calibration.end()) {
     throw std::invalid_argument("format \"" + format.name + "\" needs a calibration of \"" + info.name + "\"");
   }
   return naming(info.name + " in format \"" + format.name + "\"", [&] {
     return format.pack({info, weights, gosset::randomBits(seed, layer),
-                        format.needsCalibration ? &inputs->second : nullptr, format.bits});
+                        format.needsCalibration ? &inputs->second : nullptr, format.bits, peers});
   });
 }
 

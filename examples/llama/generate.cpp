@@ -4,6 +4,7 @@
 #include "engine.hpp"
 #include "load.hpp"
 #include "packed_file.hpp"
+#include "packed_folder.hpp"
 #include "sample.hpp"
 
 #include <CLI/CLI.hpp>
@@ -63,14 +64,16 @@ void parse(int argc, char** argv, Options& o) {
   }
   if (!o.chatTemplate.empty()) findChatFormat(o.chatTemplate);
   if (o.chat && o.prompt.empty()) throw std::invalid_argument("--chat needs a --prompt to answer");
-  if (!o.tokenizer.empty() && (isPackedFile(o.model) || isGgufFile(o.model))) {
-    throw std::invalid_argument(std::string("--tokenizer: a ") +
-                                (isPackedFile(o.model) ? "packed model" : "GGUF file") + " has its own");
+  const bool packed = isPackedFile(o.model) || isPackedFolder(o.model);
+  if (!o.tokenizer.empty() && (packed || isGgufFile(o.model))) {
+    throw std::invalid_argument(std::string("--tokenizer: a ") + (packed ? "packed model" : "GGUF file") +
+                                " has its own");
   }
 }
 
 PackedFile load(const Options& o) {
   if (isPackedFile(o.model)) return readPackedFile(o.model);
+  if (isPackedFolder(o.model)) return readPackedFolder(o.model);
   if (isGgufFile(o.model)) {
     GgufModel read = readGgufModel(o.model);
     return {std::move(read.model), std::move(read.tokenizer)};

@@ -106,6 +106,21 @@ class Grid {
                detail::hasZeroPoint<Codebook>() ? static_cast<float>(storeNearest<Scale>(zero)) : 0.f});
   }
 
+  /// The grid of `count` of its rows from `first` on, for roundings that share rows out. What all rows have in common
+  /// stays as it is, whatever the fits are given: a scale that serves all of them, which is to be fitted before.
+  Grid rowsOf(Index first, Index count) const {
+    Grid part = *this;
+    part.rows_ = count;
+    part.scale_is_given_ = !F::kOneRowOnly;
+    if (F::kOneRowOnly) part.affine_.assign(rowBegin(first), rowBegin(first + count));
+    return part;
+  }
+  /// Takes over the scales and rates of such a part, whose first row is `first`.
+  void setRowsOf(Index first, const Grid& part) {
+    if (F::kOneRowOnly) std::copy(part.affine_.begin(), part.affine_.end(), affine_.begin() + first * groups_);
+    rates_ = part.rates_;
+  }
+
   /// Where a number lies among the levels.
   float levelAt(Index row, Index col, float x) const requires ScalarCodebook<Codebook> {
     const Affine& a = affine(row, groupOf(col));
@@ -208,13 +223,14 @@ class Grid {
   std::size_t at(Index row, Index group) const {
     return static_cast<std::size_t>((F::kOneRowOnly ? row * groups_ : 0) + group);
   }
+  auto rowBegin(Index row) const { return affine_.begin() + row * groups_; }
   /// m rows of real numbers; contiguous, where one scale serves all.
   void fitReal(Index group, const Eigen::Ref<const RowMatrixXf>& numbers) {
     if constexpr (F::kOneRowOnly) {
       parallelFor(rows_, 16 * numbers.cols(), [&](Index row) {
         affine_[at(row, group)] = fitted(numbers.row(row).data(), numbers.cols(), numbers.cols());
       });
-    } else {
+    } else if (!scale_is_given_) {
       affine_[at(0, group)] = fitted(numbers.data(), numbers.size(), numbers.cols());
     }
   }
@@ -237,6 +253,7 @@ class Grid {
   Index rows_, inputs_, cols_, width_, groups_;
   ScaleFit fit_;
   float unit_;
+  bool scale_is_given_ = false;
   std::vector<Affine> affine_;
   std::vector<std::uint8_t> rates_;  ///< of trellis codes
 };

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "block_run.hpp"
+#include "recipe.hpp"
+
+#include <chrono>
+#include <cmath>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+// Calibrates and packs the linear layers of one block. Layers with the same input share a Hessian; where all Hessians
+// of a block would take more memory than there is to be, they are gathered a few at a time, in as many passes over the
+// text.
+namespace llama {
+
+/// What became of one matrix.
+struct PackedLinear {
+  std::string name, format;
+  double bitsPerWeight = 0;
+  double sqnr = 0;  ///< decibels
+  Index weights = 0, bytes = 0;
+  double seconds = 0;  ///< of the clock, for packing
+};
+
+struct BlockReport {
+  std::vector<PackedLinear> linears;
+  std::vector<std::string> starved;  ///< experts that got too few tokens, and have those of their whole block
+  int passes = 0;                    ///< over the text
+};
+
+/// The layer whose input a layer has: q_proj for k_proj and v_proj, gate_proj for up_proj, else itself.
+inline std::string sameInput(const std::string& name) {
+  for (const auto& [same, first] :
+       {std::pair(".k_proj.", ".q_proj."), std::pair(".v_proj.", ".q_proj."), std::pair(".up_proj.", ".gate_proj.")}) {
+    const std::size_t at = name.find(same);
+    if (at == std::string::npos) continue;
+    std::string result = name;
+    return result.replace(at, std::string_view(same).size(), first);
+  }
+  return name;
+}
+
+/// The layers that are calibrated together in any case: those of one input, or of one expert.
+inline std::string calibratedWith(const std::string& name) {
+  if (name.find(".experts.") == std::string::npos) return sameInput(name);
+  return name.substr(0, name.rfind('.', name.rfind('.') - 1) + 1);  // expertName()
+}
+
+/// Decibels; a row at a time, as gosset::distortion() would take three copies in double.
+inline double signalToNoise(const RowMatrixXf& exact, const gosset::AnyMatrix& packed) {
+  const RowMatrixXf decoded = packed.dequantized();
+  double signal = 0, noise = 0;
+  for (Index row = 0; row < exact.rows(); ++row) {
+    signal += exact.row(row).cast<double>().squaredNorm();
+    noise += (exact.row(row).cast<double>() - decoded.row(row).cast<double>()).squaredNorm();
+  }
+  return 10 * std::log10(signal / noise);
+}
+
+struct BlockQuantizerOptions {
+  std::uint64_t seed = 1;
+  Index hessianBytes = Index{1} << 32;  ///< of Hessians in memory at once; those of one expert are not parted
+  const Peers* peers = nullptr;
+};
+
+class BlockQuantizer {
+ public:
+  BlockQuantizer(const ChosenFormats& formats, const std::vector<Sequence>& sequences, BlockQuantizerOptions options)
+      : formats_(formats), sequences_(sequences), options_(options) {}
+
+  /// Packs a block, whose floats are forgotten on the way. `in`: what enters it, null where no format of the block
+  /// needs it. `out`, if there is one, gets what comes out of the float block. firstIndex: the number of the block's
+  /// first matrix among all of the model. Throws as packLayer().
+  template <class Step>
+  PackedModel quantize(std::size_t block, std::uint64_t firstIndex, PackedModel exact, const ActivationFile* in,
+                       ActivationWriter* out, BlockReport& report, Step&& step) const {
+    auto packed = emptyWeights<gosset::AnyMatrix>(exact.config, false);
+    static_cast<LayerFloats&>(packed.layers.front()) = exact.layers.front();
+    forEachFloatOf(packed, block, [](const FloatInfo& info, auto& numbers) {
+      numbers = detail::kept(info.name, numbers, Floats::kFloat16);
+    });
+    std::vector<Linear> linears;
+    forEachLinearOf(exact, block, [&](const LinearInfo& info, gosset::AnyMatrix& matrix) {
+      linears.push_back({info, &matrix, nullptr, firstIndex + linears.size()});
+    });
+    auto linear = linears.begin();
+    forEachLinearOf(packed, block, [&](const LinearInfo&, gosset::AnyMatrix& matrix) { (linear++)->packed = &matrix; });
+
+    const auto batches = batchesOf(linears);
+    for (std::size_t b = 0; b < batches.size(); ++b) {
+      Calibration calibration;
+      const bool first = b == 0, last = b + 1 == batches.size();
+      if ((first && out != nullptr) || needsCalibration(batches[b])) {
+        calibration = gather(block, exact, batches[b], *in, first ? out : nullptr, report, step);
+        ++report.passes;
+      }
+      if (last) forgetPacked(linears);
+      for (Linear* one : batches[b]) pack(*one, calibration, report, batches[b], last);
+    }
+    return packed;
+  }
+
+  /// Of a block's matrices alone: the bytes of Hessians in the fullest batch.
+  Index mostHessianBytes(const Config& alone, std::size_t block) const {
+    auto shape = emptyWeights<gosset::AnyMatrix>(alone, false);
+    std::vector<Linear> linears;
+    forEachLinearOf(shape, block, [&](const LinearInfo& info, gosset::AnyMatrix& matrix) {
+      linears.push_back({info, &matrix, nullptr, 0});
+    });
+    Index most = 0;
+    for (const auto& batch : batchesOf(linears)) most = std::max(most, hessianBytes(batch));
+    return most;
+  }
+
+ private:
+  struct Linear {
+    LinearInfo info;
+    gosset::AnyMatrix* exact;
+    gosset::AnyMatrix* packed;
+    std::uint64_t index;
+  };
+  using Batch = std::vector<Linear*>;
+
+  const FormatEntry& formatOf(const LinearInfo& info) const { return *formats_.at(info.name); }
+  bool needsCalibration(const Batch& batch) const {
+    return std::any_of(batch.begin(), batch.end(),
+                       [&](const Linear* one) { return formatOf(one->info).needsCalibration; });
+  }
+
+  /// Of those that share one, one.
+  Index hessianBytes(const Batch& batch) const {
+    std::set<std::string> inputs;
+    Index bytes = 0;
+    for (const Linear* one : batch) {
+      if (!formatOf(one->info).needsCalibration || !inputs.insert(sameInput(one->info.name)).second) continue;
+      bytes += one->info.cols * one->info.cols * static_cast<Index>(sizeof(double));
+    }
+    return bytes;
+  }
+
+  std::vector<Batch> batchesOf(std::vector<Linear>& linears) const {
+    std::vector<Batch> batches(1);
+    for (std::size_t at = 0; at < linears.size();) {
+      Batch together;
+      const std::string with = calibratedWith(linears[at].info.name);
+      for (; at < linears.size() && calibratedWith(linears[at].info.name) == with; ++at)
+        together.push_back(&linears[at]);
+      Batch both = batches.back();
+      both.insert(both.end(), together.begin(), together.end());
+      if (batches.back().empty() || hessianBytes(both) <= options_.hessianBytes) {
+        batches.back() = std::move(both);
+      } else {
+        batches.push_back(std::move(together));
+      }
+    }
+    return batches;
+  }
+
+  /// One pass over the text.
+  template <class Step>
+  Calibration gather(std::size_t block, const PackedModel& exact, const Batch& batch, const ActivationFile& in,
+                     ActivationWriter* out, BlockReport& report, Step&& step) const {
+    std::set<std::string> wanted;
+    for (const Linear* one : batch) {
+      if (!formatOf(one->info).needsCalibration) continue;
+      wanted.insert(sameInput(one->info.name));
+      if (one->info.name.find(".experts.") != std::string::npos) wanted.insert(routerName(block));
+    }
+    Calibration calibration;
+    const Observer observer = [&](const std::string& alone, const Eigen::Ref<const Eigen::MatrixXf>& x) {
+      const std::string name = nameInModel(alone, block);
+      if (!wanted.contains(name)) return;
+      naming("the inputs of " + name,
+             [&] { calibration.try_emplace(name, x.rows()).first->second.add(x.transpose()); });
+    };
+    const Engine engine(exact);
+    runBlock(engine, sequences_, in, out, observer, step);
+    feedStarved(block, engine, batch, calibration, report);
+    return calibration;
+  }
+
+  /// As calibrateStarvedExperts(), of a batch's experts.
+  void feedStarved(std::size_t block, const Engine& engine, const Batch& batch, Calibration& calibration,
+                   BlockReport& report) const {
+    const auto router = calibration.find(routerName(block));
+    if (router == calibration.end()) return;
+    std::set<std::string> mine;
+    for (const Linear* one : batch) mine.insert(calibratedWith(one->info.name));
+    const auto& experts = engine.model().layers.front().experts;
+    for (std::size_t e = 0; e < experts.size(); ++e) {
+      const std::string name = expertName(block, e);
+      const Index tokens = detail::tokensOf(calibration, name + "gate_proj.weight");
+      if (!mine.contains(name) || tokens >= std::min(kFewestExpertTokens, router->second.tokens.rows())) continue;
+      naming("the inputs of " + name, [&] {
+        detail::calibrateExpert(experts[e], name, engine.config().activation, router->second.tokens, calibration);
+      });
+      report.starved.push_back(name);
+    }
+  }
+
+  /// Behind the last pass the floats of what is packed already are of no use.
+  static void forgetPacked(std::vector<Linear>& linears) {
+    for (Linear& one : linears) {
+      if (one.packed->rows() > 0) *one.exact = gosset::AnyMatrix();
+    }
+  }
+
+  void pack(Linear& one, Calibration& calibration, BlockReport& report, const Batch& batch, bool last) const {
+    const FormatEntry& format = formatOf(one.info);
+    const RowMatrixXf weights = one.exact->dequantized();
+    if (last) *one.exact = gosset::AnyMatrix();
+    const Calibration mine = inputsOf(one, calibration, batch);
+    const auto start = std::chrono::steady_clock::now();
+    *one.packed = packLayer(one.info, weights, format, options_.seed, one.index, mine, options_.peers);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    report.linears.push_back({one.info.name, format.name, one.packed->bitsPerWeight(),
+                              signalToNoise(weights, *one.packed), weights.size(), one.packed->bytes(),
+                              seconds.count()});
+  }
+
+  /// The inputs of one layer, which is the only one that keeps them where no other of the batch is still to come.
+  Calibration inputsOf(const Linear& one, Calibration& calibration, const Batch& batch) const {
+    Calibration mine;
+    if (!formatOf(one.info).needsCalibration) return mine;
+    const std::string input = sameInput(one.info.name);
+    const bool own = calibration.contains(one.info.name);
+    const auto found = calibration.find(own ? one.info.name : input);
+    if (found == calibration.end()) return mine;
+    const bool more = std::any_of(batch.begin(), batch.end(), [&](const Linear* other) {
+      return other->index > one.index && sameInput(other->info.name) == input;
+    });
+    if (more) {
+      mine.emplace(one.info.name, found->second);
+    } else {
+      mine.emplace(one.info.name, std::move(found->second));
+      calibration.erase(found);
+    }
+    return mine;
+  }
+
+  const ChosenFormats& formats_;
+  const std::vector<Sequence>& sequences_;
+  BlockQuantizerOptions options_;
+};
+
+}  // namespace llama

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// Quantizes a model that is larger than memory, a block at a time, into a folder.
+#include "load.hpp"
+#include "peers_mpi.hpp"
+#include "progress.hpp"
+#include "recipe.hpp"
+#include "stream_evaluate.hpp"
+#include "stream_plan.hpp"
+#include "stream_quantizer.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <sys/resource.h>
+
+#include <cstdio>
+#include <iostream>
+
+namespace {
+
+using namespace llama;
+
+struct Options {
+  StreamOptions stream;
+  fs::path tokenizer, text, recipe, writeRecipe;
+  std::string format, embedding, layers, calibrateOn = "float";
+  std::uint64_t seed = 1;
+  Index tokens = 20000, calibration = 20000;
+  std::optional<Index> context;
+  double hessianGigabytes = 4;
+  bool join = false, dryRun = false, evaluate = false;
+};
+
+void parse(int argc, char** argv, Options& o) {
+  CLI::App app(
+      "Quantizes a Hugging Face folder of any size: one decoder block is in memory at a time, and the activations of "
+      "the "
+      "text that calibrates lie in a file. Writes a folder that generate reads. Killed at any moment, it goes on where "
+      "it was when it is started again with the same arguments, and comes to the same bits. Texts are cut up as "
+      "compress "
+      "does.");
+  app.option_defaults()->always_capture_default();
+  app.add_option("--model", o.stream.model, "Hugging Face folder (README.md says of which models)")->required();
+  app.add_option("--out", o.stream.out, "Folder to write")->required();
+  app.add_option("--work", o.stream.work, "Folder for what goes when all is done; else OUT/work");
+  app.add_option("--recipe", o.recipe, "YAML: which tensor gets which format (recipe.hpp)");
+  app.add_option("--format", o.format, "In place of a recipe: a format of compress for all linear layers");
+  app.add_option("--embedding", o.embedding, "Beside --format: the embedding's");
+  app.add_option("--seed", o.seed, "Beside --format: of what formats draw at random");
+  app.add_option("--write-recipe", o.writeRecipe, "Writes the recipe in use");
+  app.add_option("--tokenizer", o.tokenizer, "Else the one in the model's folder");
+  app.add_option("--text", o.text, "To measure and to calibrate on; else heldout.txt in the model's folder");
+  app.add_option("--tokens", o.tokens, "Most tokens of the text to measure on")->check(CLI::Range(2, 1000000000));
+  app.add_option("--calibration", o.calibration, "Most tokens behind these to calibrate on")
+      ->check(CLI::Range(2, 1000000000));
+  app.add_option("--context", o.context, kContextHelp)->check(CLI::Range(2, 1000000000));
+  app.add_option("--calibrate-on", o.calibrateOn,
+                 "float: what the float model makes of the text. packed: what the packed "
+                 "blocks before make of it; a second pass through each block")
+      ->check(CLI::IsMember({"float", "packed"}));
+  app.add_option("--activations", o.stream.activationBits, "Bits of an activation in the file")
+      ->check(CLI::IsMember({16, 32}));
+  app.add_option("--hessians", o.hessianGigabytes,
+                 "Gigabytes (2^30) of Hessians in memory at once; more passes over the "
+                 "text where a block has more")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--layers", o.layers, "a..b: these blocks alone, as one of many jobs that share --out; then --join");
+  app.add_flag("--join", o.join, "Makes a model of what the jobs of --layers wrote");
+  app.add_flag("--dry-run", o.dryRun, "Says what would be done, and what memory, disk and time it would take");
+  app.add_flag("--evaluate", o.evaluate, "At the end: perplexity and divergence from the float model, block by block");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::exit(app.exit(error));
+  }
+  if (o.recipe.empty() == o.format.empty()) throw std::invalid_argument("one of --recipe and --format is needed");
+  const bool ofFormat = !o.embedding.empty() || app.count("--seed") > 0;
+  if (!o.recipe.empty() && ofFormat) {
+    throw std::invalid_argument("--embedding and --seed go with --format; a recipe has its own");
+  }
+  if (o.join && !o.layers.empty()) throw std::invalid_argument("--join comes after the jobs of --layers");
+  if (o.stream.work.empty()) o.stream.work = o.stream.out / "work";
+  if (!o.layers.empty()) o.stream.work /= o.layers;
+  o.stream.on = o.calibrateOn == "float" ? CalibrateOn::kFloat : CalibrateOn::kPacked;
+  o.stream.hessianBytes = static_cast<Index>(o.hessianGigabytes * 0x1p30);
+}
+
+void setShare(Options& o, const Config& config) {
+  o.stream.firstBlock = 0;
+  o.stream.lastBlock = static_cast<std::size_t>(config.layers) - 1;
+  if (o.layers.empty()) return;
+  unsigned long long first = 0, last = 0;
+  char end = 0;
+  if (std::sscanf(o.layers.c_str(), "%llu..%llu%c", &first, &last, &end) != 2) {
+    throw std::invalid_argument("--layers: a..b expected, found \"" + o.layers + "\"");
+  }
+  o.stream.firstBlock = static_cast<std::size_t>(first);
+  o.stream.lastBlock = static_cast<std::size_t>(last);
+}
+
+Recipe readRecipe(const Options& o) {
+  if (o.recipe.empty()) return uniformRecipe(o.format, o.embedding, o.seed);
+  return parseRecipe(readBytes(o.recipe, 1 << 24), o.recipe.string());
+}
+
+SplitText readText(const Options& o, const Tokenizer& tokenizer, const Config& config, bool calibrated) {
+  fs::path path = o.text;
+  if (path.empty()) path = besideModel(o.stream.model, {"heldout.txt"}).value_or("");
+  if (path.empty() && !calibrated && !o.evaluate) return {};
+  check(!path.empty(), o.stream.model.string(), ": no heldout.txt is there; name a text with --text");
+  const std::string text = readBytes(path, std::uintmax_t{1} << 32);
+  auto sequences = naming(path.string(), [&] {
+    return sequencesOf(tokenizer, text, contextFor(o.context, config), o.tokens + o.calibration);
+  });
+  check(!sequences.empty(), path.string(), ": holds no text to predict");
+  check(sequences.size() > 1 || !calibrated, path.string(), ": holds one sequence only, none to calibrate on");
+  return split(std::move(sequences), o.tokens, o.calibration);
+}
+
+void print(const PartDone& part) {
+  double bits = 0, weights = 0, sqnr = 0;
+  for (const PackedLinear& one : part.report.linears) {
+    bits += 8. * static_cast<double>(one.bytes);
+    weights += static_cast<double>(one.weights);
+    sqnr += one.sqnr / static_cast<double>(part.report.linears.size());
+  }
+  std::printf("%-12s %3zu of %zu", part.what.c_str(), part.done, part.parts);
+  if (weights > 0) std::printf("  %7.3f bits  SQNR %6.2f dB", bits / weights, sqnr);
+  std::printf("  %8.1f s, about %.0f s left\n", part.seconds, part.left);
+  if (!part.report.starved.empty()) {
+    std::printf("  %zu experts got fewer than %td tokens, and have those of their whole block instead: %s%s\n",
+                part.report.starved.size(), kFewestExpertTokens, part.report.starved.front().c_str(),
+                part.report.starved.size() > 1 ? " and others" : "");
+  }
+  std::fflush(stdout);
+}
+
+void printCost() {
+  rusage used{};
+  (void)::getrusage(RUSAGE_SELF, &used);
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
+  std::printf("peak memory %.0f MB, %.1f s of processors\n", 1024e-6 * static_cast<double>(used.ru_maxrss),
+              seconds(used.ru_utime) + seconds(used.ru_stime));
+}
+
+void evaluate(const Options& o, LayerSource& source, const std::vector<Sequence>& sequences) {
+  const PackedSource packed(o.stream.out);
+  makeFolder(o.stream.work);
+  std::size_t pieces = 0;
+  forEachPiece(sequences, [&](Index, Index, bool) { ++pieces; });
+  Progress progress("evaluation", 2 * pieces * static_cast<std::size_t>(source.config().layers));
+  const StreamedQuality quality = evaluateStreamed(source, packed, sequences, o.stream.work, [&] { progress.step(); });
+  std::printf("%-8s %11s %9s %8s %8s %8s\n%-8s %s %8.2f\n%-8s %s %8.2f\n", "", "perplexity", "KL, nats", "+/-", "99.9%",
+              "top-1 %", "float", lossText(quality.exact).c_str(), 100 * quality.exact.top1Agreement, "packed",
+              lossText(quality.packed).c_str(), 100 * quality.packed.top1Agreement);
+}
+
+void run(Options& o, const Peers& peers) {
+  LayerSource source(o.stream.model);
+  const Config& config = source.config();
+  setShare(o, config);
+  const Recipe recipe = readRecipe(o);
+  const ChosenFormats formats = chooseFormats(recipe, config, source.tied());
+  const bool calibrated =
+      std::any_of(formats.begin(), formats.end(), [](const auto& f) { return f.second->needsCalibration; });
+  const Tokenizer tokenizer = readTokenizerFor(o.stream.model, o.tokenizer, config.vocab);
+  const SplitText text = readText(o, tokenizer, config, calibrated);
+  const std::vector<Sequence> calibrating = calibrated ? text.calibrating : std::vector<Sequence>();
+  if (!o.writeRecipe.empty() && peers.first()) writeWhole(o.writeRecipe, recipeText(recipe));
+  if (o.dryRun) {
+    if (peers.first()) printPlan(o.stream, source, formats, calibrating);
+    return;
+  }
+  StreamQuantizer quantizer(o.stream, source, tokenizer, formats, recipe.seed, calibrating, peers);
+  if (!o.join) {
+    std::size_t pieces = 0;
+    forEachPiece(calibrating, [&](Index, Index, bool) { ++pieces; });
+    std::size_t done = 0;
+    std::unique_ptr<Progress> progress;
+    quantizer.run(
+        [&](const PartDone& part) {
+          progress.reset();
+          done = 0;
+          if (peers.first()) print(part);
+        },
+        [&] {
+          if (!progress && peers.first()) progress = std::make_unique<Progress>("text through a block", pieces);
+          if (done++ % std::max<std::size_t>(pieces, 1) == 0 && progress) {
+            progress.reset();
+            progress = std::make_unique<Progress>("text through a block", pieces);
+          }
+          if (progress) progress->step();
+        });
+  }
+  if (o.join || quantizer.ownsAll()) {
+    quantizer.join();
+    if (o.evaluate && peers.first()) evaluate(o, source, text.measured);
+  }
+  if (peers.first()) printCost();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::unique_ptr<Peers> peers;  // outlives the exception: MPI cannot end in order while others wait for this process
+  try {
+    peers = startPeers(argc, argv);
+    Options options;
+    parse(argc, argv, options);
+    run(options, *peers);
+    return 0;
+  } catch (const std::exception& error) {
+    std::cerr << "quantize: " << error.what() << '\n';
+    stopPeers();
+  }
+}

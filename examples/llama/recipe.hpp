@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "formats.hpp"
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+// Which tensor gets which format. In a file, YAML:
+//
+//   seed: 1                                  # of what formats draw at random; 1 where it is missing
+//   rules:                                   # of those that match a name, the first decides
+//     - match: model.embed_tokens.weight     # the embedding
+//       format: int8
+//     - match: lm_head.weight                # the head
+//       format: int8
+//     - match: model.layers.{0..1}.*         # the first two blocks, and the last
+//       format: gptq4-g32
+//     - match: model.layers.{-1}.*
+//       format: gptq4-g32
+//     - match: "*.experts.*"
+//       format: trellis#
+//       bits: 2.5                            # of formats that have any number of them
+//     - match: "*"
+//       format: trellis-mixed#
+//       bits: 3
+//
+// In a pattern `*` stands for any letters, {a..b} for a whole number from a to b and {a} for one; negative ones count
+// blocks from behind, -1 being the last. A format's name says how it is rounded, too (formats.cpp).
+namespace llama {
+
+struct RecipeRule {
+  std::string match;   ///< a pattern of names
+  std::string format;  ///< of the table, its bits included
+};
+
+struct Recipe {
+  std::uint64_t seed = 1;
+  std::vector<RecipeRule> rules;
+};
+
+/// The formats of a model's matrices by their names, the embedding included.
+using ChosenFormats = std::map<std::string, const FormatEntry*>;
+
+/// Reads a recipe. Throws gosset::FormatError, which begins with `source` and says the line, where `text` is not such
+/// YAML, has an unknown key, or lacks one.
+Recipe parseRecipe(const std::string& text, const std::string& source);
+
+/// As parseRecipe() reads it.
+std::string recipeText(const Recipe& recipe);
+
+/// One format for all linear layers and one for the embedding, by default what goes with the first.
+Recipe uniformRecipe(const std::string& format, const std::string& embedding, std::uint64_t seed);
+
+/// Whether a pattern stands for a name of a model of `layers` blocks. Throws std::invalid_argument where the pattern's
+/// braces are not as above.
+bool matchesPattern(const std::string& pattern, const std::string& name, Index layers);
+
+/// The format of each matrix. Throws std::invalid_argument where no rule matches a name, a rule decides on none, a
+/// format is unknown, or it is the embedding's and cannot be.
+ChosenFormats chooseFormats(const Recipe& recipe, const Config& config, bool tied);
+
+}  // namespace llama

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "stream_quantizer.hpp"
+
+#include <gosset/core/random.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <string>
+
+// What quantizing a model a block at a time will take, before it is done: memory and disk by arithmetic, time by trying
+// small matrices.
+namespace llama {
+
+struct StreamPlan {
+  double memory = 0;    ///< bytes, at most at once, of floats, Hessians and a batch
+  double fullest = 0;   ///< of these, Hessians
+  double workDisk = 0;  ///< bytes in the working folder
+  double outDisk = 0;   ///< bytes of the packed model, about
+  double seconds = 0;   ///< of this machine
+};
+
+namespace detail {
+
+/// How long a format takes for an m x n matrix: m (a n + b n^2) + c n^3, fitted to small ones.
+struct PackTimes {
+  double a = 0, b = 0, c = 0, bits = 0;
+
+  double seconds(Index rows, Index cols) const {
+    const auto m = static_cast<double>(rows), n = static_cast<double>(cols);
+    return m * (a * n + b * n * n) + c * n * n * n;
+  }
+};
+
+inline double secondsOf(const auto& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+inline RowMatrixXf randomMatrix(Index rows, Index cols) {
+  RowMatrixXf w(rows, cols);
+  for (Index i = 0; i < w.size(); ++i) w.data()[i] = gosset::randomUniform(1, static_cast<std::uint64_t>(i)) - 0.5f;
+  return w;
+}
+
+inline PackTimes tryFormat(const FormatEntry& format) {
+  constexpr Index kRows = 256, kCols = 512;
+  double bits = 0;
+  const auto time = [&](Index rows, Index cols) {
+    const LinearInfo info{"trial", rows, cols};
+    Calibration calibration;
+    calibration.try_emplace(info.name, cols).first->second.add(randomMatrix(64, cols));
+    const RowMatrixXf w = randomMatrix(rows, cols);
+    return secondsOf([&] { bits = packLayer(info, w, format, 1, 0, calibration).bitsPerWeight(); });
+  };
+  time(kRows, kCols);  // makes tables
+  const double narrow = time(kRows, kCols), narrowTwice = time(2 * kRows, kCols);
+  const double wide = time(kRows, 2 * kCols), wideTwice = time(2 * kRows, 2 * kCols);
+  const double n = kCols, m = kRows;
+  const double atNarrow = std::max(narrowTwice - narrow, 0.) / m, atWide = std::max(wideTwice - wide, 0.) / m;
+  PackTimes times;
+  times.b = std::max(atWide - 2 * atNarrow, 0.) / (2 * n * n);
+  times.a = std::max(atNarrow / n - times.b * n, 0.);
+  times.c = std::max(wide - m * atWide, 0.) / (8 * n * n * n);
+  times.bits = bits;
+  return times;
+}
+
+/// Seconds for a weight and a token, and for an entry of a Hessian and a token.
+struct TextTimes {
+  double product = 0, hessian = 0;
+
+  static TextTimes tried() {
+    constexpr Index kSize = 1024;
+    const RowMatrixXf w = randomMatrix(kSize, kSize), x = randomMatrix(kTokensAtOnce, kSize);
+    const gosset::AnyMatrix matrix = floatMatrix(w);
+    const Eigen::MatrixXf columns = x.transpose();
+    Eigen::MatrixXf y(kSize, kTokensAtOnce);
+    gosset::Hessian hessian(kSize);
+    const double all = static_cast<double>(kSize * kSize * kTokensAtOnce);
+    matrix.multiply(columns, y);
+    return {secondsOf([&] { matrix.multiply(columns, y); }) / all, secondsOf([&] { hessian.accumulate(x); }) / all};
+  }
+};
+
+}  // namespace detail
+
+/// What is known without the model's weights.
+inline StreamPlan planStream(const StreamOptions& o, const Config& c, bool tied, const ChosenFormats& formats,
+                             const std::vector<Sequence>& text) {
+  constexpr double kFloat = sizeof(float), kDouble = sizeof(double);
+  const BlockQuantizer blocks(formats, text, {1, o.hessianBytes, nullptr});
+  const detail::TextTimes times = detail::TextTimes::tried();
+  std::map<const FormatEntry*, detail::PackTimes> tried;
+  const auto timesOf = [&](const std::string& name) -> const detail::PackTimes& {
+    const FormatEntry* format = formats.at(name);
+    const auto found = tried.find(format);
+    return found != tried.end() ? found->second : tried.emplace(format, detail::tryFormat(*format)).first->second;
+  };
+  const double tokens = static_cast<double>(tokensOf(text));
+  const double batch =
+      kFloat * kTokensAtOnce * static_cast<double>(4 * c.dim + 4 * std::max(c.hidden, c.experts.hidden));
+
+  StreamPlan plan;
+  const auto pack = [&](const LinearInfo& info, double others) {
+    const auto weights = static_cast<double>(info.rows * info.cols), n = static_cast<double>(info.cols);
+    const detail::PackTimes& format = timesOf(info.name);
+    const bool calibrated = formats.at(info.name)->needsCalibration;
+    // The matrix, its copy in the format's basis, codes and the decoded matrix; H in that basis, and its factor.
+    plan.memory = std::max(plan.memory, others + 4 * kFloat * weights + (calibrated ? 2 * kDouble * n * n : 0));
+    plan.outDisk += weights * format.bits / 8;
+    plan.seconds += format.seconds(info.rows, info.cols);
+  };
+  for (std::size_t block = 0; block < static_cast<std::size_t>(c.layers); ++block) {
+    const Config alone = oneBlock(c, block);
+    const auto shape = emptyWeights<std::monostate>(alone, false);
+    const auto weights = static_cast<double>(linearSize(shape));
+    const auto hessians = static_cast<double>(blocks.mostHessianBytes(alone, block));
+    plan.fullest = std::max(plan.fullest, hessians);
+    plan.memory = std::max(plan.memory, kFloat * weights + hessians + batch);
+    std::map<std::string, double> inputs;
+    forEachLinearOf(shape, block, [&](const LinearInfo& info, std::monostate) {
+      const auto n = static_cast<double>(info.cols);
+      if (formats.at(info.name)->needsCalibration) inputs[sameInput(info.name)] = n * n;
+      pack(info, kDouble * n * n);
+    });
+    for (const auto& [name, entries] : inputs) plan.seconds += entries * tokens * times.hessian;
+    plan.seconds += weights * tokens * times.product * (o.on == CalibrateOn::kPacked ? 2 : 1);
+  }
+  const LinearInfo embedding = embeddingInfo(c);
+  const double embedded = kFloat * static_cast<double>(c.vocab * c.dim);
+  plan.memory = std::max(plan.memory, 2 * embedded);
+  plan.outDisk += embedded / kFloat;
+  if (!tied) pack({outputName(), c.vocab, c.dim}, 0);
+  const ActivationShape shape{o.activationBits, c.dim, tokensOf(text)};
+  plan.workDisk = tokens > 0 ? 2. * static_cast<double>(shape.bytes()) : 0;
+  return plan;
+}
+
+/// For --dry-run.
+inline void printPlan(const StreamOptions& o, const LayerSource& source, const ChosenFormats& formats,
+                      const std::vector<Sequence>& text) {
+  const Config& c = source.config();
+  std::map<std::string, std::size_t> counts;
+  for (const auto& [name, format] : formats) ++counts[format->name];
+  std::printf("%td blocks, width %td, hidden %td; %.2f GB of files\n", c.layers, c.dim, c.hidden,
+              1e-9 * static_cast<double>(source.bytes()));
+  for (const auto& [format, count] : counts) std::printf("  %5zu matrices in %s\n", count, format.c_str());
+  std::printf("  of them the embedding in %s\n", formats.at(embeddingName())->name.c_str());
+  const StreamPlan plan = planStream(o, c, source.tied(), formats, text);
+  std::printf("text to calibrate on: %td tokens in %zu sequences\n", tokensOf(text), text.size());
+  std::printf("memory: about %.2f GB, of which Hessians %.2f\n", 1e-9 * plan.memory, 1e-9 * plan.fullest);
+  std::printf("disk: about %.2f GB for the model, %.2f GB for activations meanwhile\n", 1e-9 * plan.outDisk,
+              1e-9 * plan.workDisk);
+  std::printf("time: about %.0f s here, by trying small matrices\n", plan.seconds);
+}
+
+}  // namespace llama

@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "block_quantizer.hpp"
+#include "layer_source.hpp"
+#include "packed_folder.hpp"
+#include "peers.hpp"
+#include "work_folder.hpp"
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+// Quantizes a model of which one block at a time is in memory, into a folder of packed_folder.hpp. A part of the model
+// is done once its file is there, which is the last thing that happens to it; whatever ends the program in between, the
+// next run goes on with the part that it was in, and comes to the same bits.
+namespace llama {
+
+/// What later blocks are calibrated on: the activations of the float model, or of the packed blocks before them.
+enum class CalibrateOn { kFloat, kPacked };
+
+struct StreamOptions {
+  std::filesystem::path model, out, work;  ///< folders; `work` for what goes when the run is done
+  CalibrateOn on = CalibrateOn::kFloat;
+  int activationBits = 16;
+  Index hessianBytes = Index{1} << 32;
+  std::size_t firstBlock = 0, lastBlock = 0;  ///< this run's share, with the embedding where it begins and the head
+                                              ///< where it ends the model
+};
+
+/// For people, after each part.
+struct PartDone {
+  std::string what;
+  std::size_t done = 0, parts = 0;  ///< of this run
+  double seconds = 0;               ///< for this part
+  double left = 0;                  ///< an estimate of the seconds left
+  BlockReport report;
+};
+
+class StreamQuantizer {
+ public:
+  /// Throws gosset::FormatError where the folders are not such, or `work` is of another run, whose first difference it
+  /// names.
+  StreamQuantizer(StreamOptions options, LayerSource& source, const Tokenizer& tokenizer, const ChosenFormats& formats,
+                  std::uint64_t seed, const std::vector<Sequence>& text, const Peers& peers)
+      : o_(std::move(options)),
+        source_(source),
+        tokenizer_(tokenizer),
+        formats_(formats),
+        text_(text),
+        peers_(peers),
+        seed_(seed),
+        blocks_(formats, text, {seed, o_.hessianBytes, &peers}),
+        shape_{o_.activationBits, source.config().dim, tokensOf(text)},
+        parts_(packedParts(source.config())) {
+    requireShare();
+    const nlohmann::ordered_json run = key();
+    detail::Hash hash;
+    const std::string text_of_key = run.dump();
+    hash.add(std::as_bytes(std::span(text_of_key)));
+    keyHash_ = hash.text();
+    Manifest::requireSame(o_.work, run);
+    requireOwnOutput();
+    peers_.wait();
+    if (!peers_.first()) return;
+    makeFolder(o_.out);
+    makeFolder(o_.work);
+    Manifest::write(o_.work, run);
+  }
+
+  /// Whether any format looks at activations.
+  bool needsText() const {
+    return std::any_of(formats_.begin(), formats_.end(), [](const auto& f) { return f.second->needsCalibration; });
+  }
+
+  /// What the result depends on. The model's hash takes a while: all of its bytes are read.
+  nlohmann::ordered_json key() const {
+    nlohmann::ordered_json formats;
+    for (const auto& [name, format] : formats_) formats[name] = format->name;
+    return {{"model", streamedHash(o_.model)},
+            {"text", tokensHash(text_)},
+            {"calibrate on", o_.on == CalibrateOn::kFloat ? "float" : "packed"},
+            {"bits of activations", o_.activationBits},
+            {"seed", seed_},
+            {"bytes of Hessians", o_.hessianBytes},
+            {"formats", formats}};
+  }
+
+  /// Does what is left to do of this run's share. report(PartDone) comes after each part, step(done, of) as the text
+  /// goes through a block.
+  template <class Report, class Step>
+  void run(Report&& report, Step&& step) {
+    const std::vector<std::size_t> left = partsLeft();
+    const std::size_t next = firstBlockToRun(left);
+    peers_.wait();  // until all have seen what is there
+    if (peers_.first()) removeOldActivations(next);
+    if (left.empty()) return;
+    Clock clock(left, source_.config(), o_.firstBlock);
+    const bool text = needsText();
+    if (left.front() == 0 || (text && !hasActivations(next))) embed(left.front() == 0);
+    if (left.front() == 0) report(clock.done("embedding", 0, {}));
+    if (text) passEarlierBlocks(next, std::max<std::size_t>(left.front(), 1) - 1, step);
+    for (const std::size_t part : left) {
+      if (part == 0) continue;
+      BlockReport done = part + 1 == parts_ ? quantizeHead(step) : quantizeBlock(part - 1, step);
+      report(clock.done(part + 1 == parts_ ? "head" : "block " + std::to_string(part - 1), part, std::move(done)));
+    }
+    if (peers_.first()) removeOldActivations(parts_);
+    peers_.wait();
+  }
+
+  /// Lists the parts in an index, which makes the folder a model. Throws gosset::FormatError where one is missing, or
+  /// another run's.
+  void join() const {
+    peers_.wait();
+    if (!peers_.first()) return;
+    for (std::size_t part = 0; part < parts_; ++part) requireOwn(part);
+    writePackedIndex(o_.out, parts_);
+  }
+  bool ownsAll() const { return o_.firstBlock == 0 && o_.lastBlock + 1 == blockCount(); }
+
+  /// The most bytes that files in `work` take at once.
+  std::size_t workBytes() const { return needsText() ? 2 * shape_.bytes() : 0; }
+  const BlockQuantizer& blocks() const { return blocks_; }
+
+ private:
+  /// Tells how long what is left will take, by the weights that are done.
+  class Clock {
+   public:
+    Clock(const std::vector<std::size_t>& left, const Config& c, std::size_t firstBlock)
+        : parts_(left.size()), config_(c), firstBlock_(firstBlock) {
+      for (const std::size_t part : left) weights_ += weightsOf(part);
+    }
+
+    PartDone done(const std::string& what, std::size_t part, BlockReport report) {
+      const auto now = std::chrono::steady_clock::now();
+      const double seconds = std::chrono::duration<double>(now - last_).count();
+      last_ = now;
+      doneWeights_ += weightsOf(part);
+      const double all = std::chrono::duration<double>(now - start_).count();
+      const double left = doneWeights_ > 0 ? all * (weights_ - doneWeights_) / doneWeights_ : 0;
+      return {what, ++done_, parts_, seconds, left, std::move(report)};
+    }
+
+   private:
+    double weightsOf(std::size_t part) const {
+      if (part == 0 || part > static_cast<std::size_t>(config_.layers)) return 0;
+      const auto alone = emptyWeights<std::monostate>(oneBlock(config_, part - 1), false);
+      return static_cast<double>(linearSize(alone));
+    }
+
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now(), last_ = start_;
+    std::size_t parts_, done_ = 0;
+    const Config& config_;
+    std::size_t firstBlock_;
+    double weights_ = 0, doneWeights_ = 0;
+  };
+
+  std::size_t blockCount() const { return parts_ - 2; }
+  std::filesystem::path partPath(std::size_t part) const { return o_.out / packedPartName(part, parts_); }
+  std::filesystem::path activations(std::size_t block) const {
+    return o_.work / ("activations-" + std::to_string(block) + ".bin");
+  }
+  bool hasActivations(std::size_t block) const { return std::filesystem::exists(activations(block)); }
+
+  void requireShare() const {
+    if (o_.firstBlock > o_.lastBlock || o_.lastBlock >= blockCount()) {
+      throw std::invalid_argument("layers: a .. b with 0 <= a <= b <= " + std::to_string(blockCount() - 1) +
+                                  " expected, found " + std::to_string(o_.firstBlock) + " .. " +
+                                  std::to_string(o_.lastBlock));
+    }
+    if (!ownsAll() && o_.on == CalibrateOn::kPacked) {
+      throw std::invalid_argument(
+          "layers: blocks that are calibrated on packed ones before them cannot be quantized apart from these");
+    }
+  }
+
+  /// Throws where parts of another run lie in the folder.
+  void requireOwnOutput() const {
+    for (std::size_t part = 0; part < parts_; ++part) {
+      if (std::filesystem::exists(partPath(part))) requireOwn(part);
+    }
+    std::error_code failed;
+    for (const auto& entry : std::filesystem::directory_iterator(o_.out, failed)) {
+      const std::string name = entry.path().filename().string();
+      const bool other = entry.path().extension() == ".safetensors" &&
+                         (!name.starts_with("model-") || !name.ends_with(packedPartName(0, parts_).substr(11)));
+      check(!other && name != "config.json", o_.out.string(), ": holds ", name, ", which is none of this run's files");
+    }
+  }
+  void requireOwn(std::size_t part) const {
+    check(std::filesystem::exists(partPath(part)), o_.out.string(), ": ", packedPartName(part, parts_), " is missing");
+    const gosset::SafetensorsFile file(partPath(part));
+    const auto found = file.metadata().find(kKey);
+    check(found != file.metadata().end() && found->second == keyHash_, file.path().string(),
+          ": was made by another run, from another model, recipe or text");
+  }
+
+  /// Of this run's share.
+  std::vector<std::size_t> partsLeft() const {
+    std::vector<std::size_t> left;
+    for (std::size_t part = 0; part < parts_; ++part) {
+      const bool mine = part == 0            ? o_.firstBlock == 0
+                        : part + 1 == parts_ ? o_.lastBlock + 1 == blockCount()
+                                             : part - 1 >= o_.firstBlock && part - 1 <= o_.lastBlock;
+      if (mine && !std::filesystem::exists(partPath(part))) left.push_back(part);
+    }
+    return left;
+  }
+
+  /// The block whose input is needed first, or, of those before this run's share, the last whose input is there.
+  std::size_t firstBlockToRun(const std::vector<std::size_t>& left) const {
+    const std::size_t wanted = left.empty() ? blockCount() : std::max<std::size_t>(left.front(), 1) - 1;
+    for (std::size_t block = wanted; block > 0; --block) {
+      if (hasActivations(block)) return block;
+    }
+    return 0;
+  }
+
+  void removeOldActivations(std::size_t next) const {
+    std::error_code ignored;
+    for (std::size_t block = 0; block <= blockCount(); ++block) {
+      if (block < next || block > next + 1) std::filesystem::remove(activations(block), ignored);
+    }
+  }
+
+  void write(std::size_t part, gosset::SafetensorsWriter writer) const {
+    if (!peers_.first()) return;
+    writer.setMetadata(kKey, keyHash_);
+    writer.write(partPath(part));
+  }
+
+  /// A part that is done but for its file.
+  void finish(std::size_t part, gosset::SafetensorsWriter writer, const BlockReport& report) const {
+    if (peers_.first() && part > 0) writeReport(part, report);
+    write(part, std::move(writer));
+    peers_.wait();
+    if (peers_.first() && part > 0) removeOldActivations(part);
+  }
+
+  void writeReport(std::size_t part, const BlockReport& report) const {
+    nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+    for (const PackedLinear& one : report.linears) {
+      rows.push_back({{"name", one.name},
+                      {"format", one.format},
+                      {"bits_per_weight", one.bitsPerWeight},
+                      {"sqnr_db", std::isfinite(one.sqnr) ? nlohmann::ordered_json(one.sqnr) : nullptr},
+                      {"weights", one.weights},
+                      {"bytes", one.bytes},
+                      {"seconds", one.seconds}});
+    }
+    const nlohmann::ordered_json json = {
+        {"matrices", rows}, {"starved_experts", report.starved}, {"passes", report.passes}};
+    writeWhole(o_.work / ("part-" + std::to_string(part) + ".json"), json.dump(1) + "\n");
+  }
+
+  /// The embedded text, and the embedding's part where it is this run's and not there yet.
+  void embed(bool writePart) {
+    const RowMatrixXf exact = source_.embedding();
+    gosset::AnyMatrix packed;
+    if (writePart || o_.on == CalibrateOn::kPacked) {
+      detail::requireFinite(embeddingName(), exact);
+      packed = packEmbedding(embeddingInfo(source_.config()), exact, *formats_.at(embeddingName()), seed_);
+    }
+    if (needsText() && peers_.first()) {
+      embedInto(activations(0), shape_, text_, source_.config(), [&](Token token) -> Eigen::RowVectorXf {
+        return o_.on == CalibrateOn::kPacked ? packed.row(token) : Eigen::RowVectorXf(exact.row(token));
+      });
+    }
+    if (writePart) {
+      write(0, embeddingPart(source_.config(), source_.configText(), source_.tied(), packed, tokenizer_));
+    }
+    peers_.wait();
+  }
+
+  /// Brings the text through blocks `from` .. end - 1, which other runs quantize, or this one has done already.
+  template <class Step>
+  void passEarlierBlocks(std::size_t from, std::size_t end, Step&& step) {
+    check(from == end || o_.on == CalibrateOn::kFloat, o_.work.string(), ": ", activations(end).filename().string(),
+          " is missing; remove the files of blocks that are done, to start anew");
+    for (std::size_t block = from; block < end; ++block) {
+      if (peers_.first()) {
+        const ActivationFile in(activations(block), shape_);
+        ActivationWriter out(activations(block + 1), shape_);
+        runBlock(Engine(source_.block(block)), text_, in, &out, {}, step);
+        out.commit();
+        removeOldActivations(block + 1);
+      }
+      peers_.wait();
+    }
+  }
+
+  /// Whether a part behind this block, in this run's share, looks at what comes out of it.
+  bool outputIsNeeded(std::size_t block) const {
+    return needsText() && !(block == o_.lastBlock && block + 1 < blockCount());
+  }
+
+  std::uint64_t firstIndexOf(std::size_t block) const {
+    std::uint64_t index = 0;
+    for (std::size_t before = 0; before < block; ++before) {
+      index += linearNames(oneBlock(source_.config(), before), false).size();
+    }
+    return index;
+  }
+
+  template <class Step>
+  BlockReport quantizeBlock(std::size_t block, Step&& step) {
+    BlockReport report;
+    std::optional<ActivationFile> in;
+    if (needsText()) in.emplace(activations(block), shape_);
+    std::unique_ptr<ActivationWriter> out;
+    if (outputIsNeeded(block) && peers_.first()) {
+      out = std::make_unique<ActivationWriter>(activations(block + 1), shape_);
+    }
+    const bool asFloat = o_.on == CalibrateOn::kFloat;
+    const PackedModel packed = blocks_.quantize(block, firstIndexOf(block), source_.block(block), in ? &*in : nullptr,
+                                                asFloat ? out.get() : nullptr, report, step);
+    if (out && !asFloat) runBlock(Engine(packed), text_, *in, out.get(), {}, step);
+    if (out) out->commit();
+    finish(partOfBlock(block), blockPart(packed, block), report);
+    return report;
+  }
+
+  template <class Step>
+  BlockReport quantizeHead(Step&& step) {
+    BlockReport report;
+    PackedModel head = source_.head();
+    head.finalNorm = detail::kept("model.norm.weight", head.finalNorm, Floats::kFloat16);
+    if (head.output) packOutput(head, report, step);
+    finish(parts_ - 1, headPart(head), report);
+    return report;
+  }
+
+  template <class Step>
+  void packOutput(PackedModel& head, BlockReport& report, Step&& step) {
+    const LinearInfo info = outputInfo(source_.config());
+    const FormatEntry& format = *formats_.at(info.name);
+    Calibration calibration;
+    if (format.needsCalibration) {
+      const Eigen::VectorXf norm = source_.finalNorm();
+      const ActivationFile in(activations(blockCount()), shape_);
+      forEachPiece(text_, [&](Index first, Index count, bool) {
+        const Eigen::MatrixXf x = detail::rmsNorm(in.read(first, count), norm, source_.config().normEps);
+        naming("the inputs of " + info.name,
+               [&] { calibration.try_emplace(info.name, x.rows()).first->second.add(x.transpose()); });
+        step();
+      });
+      ++report.passes;
+    }
+    const RowMatrixXf weights = head.output->dequantized();
+    head.output.reset();
+    const auto start = std::chrono::steady_clock::now();
+    head.output = packLayer(info, weights, format, seed_, firstIndexOf(blockCount()), calibration, &peers_);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    report.linears.push_back({info.name, format.name, head.output->bitsPerWeight(),
+                              signalToNoise(weights, *head.output), weights.size(), head.output->bytes(),
+                              seconds.count()});
+  }
+
+  static constexpr const char* kKey = "quantize.key";
+
+  StreamOptions o_;
+  LayerSource& source_;
+  const Tokenizer& tokenizer_;
+  const ChosenFormats& formats_;
+  const std::vector<Sequence>& text_;
+  const Peers& peers_;
+  std::uint64_t seed_;
+  BlockQuantizer blocks_;
+  ActivationShape shape_;
+  std::size_t parts_;
+  std::string keyHash_;
+};
+
+}  // namespace llama

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "check.hpp"
+#include "pages.hpp"
+#include "reference_logits.hpp"
+
+#include <gosset/io/atomic_file.hpp>
+#include <gosset/io/json.hpp>
+
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <span>
+#include <string>
+
+// What a run that may be killed at any moment leaves for the next: a manifest that says what the run is of, and files
+// that appear whole or not at all.
+namespace llama {
+
+inline void writeWhole(const std::filesystem::path& path, const std::string& text) {
+  gosset::AtomicFile file(path);
+  file.write(std::as_bytes(std::span(text)));
+  file.commit();
+}
+
+/// Of all bytes of a model's folder, read a piece at a time, so that they do not stay in memory.
+inline std::string streamedHash(const std::filesystem::path& folder) {
+  constexpr std::size_t kPiece = std::size_t{1} << 26;
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const auto& path = entry.path();
+    if (path.extension() == ".safetensors" || path.filename() == "config.json") files.push_back(path);
+  }
+  std::sort(files.begin(), files.end());
+  detail::Hash hash;
+  for (const auto& path : files) {
+    const gosset::MappedFile file(path);
+    const auto bytes = file.bytes();
+    for (std::size_t at = 0; at < bytes.size(); at += kPiece) {
+      const auto piece = bytes.subspan(at, std::min(kPiece, bytes.size() - at));
+      hash.add(piece);
+      forgetPages(piece);
+    }
+    hash.addNumber(bytes.size());
+  }
+  return hash.text();
+}
+
+/// The manifest of a run: what its result depends on, JSON.
+class Manifest {
+ public:
+  static constexpr const char* kName = "manifest.json";
+
+  /// Throws gosset::FormatError, which names the first difference, where the folder holds another run's.
+  static void requireSame(const std::filesystem::path& folder, const nlohmann::ordered_json& run) {
+    const std::filesystem::path path = folder / kName;
+    if (!std::filesystem::exists(path)) return;
+    constexpr std::uintmax_t kLongest = std::uintmax_t{1} << 28;
+    const nlohmann::json found = gosset::parseJson(readBytes(path, kLongest), path.string()).flatten();
+    const nlohmann::json expected = nlohmann::json(run).flatten();
+    const auto refuse = [&](const std::string& key, const std::string& there, const std::string& here) {
+      fail(path.string(), ": is of another run, whose ", key, " is ", there, "; here it is ", here,
+           "; name another folder, or remove this one");
+    };
+    for (const auto& [key, value] : expected.items()) {
+      if (!found.contains(key)) refuse(key, "missing", shortText(value));
+      if (found[key] != value) refuse(key, shortText(found[key]), shortText(value));
+    }
+    for (const auto& [key, value] : found.items()) {
+      if (!expected.contains(key)) refuse(key, shortText(value), "missing");
+    }
+  }
+
+  /// Once for a run.
+  static void write(const std::filesystem::path& folder, const nlohmann::ordered_json& run) {
+    if (!std::filesystem::exists(folder / kName)) writeWhole(folder / kName, run.dump(1) + "\n");
+  }
+};
+
+inline void makeFolder(const std::filesystem::path& folder) {
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  check(!failed, folder.string(), ": cannot be made: ", failed.message());
+}
+
+}  // namespace llama
