@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/core/simd.hpp>
-#include <gosset/core/types.hpp>
+#ifndef GOSSET_SET
+#include <gosset/core/vectors.hpp>
+#else
 
 #include <bit>
 #include <cstddef>
@@ -10,25 +9,15 @@
 #include <type_traits>
 #include <utility>
 
-#if defined(__AVX__) || defined(__F16C__)
-#include <immintrin.h>
-#elif defined(__SSSE3__)
-#include <tmmintrin.h>  // the whole takes compilers a quarter of a second
-#elif defined(__SSE2__)
-#include <emmintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#endif
-
 // The few inner operations of products from packed codes that vector extensions do not express: the dot product of
 // bytes, look-ups in registers, half to float. Each is written once for every instruction set that has an instruction
 // for it, and once in plain C++ for the others; all else in kernel/ is generic over the width.
-namespace gosset::GOSSET_ABI::simd {
+namespace gosset::GOSSET_ABI::GOSSET_SET::simd {
 
 /// Bytes of the widest register that has integer operations.
-#if defined(__AVX512BW__)
+#if defined(GOSSET_AVX512BW)
 inline constexpr int kByteLanes = 64;
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
 inline constexpr int kByteLanes = 32;
 #else
 inline constexpr int kByteLanes = 16;
@@ -41,7 +30,7 @@ using Ints = Vec<std::int32_t, kWordLanes>;
 using Floats = Vec<float, kWordLanes>;
 
 /// Whether lookup256() exists: a table of 256 bytes in registers.
-#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
+#if defined(GOSSET_AVX512VBMI)
 inline constexpr bool kHasLookup256 = true;
 #else
 inline constexpr bool kHasLookup256 = false;
@@ -62,7 +51,7 @@ inline constexpr bool kHasLookup256 = false;
 /// What is set in the mask from a, the rest from b.
 template <class V>
 [[gnu::always_inline]] inline V select(V mask, V a, V b) {
-#if defined(__AVX512F__)
+#if defined(GOSSET_AVX512F)
   if constexpr (sizeof(V) == 64) return (V)_mm512_ternarylogic_epi32((__m512i)mask, (__m512i)a, (__m512i)b, 0xca);
 #endif
   return (a & mask) | (b & ~mask);
@@ -70,11 +59,11 @@ template <class V>
 
 /// Lane by lane the smaller; bytes without sign. (Named, for GCC 12 makes a comparison and a selection of it.)
 [[gnu::always_inline]] inline Bytes smaller(Bytes a, Bytes b) {
-#if defined(__AVX512BW__)
+#if defined(GOSSET_AVX512BW)
   return (Bytes)_mm512_min_epu8((__m512i)a, (__m512i)b);
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
   return (Bytes)_mm256_min_epu8((__m256i)a, (__m256i)b);
-#elif defined(__SSE2__)
+#elif defined(GOSSET_SSE2)
   return (Bytes)_mm_min_epu8((__m128i)a, (__m128i)b);
 #else
   return a < b ? a : b;
@@ -89,11 +78,11 @@ template <class V>
 /// a * b + c, rounded once where kHasFma, whatever the compiler thinks, else twice: for loops that two instructions in
 /// place of one would slow down.
 [[gnu::always_inline]] inline Floats fusedMultiplyAdd(Floats a, Floats b, Floats c) {
-#if defined(__FMA__) && defined(__AVX512BW__)
+#if defined(GOSSET_FMA) && defined(GOSSET_AVX512BW)
   return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__FMA__) && defined(__AVX2__)
+#elif defined(GOSSET_FMA) && defined(GOSSET_AVX2)
   return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#elif defined(__FMA__)
+#elif defined(GOSSET_FMA)
   return (Floats)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
 #elif defined(__aarch64__)
   return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
@@ -108,12 +97,12 @@ template <class V>
 
 namespace detail {
 
-#if defined(__SSE2__)
+#if defined(GOSSET_SSE2)
 /// Lane i: the sum of the products of 16-bit lanes 2i and 2i + 1.
 [[gnu::always_inline]] inline Ints multiplyPairs16(Bytes a, Bytes b) {
-#if defined(__AVX512BW__)
+#if defined(GOSSET_AVX512BW)
   return (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
   return (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
 #else
   return (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
@@ -121,12 +110,12 @@ namespace detail {
 }
 #endif
 
-#if defined(__SSSE3__)
+#if defined(GOSSET_SSSE3)
 /// 16-bit lane i: unsigned a times signed b, summed over byte lanes 2i and 2i + 1; saturates where a can exceed 127.
 [[gnu::always_inline]] inline Bytes multiplyPairs8(Bytes a, Bytes b) {
-#if defined(__AVX512BW__)
+#if defined(GOSSET_AVX512BW)
   return (Bytes)_mm512_maddubs_epi16((__m512i)a, (__m512i)b);
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
   return (Bytes)_mm256_maddubs_epi16((__m256i)a, (__m256i)b);
 #else
   return (Bytes)_mm_maddubs_epi16((__m128i)a, (__m128i)b);
@@ -137,8 +126,8 @@ namespace detail {
 }  // namespace detail
 
 /// Whether a machine has one instruction for dot().
-#if (defined(__AVX512VNNI__) && defined(__AVX512BW__)) || (defined(__AVXVNNI__) && defined(__AVX2__)) || \
-    defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_MATMUL_INT8)
+#if (defined(GOSSET_AVX512VNNI)) || (defined(GOSSET_AVXVNNI)) || \
+    defined(GOSSET_DOTPROD) || defined(GOSSET_I8MM)
 inline constexpr bool kHasDot = true;
 #else
 inline constexpr bool kHasDot = false;
@@ -148,12 +137,12 @@ inline constexpr bool kHasDot = false;
 /// byte of w exceeds 127, which spares some machines half the work.
 template <bool kSmall>
 [[gnu::always_inline]] inline Ints dot(Ints acc, Bytes w, Ints x) {
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#if defined(GOSSET_AVX512VNNI)
   return (Ints)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)w, (__m512i)x);
-#elif defined(__AVXVNNI__) && defined(__AVX2__)
+#elif defined(GOSSET_AVXVNNI)
   return (Ints)_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)w, (__m256i)x);
-#elif defined(__SSE2__)
-#if defined(__SSSE3__)
+#elif defined(GOSSET_SSE2)
+#if defined(GOSSET_SSSE3)
   if constexpr (kSmall) {
     using Shorts = Vec<std::int16_t, kByteLanes / 2>;
     return acc + detail::multiplyPairs16(detail::multiplyPairs8(w, (Bytes)x), (Bytes)splat<Shorts>(std::int16_t{1}));
@@ -164,9 +153,9 @@ template <bool kSmall>
   const auto even = (Bytes)((Halves)w & std::uint16_t{0xff}), odd = (Bytes)((Halves)w >> 8);
   const auto even_x = (Bytes)((Shorts)((Halves)x << 8) >> 8), odd_x = (Bytes)((Shorts)x >> 8);
   return acc + detail::multiplyPairs16(even, even_x) + detail::multiplyPairs16(odd, odd_x);
-#elif defined(__ARM_FEATURE_MATMUL_INT8)
+#elif defined(GOSSET_I8MM)
   return (Ints)vusdotq_s32((int32x4_t)acc, (uint8x16_t)w, (int8x16_t)x);
-#elif defined(__ARM_FEATURE_DOTPROD)
+#elif defined(GOSSET_DOTPROD)
   if constexpr (kSmall) return (Ints)vdotq_s32((int32x4_t)acc, (int8x16_t)w, (int8x16_t)x);
   // w = (w - 128) + 128, the first of which is a signed byte.
   const int32x4_t sum = vdotq_s32(vdupq_n_s32(0), vdupq_n_s8(1), (int8x16_t)x);
@@ -247,7 +236,7 @@ template <int kStep = 1>
 /// Byte lane i of 16: table[index lane i], indices 0 .. 15.
 [[gnu::always_inline]] inline Vec<std::uint8_t, 16> lookup16Of16(const std::uint8_t* table,
                                                                  Vec<std::uint8_t, 16> index) {
-#if defined(__SSSE3__)
+#if defined(GOSSET_SSSE3)
   return (Vec<std::uint8_t, 16>)_mm_shuffle_epi8(_mm_loadu_si128((const __m128i*)table), (__m128i)index);
 #elif defined(__aarch64__)
   return (Vec<std::uint8_t, 16>)vqtbl1q_u8(vld1q_u8(table), (uint8x16_t)index);
@@ -260,12 +249,12 @@ template <int kStep = 1>
 
 /// Byte lane i: table[index lane i], indices 0 .. 15.
 [[gnu::always_inline]] inline Bytes lookup16(const std::uint8_t* table, Bytes index) {
-#if defined(__AVX512BW__)
+#if defined(GOSSET_AVX512BW)
   return (Bytes)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)table)), (__m512i)index);
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
   return (Bytes)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)table)),
                                     (__m256i)index);
-#elif defined(__SSSE3__)
+#elif defined(GOSSET_SSSE3)
   return (Bytes)_mm_shuffle_epi8(_mm_loadu_si128((const __m128i*)table), (__m128i)index);
 #elif defined(__aarch64__)
   return (Bytes)vqtbl1q_u8(vld1q_u8(table), (uint8x16_t)index);
@@ -278,9 +267,9 @@ template <int kStep = 1>
 
 /// Lane i: table[index lane i], indices 0 .. 15.
 [[gnu::always_inline]] inline Floats lookup16(const float* table, Words index) {
-#if defined(__AVX512BW__)
+#if defined(GOSSET_AVX512BW)
   return (Floats)_mm512_permutexvar_ps((__m512i)index, _mm512_loadu_ps(table));
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
   const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), (__m256i)index);
   const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), (__m256i)index);
   return (Floats)_mm256_blendv_ps(low, high, (__m256)(index << 28));
@@ -293,7 +282,7 @@ template <int kStep = 1>
 
 /// Byte lane i: table[index lane i], indices 0 .. 127; table: 128 aligned bytes. Slow without kHasLookup256.
 [[gnu::always_inline]] inline Bytes lookup128(const std::uint8_t* table, Bytes index) {
-#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
+#if defined(GOSSET_AVX512VBMI)
   return (Bytes)_mm512_permutex2var_epi8(_mm512_load_si512((const void*)table), (__m512i)index,
                                          _mm512_load_si512((const void*)(table + 64)));
 #else
@@ -303,7 +292,7 @@ template <int kStep = 1>
 #endif
 }
 
-#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
+#if defined(GOSSET_AVX512VBMI)
 /// Byte lane i: table[index lane i]; table: 256 bytes.
 [[gnu::always_inline]] inline Bytes lookup256(const std::uint8_t* table, Bytes index) {
   const auto part = [&](int i) { return _mm512_load_si512((const void*)(table + 64 * i)); };
@@ -315,7 +304,7 @@ template <int kStep = 1>
 /// Byte lane i: 0x80 where an odd number of the bits in kMask is set, else 0.
 template <std::uint8_t kMask>
 [[gnu::always_inline]] inline Bytes highParity(Bytes v) {
-#if defined(__GFNI__)
+#if defined(GOSSET_GFNI)
   return (Bytes)_mm512_gf2p8affine_epi64_epi8((__m512i)v, _mm512_set1_epi64(kMask), 0);
 #else
   auto parity = (Words)(v & kMask);
@@ -325,7 +314,7 @@ template <std::uint8_t kMask>
   return (Bytes)(parity << 7) & std::uint8_t{0x80};
 #endif
 }
-#if defined(__GFNI__)
+#if defined(GOSSET_GFNI)
 /// Each byte times a matrix of 8 x 8 bits: bit i of the result is the parity of the byte and of byte 7 - i of `matrix`.
 [[gnu::always_inline]] inline Bytes multiplyBits(std::uint64_t matrix, Bytes v) {
   return (Bytes)_mm512_gf2p8affine_epi64_epi8((__m512i)v, _mm512_set1_epi64(static_cast<long long>(matrix)), 0);
@@ -340,9 +329,9 @@ template <std::uint8_t kMask>
 /// kWordLanes numbers from p on, as floats.
 [[gnu::always_inline]] inline Floats widen(const float* p) { return load<Floats>(p); }
 [[gnu::always_inline]] inline Floats widen(const std::int8_t* p) {
-#if defined(__AVX512F__)  // named, for GCC 12 converts vectors of different sizes number by number
+#if defined(GOSSET_AVX512F)  // named, for GCC 12 converts vectors of different sizes number by number
   return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
   return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
 #else
   return __builtin_convertvector(load<Vec<std::int8_t, kWordLanes> >(p), Floats);
@@ -350,9 +339,9 @@ template <std::uint8_t kMask>
 }
 /// Likewise, as words.
 [[gnu::always_inline]] inline Words widenWords(const void* p) {
-#if defined(__AVX512F__)
+#if defined(GOSSET_AVX512F)
   return (Words)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
   return (Words)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p));
 #else
   return __builtin_convertvector(load<Vec<std::uint16_t, kWordLanes> >((const std::uint16_t*)p), Words);
@@ -360,9 +349,9 @@ template <std::uint8_t kMask>
 }
 [[gnu::always_inline]] inline Floats widen(const BFloat16* p) { return (Floats)(widenWords(p) << 16); }
 [[gnu::always_inline]] inline Floats widen(const Float16* p) {
-#if defined(__AVX512BW__)
+#if defined(GOSSET_AVX512BW)
   return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
-#elif defined(__AVX2__) && defined(__F16C__)
+#elif defined(GOSSET_AVX2) && defined(GOSSET_F16C)
   return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
 #elif defined(__aarch64__)
   return (Floats)vcvt_f32_f16(vld1_f16((const __fp16*)p));
@@ -377,11 +366,13 @@ template <std::uint8_t kMask>
 
 /// x as a float, by the machine's instruction where it has one.
 [[gnu::always_inline]] inline float widened(Float16 x) {
-#if defined(__F16C__)
+#if defined(GOSSET_F16C)
   return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(std::bit_cast<std::uint16_t>(x))));
 #else
   return static_cast<float>(x);
 #endif
 }
 
-}  // namespace gosset::GOSSET_ABI::simd
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::simd
+
+#endif

@@ -1,25 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/core/dot.hpp>
-#include <gosset/core/simd.hpp>
+#ifndef GOSSET_SET
+#include <gosset/core/vectors.hpp>
+#else
 
 #include <cstdint>
 #include <utility>
 
 // Lanes of 16 bits, for searches that add and compare small integers.
-namespace gosset::GOSSET_ABI::simd {
+namespace gosset::GOSSET_ABI::GOSSET_SET::simd {
 
 inline constexpr int kShortLanes = kByteLanes / 2;
 using Shorts = Vec<std::int16_t, kShortLanes>;
 
 /// Lane by lane the smaller. (Named, for GCC 12 makes a comparison and a selection of it.)
 [[gnu::always_inline]] inline Shorts smaller(Shorts a, Shorts b) {
-#if defined(__AVX512BW__)
+#if defined(GOSSET_AVX512BW)
   return (Shorts)_mm512_min_epi16((__m512i)a, (__m512i)b);
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
   return (Shorts)_mm256_min_epi16((__m256i)a, (__m256i)b);
-#elif defined(__SSE2__)
+#elif defined(GOSSET_SSE2)
   return (Shorts)_mm_min_epi16((__m128i)a, (__m128i)b);
 #else
   return a < b ? a : b;
@@ -28,11 +27,11 @@ using Shorts = Vec<std::int16_t, kShortLanes>;
 
 /// The sum, or where it is out of range the end of the range that it lies beyond.
 [[gnu::always_inline]] inline Shorts addSaturated(Shorts a, Shorts b) {
-#if defined(__AVX512BW__)
+#if defined(GOSSET_AVX512BW)
   return (Shorts)_mm512_adds_epi16((__m512i)a, (__m512i)b);
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
   return (Shorts)_mm256_adds_epi16((__m256i)a, (__m256i)b);
-#elif defined(__SSE2__)
+#elif defined(GOSSET_SSE2)
   return (Shorts)_mm_adds_epi16((__m128i)a, (__m128i)b);
 #elif defined(__aarch64__)
   return (Shorts)vqaddq_s16((int16x8_t)a, (int16x8_t)b);
@@ -48,13 +47,13 @@ using Shorts = Vec<std::int16_t, kShortLanes>;
 
 /// Writes the low byte of each lane, kShortLanes bytes.
 [[gnu::always_inline]] inline void storeLowBytes(std::uint8_t* p, Shorts v) {
-#if defined(__AVX512BW__)
+#if defined(GOSSET_AVX512BW)
   _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi16_epi8((__m512i)v));
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
   const auto low = (__m256i)(v & std::int16_t{0xff});
   const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi16(low, low), 0x08);
   _mm_storeu_si128((__m128i*)p, _mm256_castsi256_si128(packed));
-#elif defined(__SSE2__)
+#elif defined(GOSSET_SSE2)
   const auto low = (__m128i)(v & std::int16_t{0xff});
   _mm_storel_epi64((__m128i*)p, _mm_packus_epi16(low, low));
 #else
@@ -71,4 +70,6 @@ template <int kShift, int kFirst>
   (std::make_integer_sequence<int, kShortLanes>{});
 }
 
-}  // namespace gosset::GOSSET_ABI::simd
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::simd
+
+#endif

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/core/dot.hpp>
-#include <gosset/core/simd.hpp>
+#ifndef GOSSET_SET
+#include <gosset/core/vectors.hpp>
+#else
 
 #include <cstdint>
 
 // Bytes that change places within 16, by indices that are known at run time only, and look-ups made of that.
-namespace gosset::GOSSET_ABI::simd {
+namespace gosset::GOSSET_ABI::GOSSET_SET::simd {
 
 /// Whether shuffle16() is an instruction.
-#if defined(__SSSE3__) || defined(__aarch64__)
+#if defined(GOSSET_SSSE3) || defined(__aarch64__)
 inline constexpr bool kHasByteShuffle = true;
 #else
 inline constexpr bool kHasByteShuffle = false;
@@ -20,11 +19,11 @@ using Halves = Vec<std::uint16_t, kByteLanes / 2>;
 
 /// In each 16 bytes: byte i is v's byte number index[i], 0 .. 15.
 [[gnu::always_inline]] inline Bytes shuffle16(Bytes v, Bytes index) {
-#if defined(__AVX512BW__)
+#if defined(GOSSET_AVX512BW)
   return (Bytes)_mm512_shuffle_epi8((__m512i)v, (__m512i)index);
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
   return (Bytes)_mm256_shuffle_epi8((__m256i)v, (__m256i)index);
-#elif defined(__SSSE3__)
+#elif defined(GOSSET_SSSE3)
   return (Bytes)_mm_shuffle_epi8((__m128i)v, (__m128i)index);
 #elif defined(__aarch64__)
   return (Bytes)vqtbl1q_u8((uint8x16_t)v, (uint8x16_t)index);
@@ -37,12 +36,12 @@ using Halves = Vec<std::uint16_t, kByteLanes / 2>;
 
 /// 16 bytes from p + begin[0], the next from p + begin[1], and so on.
 [[gnu::always_inline]] inline Bytes loadSixteens(const std::uint8_t* p, const std::uint8_t* begin) {
-#if defined(__AVX512BW__)
+#if defined(GOSSET_AVX512BW)
   const auto part = [&](int i) { return _mm_loadu_si128((const __m128i*)(p + begin[i])); };
   const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(part(0)), part(1), 1);
   const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(part(2)), part(3), 1);
   return (Bytes)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
   const __m128i low = _mm_loadu_si128((const __m128i*)(p + begin[0]));
   return (Bytes)_mm256_inserti128_si256(_mm256_castsi128_si256(low), _mm_loadu_si128((const __m128i*)(p + begin[1])),
                                         1);
@@ -53,11 +52,11 @@ using Halves = Vec<std::uint16_t, kByteLanes / 2>;
 
 /// In each 16 bytes: those of a's eight numbers and then of b's, all below 256.
 [[gnu::always_inline]] inline Bytes packBytes(Halves a, Halves b) {
-#if defined(__AVX512BW__)
+#if defined(GOSSET_AVX512BW)
   return (Bytes)_mm512_packus_epi16((__m512i)a, (__m512i)b);
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
   return (Bytes)_mm256_packus_epi16((__m256i)a, (__m256i)b);
-#elif defined(__SSE2__)
+#elif defined(GOSSET_SSE2)
   return (Bytes)_mm_packus_epi16((__m128i)a, (__m128i)b);
 #elif defined(__aarch64__)
   return (Bytes)vuzp1q_u8((uint8x16_t)a, (uint8x16_t)b);
@@ -70,9 +69,9 @@ using Halves = Vec<std::uint16_t, kByteLanes / 2>;
 
 /// Byte by byte a where the highest bit of `top` is set, else b.
 [[gnu::always_inline]] inline Bytes selectByTop(Bytes top, Bytes a, Bytes b) {
-#if defined(__AVX512BW__)
+#if defined(GOSSET_AVX512BW)
   return (Bytes)_mm512_mask_mov_epi8((__m512i)b, _mm512_movepi8_mask((__m512i)top), (__m512i)a);
-#elif defined(__AVX2__)
+#elif defined(GOSSET_AVX2)
   return (Bytes)_mm256_blendv_epi8((__m256i)b, (__m256i)a, (__m256i)top);
 #else
   return select((Bytes)((Vec<std::int8_t, kByteLanes>)top < 0), a, b);
@@ -94,4 +93,6 @@ template <int kCount>
   }
 }
 
-}  // namespace gosset::GOSSET_ABI::simd
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::simd
+
+#endif

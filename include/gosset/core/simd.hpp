@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/core/abi.hpp>
+#ifndef GOSSET_SET
+#include <gosset/core/vectors.hpp>
+#else
 
 #include <cstddef>
 #include <cstring>
@@ -10,13 +10,13 @@
 // The one place that knows an instruction set. Vectors are GCC's and Clang's vector extensions: +, -, * and / work lane
 // by lane, and the compiler picks the instructions. A lane's result never depends on the width, so a kernel that keeps
 // one order of additions gives the same bits on every machine.
-namespace gosset::GOSSET_ABI::simd {
+namespace gosset::GOSSET_ABI::GOSSET_SET::simd {
 
 /// What the widest vector register holds, and how many there are.
-#if defined(__AVX512F__)
+#if defined(GOSSET_AVX512F)
 inline constexpr int kVectorBytes = 64;
 inline constexpr int kVectorRegisters = 32;
-#elif defined(__AVX__)
+#elif defined(GOSSET_AVX)
 inline constexpr int kVectorBytes = 32;
 inline constexpr int kVectorRegisters = 16;
 #elif defined(__aarch64__)
@@ -28,7 +28,7 @@ inline constexpr int kVectorRegisters = 16;
 #endif
 
 /// Whether a multiplication and an addition can be one instruction. It says what is fast and must not change a result.
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#if defined(GOSSET_FMA) || defined(__ARM_FEATURE_FMA)
 inline constexpr bool kHasFma = true;
 #else
 inline constexpr bool kHasFma = false;
@@ -86,9 +86,9 @@ template <class T>
 /// that follows it one instruction, which rounds once where other machines round twice.
 template <class V>
 [[gnu::always_inline]] inline V inRegister(V x) {
-#if defined(__AVX__)
+#if defined(GOSSET_AVX)
   asm("" : "+v"(x));
-#elif defined(__SSE2__)
+#elif defined(GOSSET_SSE2)
   asm("" : "+x"(x));
 #elif defined(__aarch64__)
   asm("" : "+w"(x));
@@ -100,9 +100,9 @@ template <class V>
 /// where a machine can, which would change the last bit of what must be the same everywhere.
 template <class V>
 [[gnu::always_inline]] inline V unfused(V product) {
-#if defined(__AVX__)
+#if defined(GOSSET_AVX)
   asm("" : "+v"(product));
-#elif defined(__SSE2__)
+#elif defined(GOSSET_SSE2)
   asm("" : "+x"(product));
 #elif defined(__aarch64__)
   asm("" : "+w"(product));
@@ -161,4 +161,6 @@ template <class T, int N, class F>
   (std::make_integer_sequence<int, N>{});
 }
 
-}  // namespace gosset::GOSSET_ABI::simd
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::simd
+
+#endif

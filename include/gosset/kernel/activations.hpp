@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/core/parallel.hpp>
-#include <gosset/core/simd.hpp>
-#include <gosset/core/types.hpp>
-#include <gosset/kernel/tile_code.hpp>
+#ifndef GOSSET_SET
+#include <gosset/kernel/kernels.hpp>
+#else
 
 #include <algorithm>
 #include <bit>
@@ -14,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace gosset::GOSSET_ABI::detail {
+namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
 /// How many numbers of a token share a scale: the 32 of a slice, or all.
 enum class ScaleReach { kSlice, kToken };
@@ -293,4 +290,6 @@ inline Eigen::MatrixXf roundedPerToken(const Eigen::Ref<const Eigen::MatrixXf>& 
   return result;
 }
 
-}  // namespace gosset::GOSSET_ABI::detail
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::detail
+
+#endif

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/codebook/e8p_rvq.hpp>
-#include <gosset/kernel/tile_code.hpp>
+#ifndef GOSSET_SET
+#include <gosset/kernel/kernels.hpp>
+#else
 
 #include <array>
 #include <cstdint>
@@ -16,74 +15,9 @@
 // Where a table of 256 bytes fits in registers, all 64 codes of a plane are looked up at once, and columns come out
 // transposed: column i + 8 k is bit i, or field i, of byte k. Elsewhere each code fetches its 8 bytes from a table in
 // L1.
-namespace gosset::GOSSET_ABI {
+namespace gosset::GOSSET_ABI::GOSSET_SET {
 
 namespace detail {
-
-// How 64 codes of E8P are decoded at once. Two look-ups by the pattern give the magnitudes 2 + 4 u, u = 0, 1, 2, in
-// fields of 2 bits: one those of the even columns 0, 2, 4, 6, the other those of the odd columns. The minus signs n
-// come from the running signs (e8p.hpp), bit i for column i, and the shift as a byte of ones or zeros. Taking every
-// second bit of both gives fields of [n, shift] that match the fields of u:
-//
-//   bit            7 6    5 4    3 2    1 0
-//   even           u6     u4     u2     u0
-//   signs          s n6   s n4   s n2   s n0        s the high bit of a field
-//
-// and a shift by one field and a selection put the two fields of a column side by side, two columns a byte. Then each
-// nibble looks its byte up among the 12 values +-2 +-1, +-6 +-1, +-10 +-1 there are.
-struct E8PTileTables {
-  alignas(64) std::uint8_t even[256] = {};       ///< fields of u, columns 0, 2, 4, 6
-  alignas(64) std::uint8_t odd[256] = {};        ///< columns 1, 3, 5, 7
-  alignas(64) std::uint8_t low_u[64] = {};       ///< the value of a nibble with u in the low bits; the same 4 times
-  alignas(64) std::uint8_t high_u[64] = {};      ///< with u in the high bits
-  alignas(64) std::uint8_t values[256][8] = {};  ///< 16 + 4 |v_i|, all columns of a pattern
-  alignas(64) std::uint8_t turns[256][8] = {};   ///< for a mask of minus signs: what turns 16 + x into 16 - x by XOR
-};
-
-constexpr E8PTileTables makeE8PTileTables() {
-  // 16 + x and 16 - x differ by the same bits for x = 2, 6 and 10.
-  constexpr unsigned kTurn = 18 ^ 14;
-  static_assert((22 ^ 10) == kTurn && (26 ^ 6) == kTurn);
-  E8PTileTables t;
-  for (unsigned p = 0; p < 256; ++p) {
-    for (unsigned i = 0; i < 8; ++i) {
-      const unsigned u = static_cast<unsigned>(kE8P.quarters[p][i] - 2) / 4;
-      std::uint8_t& fields = i % 2 == 0 ? t.even[p] : t.odd[p];
-      fields = static_cast<std::uint8_t>(fields | (u << (i / 2 * 2)));
-      t.values[p][i] = static_cast<std::uint8_t>(16 + kE8P.quarters[p][i]);
-      t.turns[p][i] = static_cast<std::uint8_t>(((p >> i) & 1) != 0 ? kTurn : 0);
-    }
-  }
-  const auto value = [](unsigned u, unsigned sign) {
-    const int magnitude = 2 + 4 * static_cast<int>(u);
-    return static_cast<std::uint8_t>(16 + ((sign & 1) != 0 ? -magnitude : magnitude) + ((sign & 2) != 0 ? 1 : -1));
-  };
-  for (unsigned i = 0; i < 64; ++i) {
-    t.low_u[i] = value(i & 3, (i >> 2) & 3);
-    t.high_u[i] = value((i >> 2) & 3, i & 3);
-  }
-  return t;
-}
-
-inline constexpr E8PTileTables kE8PTile = makeE8PTileTables();
-
-struct E81BTileTables {
-  alignas(64) std::uint8_t pairs[4][256] = {};   ///< columns q and q + 4 in the low and high nibble
-  alignas(64) std::uint8_t values[256][8] = {};  ///< all columns of a code
-};
-
-constexpr E81BTileTables makeE81BTileTables() {
-  E81BTileTables t;
-  for (unsigned code = 0; code < 256; ++code) {
-    for (unsigned i = 0; i < 8; ++i) t.values[code][i] = static_cast<std::uint8_t>(4 + kE81B.halves[code][i]);
-    for (unsigned q = 0; q < 4; ++q) {
-      t.pairs[q][code] = static_cast<std::uint8_t>(t.values[code][q] | (t.values[code][q + 4] << 4));
-    }
-  }
-  return t;
-}
-
-inline constexpr E81BTileTables kE81BTile = makeE81BTileTables();
 
 /// The 4 codes of each lane one by one: eight(lane, k) gives the 8 bytes of code k.
 template <class Eight>
@@ -108,11 +42,11 @@ inline std::uint64_t eightBytes(const std::uint8_t* p) {
 /// E8P from its two planes, of 64 bytes each.
 [[gnu::always_inline]] inline void e8pTile(const std::uint8_t* low, Tile& out) {
   const std::uint8_t* pattern = low + kBundleBytes;
-#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
+#if defined(GOSSET_AVX512VBMI)
   using namespace simd;
   using SignedBytes = Vec<std::int8_t, kByteLanes>;
   const auto code = load<Bytes>(low), patterns = load<Bytes>(pattern);
-  const auto fill = [](unsigned byte) { return (Bytes)splat<Words>(byte * 0x01010101u); };
+  const auto fill = [&](unsigned byte) { return (Bytes)splat<Words>(byte * 0x01010101u); };
   const Bytes even = lookup256(kE8PTile.even, patterns), odd = lookup256(kE8PTile.odd, patterns);
 
   // A pattern has an odd number of 3/2's where the low bits of its fields have: 4 of them in each byte.
@@ -146,7 +80,7 @@ inline std::uint64_t eightBytes(const std::uint8_t* p) {
 
 /// E81B from its plane.
 [[gnu::always_inline]] inline void e81bTile(const std::uint8_t* plane, Tile& out) {
-#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
+#if defined(GOSSET_AVX512VBMI)
   using namespace simd;
   const auto code = load<Bytes>(plane);
   unroll<4>([&](auto q) __attribute__((always_inline)) {
@@ -160,8 +94,6 @@ inline std::uint64_t eightBytes(const std::uint8_t* p) {
 }
 
 using E8Order = std::conditional_t<simd::kHasLookup256, ByEights, InOrder>;
-inline constexpr TileTerm kE8PTerm{16, 0.25f, true};
-inline constexpr TileTerm kE81BTerm{4, 0.5f, true};
 
 }  // namespace detail
 
@@ -221,4 +153,6 @@ requires(TileCode<A>::kTerms == 1 && TileCode<B>::kTerms == 1 && A::kBits % 8 ==
   }
 };
 
-}  // namespace gosset::GOSSET_ABI
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET
+
+#endif

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/core/dot.hpp>
-#include <gosset/core/parallel.hpp>
-#include <gosset/core/types.hpp>
-#include <gosset/kernel/tile_code.hpp>
-#include <gosset/kernel/view.hpp>
+#ifndef GOSSET_SET
+#include <gosset/kernel/kernels.hpp>
+#else
 
 #include <algorithm>
 #include <cstddef>
@@ -14,7 +10,7 @@
 
 // y = W x from packed codes and floats as they are: sums in one order, products rounded before they are added, so that
 // results are the same on every machine.
-namespace gosset::GOSSET_ABI::detail {
+namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
 /// What zero points take away, for each group: the sum of the group's activations, floats padded to whole tiles.
 template <TileCodebook C, class T, int kPieces>
@@ -143,4 +139,6 @@ void multiplyFloatMany(const CodeView<C, T, kPieces>& w, const float* x, Index t
   });
 }
 
-}  // namespace gosset::GOSSET_ABI::detail
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::detail
+
+#endif

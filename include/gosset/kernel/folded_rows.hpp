@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/core/dot.hpp>
-#include <gosset/core/types.hpp>
-#include <gosset/kernel/view.hpp>
+#ifndef GOSSET_SET
+#include <gosset/kernel/kernels.hpp>
+#else
 
 #include <algorithm>
 
@@ -14,7 +12,7 @@
 //
 // the last of which is the same for all columns of the group. A few columns of W at a time are decoded, down all rows,
 // and meet all columns of x; what the lanes have summed up is added together once, at the end.
-namespace gosset::GOSSET_ABI::detail {
+namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
 /// x' = scale * x for the rows of `count` blocks from `first` on and kTokens columns of x, whose rows begin there:
 /// calls visit(block, token, part, x', zero) for each register of rows; rows that do not exist are 0.
@@ -62,4 +60,6 @@ template <Codebook C, class T, int kPieces, class Visit>
   }
 }
 
-}  // namespace gosset::GOSSET_ABI::detail
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::detail
+
+#endif

@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/core/dot.hpp>
-#include <gosset/core/parallel.hpp>
-#include <gosset/core/types.hpp>
-#include <gosset/kernel/activations.hpp>
-#include <gosset/kernel/tile_code.hpp>
-#include <gosset/kernel/view.hpp>
+#ifndef GOSSET_SET
+#include <gosset/kernel/kernels.hpp>
+#else
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <optional>
 #include <vector>
 
 // y = W x from packed codes. Within a group w = scale * unit * (byte - zero), so
@@ -22,7 +16,7 @@
 // and only the sums over bytes read the codes. With activations rounded to 8 bits they are sums of integers, exact; the
 // scale of 32 activations and that of the weights come in once a slice. Those sums of floats have one order and are not
 // fused with products, so results are the same on every machine.
-namespace gosset::GOSSET_ABI::detail {
+namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
 /// The dot products of the bytes of a piece with the rounded activations of its slice, for the rows of a register.
 template <bool kSmall, int kPiece = 0, int kPieces = 1>
@@ -135,7 +129,7 @@ void addExtras(const CodeView<C, T, kPieces>& w, const RoundedActivations& x, In
   using Code = TileCode<C>;
   TileReader<C> tiles(w.layout, w.codes, block);
   DecodedSlice<C> decoded = {};
-  std::optional<TileScales<C, kPieces>> of_tile;
+  TileScales<C, kPieces> of_tile(w, block, 0);
   Index slice = -1;
   for (const auto& extra : x.extras()) {
     if (extra.slice != slice) {
@@ -145,18 +139,18 @@ void addExtras(const CodeView<C, T, kPieces>& w, const RoundedActivations& x, In
       simd::unroll<kSlices<C>>([&](auto s) {
         if (s == slice % kSlices<C>) decodeSlice<C, s>(bytes, decoded);
       });
-      of_tile.emplace(w, block, tile);
+      of_tile = TileScales<C, kPieces>(w, block, tile);
     }
     simd::unroll<kParts * kPieces>([&](auto at) __attribute__((always_inline)) {
       constexpr int p = at / kPieces, kPiece = at % kPieces;
       const std::int32_t numbers = kPieces == 1 ? extra.sum : pieceSum<kPieces>(extra.numbers, kPiece);
-      simd::Floats sum = simd::unfused(of_tile->zeros[kPiece][p] * -static_cast<float>(numbers));
+      simd::Floats sum = simd::unfused(of_tile.zeros[kPiece][p] * -static_cast<float>(numbers));
       simd::unroll<Code::kTerms>([&](auto t) __attribute__((always_inline)) {
         constexpr TileTerm kTerm = Code::kTerm[t];
         const auto dots = tileDot<kTerm.small, kPiece, kPieces>(decoded[t][p], extra.numbers, -kTerm.zero * numbers);
         sum += simd::unfused(simd::toFloats(dots) * kTerm.unit);
       });
-      totals[extra.token][p] += simd::unfused(sum * (of_tile->scales[kPiece][p] * extra.scale));
+      totals[extra.token][p] += simd::unfused(sum * (of_tile.scales[kPiece][p] * extra.scale));
     });
   }
 }
@@ -290,4 +284,6 @@ void multiplyRoundedMany(const CodeView<C, T, kPieces>& w, const RoundedActivati
   });
 }
 
-}  // namespace gosset::GOSSET_ABI::detail
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::detail
+
+#endif

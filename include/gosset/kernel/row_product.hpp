@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/core/aligned.hpp>
-#include <gosset/core/dot.hpp>
-#include <gosset/core/parallel.hpp>
-#include <gosset/core/simd.hpp>
-#include <gosset/core/types.hpp>
-#include <gosset/kernel/activations.hpp>
+#ifndef GOSSET_SET
+#include <gosset/kernel/kernels.hpp>
+#else
 
 #include <algorithm>
 #include <cstddef>
@@ -21,7 +16,7 @@
 //
 // The sums over bytes are integers, exact. The sums of floats have sixteen lanes, four columns each, on every machine,
 // and products are rounded before they are added: the same bits everywhere.
-namespace gosset::GOSSET_ABI::detail {
+namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
 inline constexpr Index kRowGroup = 16;  ///< numbers that share a scale here
 inline constexpr Index kRowStep = 256;  ///< rows are filled up to multiples of
@@ -192,4 +187,6 @@ void multiplyRowBytes(Index count, Index n, const ToBytes& toBytes, const Rounde
   });
 }
 
-}  // namespace gosset::GOSSET_ABI::detail
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::detail
+
+#endif

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/codebook/concepts.hpp>
-#include <gosset/core/dot.hpp>
-#include <gosset/core/types.hpp>
-#include <gosset/kernel/layout.hpp>
+#ifndef GOSSET_SET
+#include <gosset/kernel/kernels.hpp>
+#else
 
 #include <array>
 #include <cstddef>
@@ -14,37 +11,10 @@
 // What a codebook needs to have kernels: how its packed codes become bytes in registers. Products, decoding and
 // products with W^T are written once, over this. Scalar codebooks whose levels the compiler knows have it already
 // (scalar_tile.hpp), one of your own gets it by a specialization of TileCode, which must stand before its first use.
-namespace gosset::GOSSET_ABI {
-
-/// How a term of a codebook turns bytes into numbers: value = unit * (byte - zero).
-struct TileTerm {
-  int zero;    ///< 0 .. 255
-  float unit;  ///< of the codebook's values
-  bool small;  ///< no byte exceeds 127
-};
+namespace gosset::GOSSET_ABI::GOSSET_SET {
 
 /// 32 columns of as many rows as a register has lanes of 4 bytes: what products take at a time.
 using Tile = simd::Bytes[8];
-
-// Which column of a tile byte k of register i belongs to, in each slice of 32 columns. A tile has 32 codes (4, where a
-// code of whole bytes stands for 8 numbers), so as many slices as a code has numbers (else one).
-
-/// One slice, four neighbors in a register.
-struct InOrder {
-  static constexpr int kSlices = 1;
-  static constexpr int column(int /*slice*/, int i, int k) { return 4 * i + k; }
-};
-/// One slice of 4 codes of 8 numbers, one number of each in a register.
-struct ByEights {
-  static constexpr int kSlices = 1;
-  static constexpr int column(int /*slice*/, int i, int k) { return i + 8 * k; }
-};
-/// A slice for each of the n numbers of a code, the last number first: that of all 32 codes, in order.
-template <int n>
-struct LastNumberFirst {
-  static constexpr int kSlices = n;
-  static constexpr int column(int slice, int i, int k) { return n * (4 * i + k) + n - 1 - slice; }
-};
 
 /// How the tiles of a codebook become bytes in registers; specialized for the codebooks that products have kernels for:
 ///   Order       one of the above, or one of your own
@@ -97,22 +67,6 @@ template <Codebook C>
   });
 }
 
-namespace detail {
-
-/// Where the columns of a slice stand, 4 i + k for byte k of register i: by rising columns where the order has a single
-/// slice, so that sums over them have one order whichever order of columns a machine is given.
-template <class Order>
-inline constexpr std::array<int, kSliceColumns> kPlaces = [] {
-  std::array<int, kSliceColumns> places{};
-  for (int place = 0; place < kSliceColumns; ++place) {
-    const int at = Order::kSlices == 1 ? Order::column(0, place / 4, place % 4) : place;
-    places[static_cast<std::size_t>(at)] = place;
-  }
-  return places;
-}();
-
-}  // namespace detail
-
 /// levels() of a TileCode whose terms are exact.
 template <class Code, class TileAt, class Visit>
 [[gnu::always_inline]] inline void levelsOfTerms(const TileAt& tile, const Visit& visit) {
@@ -136,11 +90,6 @@ template <class Code, class TileAt, class Visit>
 
 namespace detail {
 
-/// Longer than any row: the width of groups that are whole rows.
-inline constexpr Index kWholeRow = Index{1} << 40;
-
-using gosset::TileCodebook;
-
 /// Into how many pieces, next to each other, kernels cut a tile so that each lies in one group of `width` columns: 1
 /// where groups are whole tiles or rows; 2 or 4 where they are multiples of 16 or 8 and columns stand in order; else 0,
 /// and groups end anywhere: activations meet numbers in floats, then.
@@ -150,18 +99,6 @@ constexpr int piecesOf(Index width) {
   if (width % TileLayout<C>::kTileColumns == 0 || width >= kWholeRow) return 1;
   return !kInOrder ? 0 : width % 16 == 0 ? 2 : width % 8 == 0 ? 4 : 0;
 }
-
-template <Codebook C>
-inline constexpr Index kTileColumns = TileLayout<C>::kTileColumns;
-
-/// Whether columns of a single slice change places in it.
-template <class Order>
-inline constexpr bool kMoves = Order::kSlices == 1 && [] {
-  for (int i = 0; i < kSliceColumns; ++i) {
-    if (Order::column(0, i / 4, i % 4) != i) return true;
-  }
-  return false;
-}();
 
 /// Slices of 32 columns in a tile.
 template <TileCodebook C>
@@ -176,4 +113,6 @@ constexpr bool hasKernel(Index width) {
   return false;
 }
 
-}  // namespace gosset::GOSSET_ABI
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET
+
+#endif

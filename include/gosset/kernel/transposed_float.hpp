@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/core/dot.hpp>
-#include <gosset/core/types.hpp>
-#include <gosset/kernel/folded_rows.hpp>
-#include <gosset/kernel/tile_code.hpp>
-#include <gosset/kernel/view.hpp>
+#ifndef GOSSET_SET
+#include <gosset/kernel/kernels.hpp>
+#else
 
 #include <algorithm>
 #include <cstddef>
@@ -15,7 +11,7 @@
 // y += W^T x in floats. The 16 rows of a block stand in the lanes of a register. A few columns of W at a time are
 // decoded, down all rows, and meet all columns of x; what the lanes have summed up is added together once, at the end,
 // in one order whatever a register holds. Products are fused with sums where the machine can (kHasFma).
-namespace gosset::GOSSET_ABI::detail {
+namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
 /// Columns of x that share the decoding, and sums kept in registers.
 inline constexpr int kSums = simd::kVectorRegisters >= 32 ? 16 : 8;
@@ -219,4 +215,6 @@ void addTransposedFloat(const CodeView<C, T, kPieces>& w, Index n, float unit, c
   }
 }
 
-}  // namespace gosset::GOSSET_ABI::detail
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::detail
+
+#endif

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/core/dot.hpp>
-#include <gosset/core/types.hpp>
-#include <gosset/kernel/folded_rows.hpp>
-#include <gosset/kernel/tile_code.hpp>
-#include <gosset/kernel/view.hpp>
+#ifndef GOSSET_SET
+#include <gosset/kernel/kernels.hpp>
+#else
 
 #include <algorithm>
 #include <bit>
@@ -14,7 +10,7 @@
 #include <limits>
 
 // y += W^T x in integers. What is left of floats has one order and is not fused: the same bits on every machine.
-namespace gosset::GOSSET_ABI::detail {
+namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
 /// The same in integers: x' as fixed point, in units of about 2^-22 of the largest x' of the group and chunk, so as
 /// exact as floats are. Its three bytes meet the codes' bytes in dot products of four rows. For these, lanes have to be
@@ -236,4 +232,6 @@ void addTransposedInteger(const CodeView<C, T, kPieces>& w, Index n, float unit,
   });
 }
 
-}  // namespace gosset::GOSSET_ABI::detail
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::detail
+
+#endif

@@ -4,7 +4,7 @@
 #include <gosset/codebook/trellis.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/kernel/layout.hpp>
-#include <gosset/kernel/trellis_decoder.hpp>
+#include <gosset/kernel/trellis_decoder_tables.hpp>
 
 #include <algorithm>
 #include <cstddef>

@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/codebook/trellis.hpp>
-#include <gosset/core/simd.hpp>
-#include <gosset/kernel/tile_code.hpp>
-#include <gosset/kernel/trellis_decoder.hpp>
-#include <gosset/kernel/trellis_layout.hpp>
-#include <gosset/kernel/view.hpp>
+#ifndef GOSSET_SET
+#include <gosset/kernel/kernels.hpp>
+#else
 
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +10,7 @@
 
 // Tiles of trellis codes: piece i of a tile is register i, for its numbers stand as products want bytes, four columns
 // of a row in a lane.
-namespace gosset::GOSSET_ABI {
+namespace gosset::GOSSET_ABI::GOSSET_SET {
 
 namespace detail {
 
@@ -23,7 +18,7 @@ namespace detail {
 template <TrellisCodebook C, class Visit>
 [[gnu::always_inline]] inline void withKind(const TrellisDecoder& d, const Visit& visit) {
   const auto call = [&](auto index_bits) __attribute__((always_inline)) {
-    visit(index_bits, std::bool_constant<(C::kStateBits - index_bits > kFewHighBits)>{});
+    visit(index_bits, std::bool_constant<(C::kStateBits - index_bits > 8)>{});
   };
   if constexpr (!C::kMixedRates) {
     call(std::integral_constant<int, trellisConstants<C::kStateBits>()[C::kRate8 - kLeastTrellisRate8].index_bits>{});
@@ -137,4 +132,6 @@ struct TileCode<C> {
   }
 };
 
-}  // namespace gosset::GOSSET_ABI
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET
+
+#endif

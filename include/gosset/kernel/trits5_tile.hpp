@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/codebook/trits5.hpp>
-#include <gosset/core/dot.hpp>
-#include <gosset/kernel/tile_code.hpp>
+#ifndef GOSSET_SET
+#include <gosset/kernel/kernels.hpp>
+#else
 
 #include <array>
 #include <cstdint>
@@ -14,26 +12,9 @@
 //
 // The remainder r mod 3^d of an r below 3^(d+1) is the least of r, r - 3^d and r - 2 3^d as unsigned bytes, for what is
 // negative wraps around to more than r. The highest digit comes first and leaves its remainder to the next.
-namespace gosset::GOSSET_ABI {
+namespace gosset::GOSSET_ABI::GOSSET_SET {
 
 namespace detail {
-
-/// 3^d.
-constexpr std::uint8_t powerOf3(int d) { return static_cast<std::uint8_t>(d == 0 ? 1 : 3 * powerOf3(d - 1)); }
-
-/// The four lower digits of 0 .. 80, and of what is left of codes above 242, which count as 242.
-struct alignas(64) TritTables {
-  std::uint8_t digits[4][128];
-};
-inline constexpr TritTables kTritTables = [] {
-  TritTables tables{};
-  for (int d = 0; d < 4; ++d) {
-    for (int r = 0; r < 128; ++r) {
-      tables.digits[d][r] = static_cast<std::uint8_t>((r < 81 ? r : 80) / powerOf3(d) % 3);
-    }
-  }
-  return tables;
-}();
 
 /// The remainder by 3^d of bytes below 3^(d+1), or a little above.
 template <int d>
@@ -108,4 +89,6 @@ struct TileCode<Trits5> {
   static constexpr std::array<float, 16> kLevels = {-1, 0, 1};
 };
 
-}  // namespace gosset::GOSSET_ABI
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET
+
+#endif
