@@ -54,9 +54,16 @@ class SameBits {
  public:
   explicit SameBits(std::map<std::string, std::uint64_t> expected) : expected_(std::move(expected)) {}
 
+  /// For results that what the flags promise takes part in, not only the instruction set that runs.
+  SameBits& byFlagsToo() {
+    has_fma_ = has_fma_ && simd::kHasFma;
+    has_dot_ = has_dot_ && simd::kHasDot;
+    return *this;
+  }
+
   void check(const std::string& name, std::uint64_t hash, SameOn machines = SameOn::kAll) {
-    const bool promised = machines == SameOn::kAll || (machines == SameOn::kFma && simd::kHasFma) ||
-                          (machines == SameOn::kDot && simd::kHasDot);
+    const bool promised = machines == SameOn::kAll || (machines == SameOn::kFma && has_fma_) ||
+                          (machines == SameOn::kDot && has_dot_);
     ++checked_;
     if (!promised) return;
     const auto found = expected_.find(name);
@@ -70,8 +77,26 @@ class SameBits {
   void finish() const { EXPECT_EQ(checked_, expected_.size()); }
 
  private:
+  bool has_fma_ = gosset::detail::runningAbilities().has_fma, has_dot_ = gosset::detail::runningAbilities().has_dot;
   std::map<std::string, std::uint64_t> expected_;
   std::size_t checked_ = 0;
+};
+
+/// A name for tests: letters and digits.
+inline std::string nameOfSet(const ::testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  std::erase(name, '_');
+  return name;
+}
+
+/// Tests that run once on each instruction set that there is.
+class OnEverySet : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override { useInstructionSet(GetParam()); }
+  void TearDown() override { useInstructionSet(before_); }
+
+ private:
+  std::string before_ = instructionSet();
 };
 
 }  // namespace gosset::testing

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <gosset/core/instruction_set.hpp>
 #include <gosset/hadamard/transform.hpp>
 
 #include <testing.hpp>
@@ -411,6 +412,29 @@ INSTANTIATE_TEST_SUITE_P(
         Hashed{512, 0x39fbf336a0d55340u, 0x136f11589d6a9d72u}, Hashed{1032, 0x84e6e8f5a07da56bu, 0x0e53561afe0ae3fcu},
         Hashed{4096, 0x9e3ae4d9d3199e07u, 0x7fae73de761bf4a1u}, Hashed{11008, 0x9e54fcb337563308u, 0x68385a064277496bu},
         Hashed{131072, 0xef513854297249d7u, 0xbe2b3c51f81ec819u}));
+
+/// Sylvester's part alone and with factors of each kind, of a vector, of rows and of columns.
+TEST(HadamardTransform, EveryInstructionSetGivesTheSameBits) {
+  const std::string before = instructionSet();
+  for (const Index n : {1, 2, 8, 64, 1024, 12, 28, 172, 1664}) {
+    const RowMatrixXf w = RowMatrixXf::Random(37, n);
+    RowMatrixXf expected = w;
+    for (Index row = 0; row < w.rows(); ++row) detail::hadamardReference(expected.row(row).data(), hadamardPlan(n));
+    for (const std::string& name : instructionSets()) {
+      useInstructionSet(name);
+      RowMatrixXf rows = w, columns = w.transpose();
+      hadamardRows(rows);
+      EXPECT_EQ(rows, expected) << name << ", " << n;
+      hadamardCols(columns);
+      EXPECT_EQ(columns, expected.transpose()) << name << ", " << n;
+      Eigen::VectorXd x = w.row(5).cast<double>(), y = x;
+      detail::hadamardReference(y.data(), hadamardPlan(n));
+      hadamard(x);
+      EXPECT_EQ(x, y) << name << ", " << n;
+    }
+  }
+  useInstructionSet(before);
+}
 
 TEST(HadamardTransform, WhatWasMovedFromIsThatOfOneNumber) {
   for (const Index n : {16, 12, 28, 7}) {

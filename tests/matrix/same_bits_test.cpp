@@ -22,6 +22,7 @@ namespace gosset::same_bits_test {
 namespace {
 
 using testing::hashOf;
+using testing::OnEverySet;
 using testing::SameBits;
 using testing::SameOn;
 
@@ -68,7 +69,7 @@ AnyMatrix packed(const Rounding& rounding = {}) {
   return AnyMatrix(quantize<Format>(testing::sameNumbers(150, 200, 1), rounding));
 }
 
-TEST(SameBits, OfCodesWithKernels) {
+TEST_P(OnEverySet, OfCodesWithKernels) {
   SameBits bits({
       {"asymmetric stored", 0x3196deed4a131d95u},
       {"asymmetric decoded", 0x801966bd4fde604bu},
@@ -115,7 +116,7 @@ TEST(SameBits, OfCodesWithKernels) {
 }
 
 /// Rates of tiles by feedback too, for which Eigen's factorizations promise nothing.
-TEST(SameBits, OfTrellises) {
+TEST_P(OnEverySet, OfTrellises) {
   SameBits bits({
       {"trellis stored", 0x9582167d75115f24u},
       {"trellis decoded", 0x17c0468c24060486u},
@@ -165,7 +166,7 @@ struct Signs {
   static std::string name() { return "Signs"; }
 };
 
-TEST(SameBits, OfOtherFormats) {
+TEST_P(OnEverySet, OfOtherFormats) {
   SameBits bits({
       {"groups of 24 stored", 0x40e53935c8659bdcu},
       {"groups of 24 decoded", 0x7daf6ebbcc66e8a1u},
@@ -279,7 +280,7 @@ std::uint64_t seededHash(const QuantizeOptions& options, const Rounding& roundin
   return testing::hashBytes(bytes.data(), bytes.size());
 }
 
-TEST(SameBits, OfEverySeed) {
+TEST_P(OnEverySet, OfEverySeed) {
   SameBits bits({
       {"rotated seed 5", 0xd6927c4bff397cfeu},
       {"rotated seed 6", 0x7427944bb176a7a8u},
@@ -353,7 +354,7 @@ TEST(SameBits, OfEverySeed) {
   bits.finish();
 }
 
-TEST(SameBits, OfWhatIsLearned) {
+TEST_P(OnEverySet, OfWhatIsLearned) {
   SameBits bits({
       {"hessian", 0x6d815365212ce9ceu},
       {"hessian of doubles", 0x44f99ff2a4e3698eu},
@@ -371,6 +372,9 @@ TEST(SameBits, OfWhatIsLearned) {
   bits.check("awq", storedHash(q.packed()));
   bits.finish();
 }
+
+INSTANTIATE_TEST_SUITE_P(SameBits, OnEverySet, ::testing::ValuesIn(instructionSets()),
+                         testing::nameOfSet);
 
 }  // namespace
 }  // namespace gosset::same_bits_test

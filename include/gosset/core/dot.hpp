@@ -375,4 +375,10 @@ template <std::uint8_t kMask>
 
 }  // namespace gosset::GOSSET_ABI::GOSSET_SET::simd
 
+namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
+
+inline Abilities abilities() { return {simd::kHasFma, simd::kHasDot}; }
+
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::detail
+
 #endif

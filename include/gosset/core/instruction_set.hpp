@@ -125,6 +125,11 @@ inline constexpr NamedSet kCompiledSets[] = {{Set::kByFlags, "by_flags"},
                                              GOSSET_IF_AVX512({Set::kAvx512, "avx512"}, )
                                              GOSSET_IF_AVX512_VBMI({Set::kAvx512Vbmi, "avx512_vbmi"}, )};
 
+/// simd::kHasFma and simd::kHasDot of a set.
+struct Abilities {
+  bool has_fma, has_dot;
+};
+
 /// Whether this machine has a set.
 inline bool isThere([[maybe_unused]] Set set) {
 #if defined(__x86_64__) && defined(__GNUC__)

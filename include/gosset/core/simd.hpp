@@ -42,7 +42,8 @@ namespace detail {
 
 template <class T, int N>
 struct VectorOf {
-  typedef T type __attribute__((vector_size(sizeof(T) * N)));
+  // Aligned by its size: outside of functions that have the registers GCC would take 16 bytes for enough.
+  typedef T type __attribute__((vector_size(sizeof(T) * N), aligned(sizeof(T) * N)));
 };
 template <class T>
 struct VectorOf<T, 1> {

@@ -39,4 +39,11 @@
 #include <gosset/core/for_each_set.inc>
 #undef GOSSET_FRAGMENTS
 
+namespace gosset::GOSSET_ABI::detail {
+
+/// What the set that runs can do.
+inline Abilities runningAbilities() { GOSSET_CALL_RUNNING(abilities()) }
+
+}  // namespace gosset::GOSSET_ABI::detail
+
 #endif

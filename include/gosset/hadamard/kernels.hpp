@@ -1,16 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/core/simd.hpp>
-#include <gosset/core/types.hpp>
-#include <gosset/hadamard/matrix.hpp>
-
-#include <bit>
-#include <cmath>
-#include <cstddef>
-#include <cstdint>
-#include <type_traits>
-#include <vector>
+// The kernels of the fast Hadamard transform, in a namespace for each instruction set (core/instruction_set.hpp), and
+// calls of those that run.
+#ifdef GOSSET_SET
 
 // The inner loops of the fast Hadamard transform. Vector widths, cache blocks and radices change nothing in the
 // result, because the additions are always these:
@@ -21,7 +12,7 @@
 //     double by fused multiply-adds.
 //   * then one product by the scale.
 // detail::hadamardReference (hadamard.hpp) is the same in plain loops, and the tests compare bit by bit.
-namespace gosset::GOSSET_ABI::detail {
+namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
 /// Stages that one pass over memory does at most: 2^kRadixBits vectors are held in registers.
 inline constexpr int kRadixBits = simd::kVectorRegisters >= 32 ? 4 : 3;
@@ -97,15 +88,6 @@ void radixPass(T* x, int bits, Index stride, Index count, T scale) {
   }
 }
 
-/// How the elements of vectors that are transformed side by side lie in memory: element i is the `width` numbers from
-/// x + i * stride on. A vector alone has width = stride = 1, else width is a multiple of the lanes.
-struct Layout {
-  Index stride;
-  Index width;
-
-  bool isPacked() const { return stride == width; }
-};
-
 /// `bits` stages between 2^bits elements; with kInLanes an element is one vector, and the stages inside it come first.
 /// The near stages of each part are done before the far ones of the whole, so that every part is in cache when it is
 /// worked on.
@@ -139,7 +121,7 @@ void shortStages(T* x, int bits, Index count, T scale) {
 
 /// Sylvester's transform, times `scale`, of `count` runs of 2^bits elements each.
 template <class T>
-void sylvester(T* x, int bits, Layout layout, Index count, T scale) {
+void sylvesterInSet(T* x, int bits, Layout layout, Index count, T scale) {
   constexpr int kLaneBits = std::countr_zero(static_cast<unsigned>(simd::kLanes<T>));
   constexpr Layout kVectors{simd::kLanes<T>, simd::kLanes<T>};
   if (bits == 0) return;  // the scale is 1, or is left to the factors
@@ -153,36 +135,6 @@ void sylvester(T* x, int bits, Layout layout, Index count, T scale) {
     }
   }
 }
-
-/// A Hadamard matrix of order K, coded for groups of four columns: row i of group g is sign * table[8 g + choice],
-/// where the table has the eight sums of the group's inputs that begin with + (tableOfSums).
-template <class T>
-class SignedSums {
- public:
-  explicit SignedSums(const SignMatrix& h) : order_(h.rows()), entries_(static_cast<std::size_t>(h.rows() * groups())) {
-    std::size_t k = 0;
-    for (Index i = 0; i < order_; ++i) {
-      for (Index g = 0; g < groups(); ++g, ++k) {
-        const auto sign = [&](Index j) { return h(i, 4 * g + j); };
-        const int choice = (sign(1) != sign(0) ? 4 : 0) + (sign(2) != sign(0) ? 2 : 0) + (sign(3) != sign(2) ? 1 : 0);
-        entries_[k] = {static_cast<T>(sign(0)), static_cast<std::int32_t>(8 * g + choice)};
-      }
-    }
-  }
-
-  struct Entry {
-    T sign;
-    std::int32_t position;
-  };
-
-  Index order() const { return order_; }
-  Index groups() const { return order_ / 4; }
-  const Entry* row(Index i) const { return entries_.data() + i * groups(); }
-
- private:
-  Index order_;
-  std::vector<Entry> entries_;
-};
 
 /// table[4 r1 + 2 r2 + r3] = (x0 +- x1) +- (x2 +- x3), where r says that the sign is minus.
 template <class V>
@@ -303,9 +255,6 @@ void mixHartley(T* x, Index stride, const std::vector<double>& table, T scale, d
   }
 }
 
-/// Vectors that a factor takes at once.
-inline constexpr int kMixVectors = 4;
-
 /// Calls mix(p, N, C), compile-time constants, for the numbers p = x .. x + count - 1: kC vectors of kN numbers at a
 /// time, then one vector, then shorter ones.
 template <int kN, int kC, class T, class Mix>
@@ -326,4 +275,108 @@ void forColumns(T* x, Index elements, Layout layout, const Mix& mix) {
   for (Index i = 0; i < elements; ++i) forColumns<kN, kMixVectors>(x + i * layout.stride, layout.width, mix);
 }
 
+/// Multiplies the rows of a factor, `row` elements each, by its matrix and the scale. `work`: HadamardTransform's.
+template <class T>
+void mixSignsInSet(T* x, Index row, Layout layout, const SignedSums<T>& sums, T scale, T* work) {
+  forColumns<simd::kLanes<T>>(x, row, layout, [&](T* p, auto lanes, auto vectors) {
+    mixSigns<T, lanes, vectors>(p, row * layout.stride, sums, scale, work);
+  });
+}
+template <class T>
+void mixHartleyInSet(T* x, Index row, Layout layout, const std::vector<double>& table, T scale, double* work) {
+  forColumns<simd::kLanes<double>>(x, row, layout, [&](T* p, auto lanes, auto vectors) {
+    mixHartley<T, lanes, vectors>(p, row * layout.stride, table, scale, work);
+  });
+}
+
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::detail
+
+#elif !defined(GOSSET_HADAMARD_KERNELS)
+#define GOSSET_HADAMARD_KERNELS
+
+#include <gosset/core/types.hpp>
+#include <gosset/core/vectors.hpp>
+#include <gosset/hadamard/matrix.hpp>
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+namespace gosset::GOSSET_ABI::detail {
+
+/// Lanes of the widest vectors that any set has.
+template <class T>
+inline constexpr Index kMostLanes = 64 / static_cast<Index>(sizeof(T));
+
+/// How the elements of vectors that are transformed side by side lie in memory: element i is the `width` numbers from
+/// x + i * stride on. A vector alone has width = stride = 1, else width is a multiple of kMostLanes.
+struct Layout {
+  Index stride;
+  Index width;
+
+  bool isPacked() const { return stride == width; }
+};
+
+/// A Hadamard matrix of order K, coded for groups of four columns: row i of group g is sign * table[8 g + choice],
+/// where the table has the eight sums of the group's inputs that begin with + (tableOfSums).
+template <class T>
+class SignedSums {
+ public:
+  explicit SignedSums(const SignMatrix& h) : order_(h.rows()), entries_(static_cast<std::size_t>(h.rows() * groups())) {
+    std::size_t k = 0;
+    for (Index i = 0; i < order_; ++i) {
+      for (Index g = 0; g < groups(); ++g, ++k) {
+        const auto sign = [&](Index j) { return h(i, 4 * g + j); };
+        const int choice = (sign(1) != sign(0) ? 4 : 0) + (sign(2) != sign(0) ? 2 : 0) + (sign(3) != sign(2) ? 1 : 0);
+        entries_[k] = {static_cast<T>(sign(0)), static_cast<std::int32_t>(8 * g + choice)};
+      }
+    }
+  }
+
+  struct Entry {
+    T sign;
+    std::int32_t position;
+  };
+
+  Index order() const { return order_; }
+  Index groups() const { return order_ / 4; }
+  const Entry* row(Index i) const { return entries_.data() + i * groups(); }
+
+ private:
+  Index order_;
+  std::vector<Entry> entries_;
+};
+
+/// Vectors that a factor takes at once.
+inline constexpr int kMixVectors = 4;
+
 }  // namespace gosset::GOSSET_ABI::detail
+
+#define GOSSET_FRAGMENTS <gosset/hadamard/kernels.hpp>
+#include <gosset/core/for_each_set.inc>
+#undef GOSSET_FRAGMENTS
+
+namespace gosset::GOSSET_ABI::detail {
+
+/// Sylvester's transform, times `scale`, of `count` runs of 2^bits elements each.
+template <class T>
+void sylvester(T* x, int bits, Layout layout, Index count, T scale) {
+  GOSSET_CALL_RUNNING(sylvesterInSet(x, bits, layout, count, scale))
+}
+
+/// Multiplies the rows of a factor, `row` elements each, by its matrix and the scale. `work`: HadamardTransform's.
+template <class T>
+void mixBySigns(T* x, Index row, Layout layout, const SignedSums<T>& sums, T scale, T* work) {
+  GOSSET_CALL_RUNNING(mixSignsInSet(x, row, layout, sums, scale, work))
+}
+template <class T>
+void mixByHartley(T* x, Index row, Layout layout, const std::vector<double>& table, T scale, double* work) {
+  GOSSET_CALL_RUNNING(mixHartleyInSet(x, row, layout, table, scale, work))
+}
+
+}  // namespace gosset::GOSSET_ABI::detail
+
+#endif

@@ -171,7 +171,7 @@ class HadamardTransform {
   void transform(Scalar* x, detail::Layout layout, bool inverse, double* work) const;
 
   /// Numbers in a cache line, or in a vector if that is longer.
-  static constexpr Index kLine = std::max<Index>(64 / static_cast<Index>(sizeof(Scalar)), simd::kLanes<Scalar>);
+  static constexpr Index kLine = 64 / static_cast<Index>(sizeof(Scalar));
   /// Numbers that stand side by side in one chunk of interleaved vectors: a page of each element, which is a long
   /// enough run for the memory, while the parts of a chunk still fit in cache.
   static constexpr Index kChunk = 4096 / static_cast<Index>(sizeof(Scalar));
@@ -190,7 +190,7 @@ class HadamardTransform {
   Index workSize() const {
     Index largest = 0;
     for (const HadamardFactor& factor : plan_.factors) largest = std::max(largest, factor.order);
-    return 2 * largest * detail::kMixVectors * simd::kLanes<double>;
+    return 2 * largest * detail::kMixVectors * detail::kMostLanes<double>;
   }
 
   template <class T>
@@ -261,18 +261,13 @@ void HadamardTransform<Scalar>::transform(Scalar* x, detail::Layout layout, bool
     if (!is_hartley) --sums;
     if (!is_symmetric) --transposed;
     const Scalar scale = k == 0 ? scale_.get() : Scalar{1};
-    const Index stride = row * layout.stride;
     for (Index block = 0; block < size(); block += row * factors[k].order) {
       Scalar* begin = x + block * layout.stride;
       if (is_hartley) {
-        detail::forColumns<simd::kLanes<double>>(begin, row, layout, [&](Scalar* p, auto lanes, auto vectors) {
-          detail::mixHartley<Scalar, lanes, vectors>(p, stride, hartley_, scale, work);
-        });
+        detail::mixByHartley(begin, row, layout, hartley_, scale, work);
       } else {
         const auto& matrix = !is_symmetric && inverse ? transposed_[transposed] : forward_[sums];
-        detail::forColumns<simd::kLanes<Scalar>>(begin, row, layout, [&](Scalar* p, auto lanes, auto vectors) {
-          detail::mixSigns<Scalar, lanes, vectors>(p, stride, matrix, scale, reinterpret_cast<Scalar*>(work));
-        });
+        detail::mixBySigns(begin, row, layout, matrix, scale, reinterpret_cast<Scalar*>(work));
       }
     }
     row *= factors[k].order;
@@ -283,7 +278,7 @@ void HadamardTransform<Scalar>::transform(Scalar* x, detail::Layout layout, bool
 template <class Scalar>
 void HadamardTransform<Scalar>::applyPanel(const detail::StridedVectors<Scalar>& v, bool inverse,
                                            Workspace& workspace) const {
-  const Index width = v.count == 1 ? 1 : ceilDiv(v.count, simd::kLanes<Scalar>) * simd::kLanes<Scalar>;
+  const Index width = v.count == 1 ? 1 : ceilDiv(v.count, detail::kMostLanes<Scalar>) * detail::kMostLanes<Scalar>;
   Scalar* panel = workspace.panel.data();
   const auto copy = [&](const Scalar* from, Index from_stride, Index from_step, Scalar* to, Index to_stride,
                         Index to_step) {
@@ -304,7 +299,7 @@ void HadamardTransform<Scalar>::applyPanel(const detail::StridedVectors<Scalar>&
 /// At most kChunk vectors: where they are, if they lie side by side, else panel by panel.
 template <class Scalar>
 void HadamardTransform<Scalar>::applyChunk(detail::StridedVectors<Scalar> v, bool inverse, Workspace& workspace) const {
-  const Index whole = v.count - v.count % simd::kLanes<Scalar>;
+  const Index whole = v.count - v.count % detail::kMostLanes<Scalar>;
   if (v.vector_stride == 1 && whole > 0 && (whole >= kLeastInPlace || whole == v.stride)) {
     transform(v.data, {v.stride, whole}, inverse, workspace.work.data());
     v.data += whole;
