@@ -54,16 +54,9 @@ class SameBits {
  public:
   explicit SameBits(std::map<std::string, std::uint64_t> expected) : expected_(std::move(expected)) {}
 
-  /// For results that what the flags promise takes part in, not only the instruction set that runs.
-  SameBits& byFlagsToo() {
-    has_fma_ = has_fma_ && simd::kHasFma;
-    has_dot_ = has_dot_ && simd::kHasDot;
-    return *this;
-  }
-
   void check(const std::string& name, std::uint64_t hash, SameOn machines = SameOn::kAll) {
-    const bool promised = machines == SameOn::kAll || (machines == SameOn::kFma && has_fma_) ||
-                          (machines == SameOn::kDot && has_dot_);
+    const bool promised =
+        machines == SameOn::kAll || (machines == SameOn::kFma && has_fma_) || (machines == SameOn::kDot && has_dot_);
     ++checked_;
     if (!promised) return;
     const auto found = expected_.find(name);

@@ -86,8 +86,7 @@ TEST_F(InstructionSet, TheBestRunsButForTheEnvironment) {
 TEST_F(InstructionSet, UnknownNamesAreErrorsThatListWhatThereIs) {
   const std::string expected =
       ": expected an instruction set that is compiled and that this machine has, of " + joined(instructionSets());
-  testing::expectThrows([] { useInstructionSet("sse9"); },
-                        "gosset: useInstructionSet" + expected + ", got \"sse9\"");
+  testing::expectThrows([] { useInstructionSet("sse9"); }, "gosset: useInstructionSet" + expected + ", got \"sse9\"");
   testing::expectThrows([] { useInstructionSet(""); }, "gosset: useInstructionSet" + expected + ", got \"\"");
   setenv("GOSSET_SET", "best", 1);
   testing::expectThrows([] { detail::firstSet(); },

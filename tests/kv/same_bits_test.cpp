@@ -50,7 +50,6 @@ TEST(SameBits, OfCaches) {
       {"half stored", 0x67be2f3b90201cd3u},    {"half values", 0x88e3de27b309b1aau},
       {"half attend", 0xef448d67b5a719b8u},    {"half attend many", 0xdf40c35fc473c340u},
   });
-  bits.byFlagsToo();
   checkCache<KvCache<Kivi<4, 32>, Kivi<2, 32>>>(bits, "kivi", SameOn::kDot);
   checkCache<KvCache<Incoherent<Kivi<4, 32>>>>(bits, "rotated", SameOn::kDot);
   checkCache<KvCache<Gear<2, 32, 4, 20>>>(bits, "gear", SameOn::kDot);
@@ -95,7 +94,6 @@ TEST(SameBits, OfCachesBySeed) {
       {"preset, seed 6 values", 0xccca42b8ad0ca548u},    {"preset, 1 iteration stored", 0xff1d1dab291f6828u},
       {"preset, 1 iteration keys", 0x96acf24bbe9d43bbu}, {"preset, 1 iteration values", 0xb32143dc7be080d9u},
   });
-  bits.byFlagsToo();
   checkSeeds<KvCache<Incoherent<Kivi<4, 32>>>>(bits, "rotated");
   checkSeeds<KvCache<Gear<2, 32, 4, 20>>>(bits, "gear");
   checkSeeds<KvCache<KvRotated<E8P, 3>>>(bits, "preset");

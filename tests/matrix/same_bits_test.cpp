@@ -373,8 +373,7 @@ TEST_P(OnEverySet, OfWhatIsLearned) {
   bits.finish();
 }
 
-INSTANTIATE_TEST_SUITE_P(SameBits, OnEverySet, ::testing::ValuesIn(instructionSets()),
-                         testing::nameOfSet);
+INSTANTIATE_TEST_SUITE_P(SameBits, OnEverySet, ::testing::ValuesIn(instructionSets()), testing::nameOfSet);
 
 }  // namespace
 }  // namespace gosset::same_bits_test

@@ -1,48 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
+// The search for trellis codes, in a namespace for each instruction set (core/instruction_set.hpp).
+#ifdef GOSSET_SET
 
-#include <gosset/codebook/trellis_table.hpp>
-#include <gosset/core/aligned.hpp>
-#include <gosset/core/shorts.hpp>
-#include <gosset/core/simd.hpp>
-#include <gosset/core/types.hpp>
+namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
-#include <algorithm>
-#include <bit>
-#include <cmath>
-#include <cstddef>
-#include <cstdint>
-#include <limits>
-#include <memory>
-#include <utility>
-#include <vector>
-
-// Encoding with a trellis code: the walk whose values are nearest to given numbers, by Viterbi's algorithm (Viterbi,
-// IEEE Transactions on Information Theory 13, 1967; Forney, Proceedings of the IEEE 61, 1973), in integers of 16 bits:
-// the same walk on every machine.
-namespace gosset::GOSSET_ABI::detail {
-
-/// Which numbers of a chain count: those of the first `rows` rows and `cols` columns of four.
-struct ChainExtent {
-  Index rows, cols;
-
-  bool counts(Index n, Index chain_columns) const { return n % chain_columns < cols && n / chain_columns < rows; }
-};
-
-/// The search, with the memory that it works in, for walks of one table.
-///
-/// Walks run from the last number of a chain to the first, so that the bits of a chain rise with its numbers; `time`
-/// counts along a walk. At each time every state has a metric, the squared error of the best walk that ends in it less
-/// that of the best of all, in units of about 130 4^rate to a squared unit; a walk becomes worse by the error of its
-/// next value. The low bits of a metric hold where the walk came from: the bits of the state before that dropped out.
-///
-/// A chain is a ring: its last state passes into its first. Which state lies at the seam is found by a search over some
-/// numbers on both sides of it, then the best walk from that state to itself is taken (two passes, as Tseng et al.,
-/// "QTIP", NeurIPS 2024, section 3.3 do).
-class TrellisSearch {
+/// TrellisSearch, below, with the vectors of a set.
+class SearchInSet final : public WalkSearch {
  public:
   /// For chains of at most `longest` numbers.
-  TrellisSearch(const TrellisTable& table, Index longest)
+  SearchInSet(const TrellisTable& table, Index longest)
       : table_(table),
         metrics_(static_cast<std::size_t>(table.states())),
         next_(metrics_.size()),
@@ -58,9 +24,7 @@ class TrellisSearch {
     }
   }
 
-  /// states[0 .. count) become the nearest walk to x[0 .. count), a ring; only numbers that count have to be near. NaN
-  /// counts as 0.
-  void nearest(const float* x, Index count, Index chain_columns, ChainExtent extent, std::uint16_t* states) {
+  void nearest(const float* x, Index count, Index chain_columns, ChainExtent extent, std::uint16_t* states) override {
     setTimes(x, count, chain_columns, extent);
     setScale();
     const Index seam = std::min<Index>(kSeam, count / 2);
@@ -294,4 +258,85 @@ class TrellisSearch {
   alignas(64) std::int16_t costs_[kLanes][256 / kLanes][kLanes];
 };
 
+inline std::unique_ptr<WalkSearch> makeSearchInSet(const TrellisTable& table, Index longest) {
+  return std::make_unique<SearchInSet>(table, longest);
+}
+
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::detail
+
+#elif !defined(GOSSET_CODEBOOK_TRELLIS_SEARCH)
+#define GOSSET_CODEBOOK_TRELLIS_SEARCH
+
+#include <gosset/codebook/trellis_table.hpp>
+#include <gosset/core/aligned.hpp>
+#include <gosset/core/types.hpp>
+#include <gosset/core/vectors.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <utility>
+#include <vector>
+
+// Encoding with a trellis code: the walk whose values are nearest to given numbers, by Viterbi's algorithm (Viterbi,
+// IEEE Transactions on Information Theory 13, 1967; Forney, Proceedings of the IEEE 61, 1973), in integers of 16 bits:
+// the same walk on every machine.
+namespace gosset::GOSSET_ABI::detail {
+
+/// Which numbers of a chain count: those of the first `rows` rows and `cols` columns of four.
+struct ChainExtent {
+  Index rows, cols;
+
+  bool counts(Index n, Index chain_columns) const { return n % chain_columns < cols && n / chain_columns < rows; }
+};
+
+/// What a search offers.
+class WalkSearch {
+ public:
+  virtual ~WalkSearch() = default;
+  virtual void nearest(const float* x, Index count, Index chain_columns, ChainExtent extent, std::uint16_t* states) = 0;
+};
+
 }  // namespace gosset::GOSSET_ABI::detail
+
+#define GOSSET_FRAGMENTS <gosset/codebook/trellis_search.hpp>
+#include <gosset/core/for_each_set.inc>
+#undef GOSSET_FRAGMENTS
+
+namespace gosset::GOSSET_ABI::detail {
+
+/// The search, with the memory that it works in, for walks of one table.
+///
+/// Walks run from the last number of a chain to the first, so that the bits of a chain rise with its numbers; `time`
+/// counts along a walk. At each time every state has a metric, the squared error of the best walk that ends in it less
+/// that of the best of all, in units of about 130 4^rate to a squared unit; a walk becomes worse by the error of its
+/// next value. The low bits of a metric hold where the walk came from: the bits of the state before that dropped out.
+///
+/// A chain is a ring: its last state passes into its first. Which state lies at the seam is found by a search over some
+/// numbers on both sides of it, then the best walk from that state to itself is taken (two passes, as Tseng et al.,
+/// "QTIP", NeurIPS 2024, section 3.3 do).
+class TrellisSearch {
+ public:
+  /// For chains of at most `longest` numbers.
+  TrellisSearch(const TrellisTable& table, Index longest) : search_(makeSearch(table, longest)) {}
+
+  /// states[0 .. count) become the nearest walk to x[0 .. count), a ring; only numbers that count have to be near. NaN
+  /// counts as 0.
+  void nearest(const float* x, Index count, Index chain_columns, ChainExtent extent, std::uint16_t* states) {
+    search_->nearest(x, count, chain_columns, extent, states);
+  }
+
+ private:
+  static std::unique_ptr<WalkSearch> makeSearch(const TrellisTable& table,
+                                                Index longest){GOSSET_CALL_RUNNING(makeSearchInSet(table, longest))}
+
+  std::unique_ptr<WalkSearch> search_;
+};
+
+}  // namespace gosset::GOSSET_ABI::detail
+
+#endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// The name that stands in the symbols of all that gosset compiles: what the compiler's flags say of the instruction set.
-// gosset is headers alone, and of functions with one name a linker keeps one, whichever: were two files that are
+// The name that stands in the symbols of all that gosset compiles: what the compiler's flags say of the instruction
+// set. gosset is headers alone, and of functions with one name a linker keeps one, whichever: were two files that are
 // compiled with different flags to share names, either could run what was compiled for the other. So all of gosset
 // stands in an inline namespace named after the flags:
 //

@@ -126,8 +126,7 @@ namespace detail {
 }  // namespace detail
 
 /// Whether a machine has one instruction for dot().
-#if (defined(GOSSET_AVX512VNNI)) || (defined(GOSSET_AVXVNNI)) || \
-    defined(GOSSET_DOTPROD) || defined(GOSSET_I8MM)
+#if (defined(GOSSET_AVX512VNNI)) || (defined(GOSSET_AVXVNNI)) || defined(GOSSET_DOTPROD) || defined(GOSSET_I8MM)
 inline constexpr bool kHasDot = true;
 #else
 inline constexpr bool kHasDot = false;

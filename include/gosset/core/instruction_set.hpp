@@ -75,25 +75,24 @@
 #endif
 
 /// return <namespace of the running set>::detail::<call>;
-#define GOSSET_CALL_RUNNING(...)                                                                          \
-  switch (::gosset::detail::runningSet()) {                                                               \
-    GOSSET_IF_AVX2(case ::gosset::detail::Set::kAvx2 : return ::gosset::avx2::detail::__VA_ARGS__;)       \
-    GOSSET_IF_AVX2_VNNI(case ::gosset::detail::Set::kAvx2Vnni                                             \
-                        : return ::gosset::avx2_vnni::detail::__VA_ARGS__;)                               \
-    GOSSET_IF_AVX512(case ::gosset::detail::Set::kAvx512 : return ::gosset::avx512::detail::__VA_ARGS__;) \
-    GOSSET_IF_AVX512_VBMI(case ::gosset::detail::Set::kAvx512Vbmi                                         \
-                          : return ::gosset::avx512_vbmi::detail::__VA_ARGS__;)                           \
-    default:                                                                                              \
-      return ::gosset::by_flags::detail::__VA_ARGS__;                                                     \
+#define GOSSET_CALL_RUNNING(...)                                                                                  \
+  switch (::gosset::detail::runningSet()) {                                                                       \
+    GOSSET_IF_AVX2(case ::gosset::detail::Set::kAvx2 : return ::gosset::avx2::detail::__VA_ARGS__;)               \
+    GOSSET_IF_AVX2_VNNI(case ::gosset::detail::Set::kAvx2Vnni : return ::gosset::avx2_vnni::detail::__VA_ARGS__;) \
+    GOSSET_IF_AVX512(case ::gosset::detail::Set::kAvx512 : return ::gosset::avx512::detail::__VA_ARGS__;)         \
+    GOSSET_IF_AVX512_VBMI(case ::gosset::detail::Set::kAvx512Vbmi                                                 \
+                          : return ::gosset::avx512_vbmi::detail::__VA_ARGS__;)                                   \
+    default:                                                                                                      \
+      return ::gosset::by_flags::detail::__VA_ARGS__;                                                             \
   }
 
 // What a set's namespace sees: gosset's own, and vectors of its own. Outside of them stands what the flags promise.
-#define GOSSET_DECLARE_SET(set)         \
-  namespace gosset::GOSSET_ABI::set {   \
-  namespace simd {}                     \
-  namespace detail {                    \
-  using namespace ::gosset::detail;     \
-  }                                     \
+#define GOSSET_DECLARE_SET(set)       \
+  namespace gosset::GOSSET_ABI::set { \
+  namespace simd {}                   \
+  namespace detail {                  \
+  using namespace ::gosset::detail;   \
+  }                                   \
   }
 namespace gosset::GOSSET_ABI::detail {}
 GOSSET_DECLARE_SET(by_flags)
@@ -122,8 +121,8 @@ struct NamedSet {
 inline constexpr NamedSet kCompiledSets[] = {{Set::kByFlags, "by_flags"},
                                              GOSSET_IF_AVX2({Set::kAvx2, "avx2"}, )  //
                                              GOSSET_IF_AVX2_VNNI({Set::kAvx2Vnni, "avx2_vnni"}, )
-                                             GOSSET_IF_AVX512({Set::kAvx512, "avx512"}, )
-                                             GOSSET_IF_AVX512_VBMI({Set::kAvx512Vbmi, "avx512_vbmi"}, )};
+                                                 GOSSET_IF_AVX512({Set::kAvx512, "avx512"}, )
+                                                     GOSSET_IF_AVX512_VBMI({Set::kAvx512Vbmi, "avx512_vbmi"}, )};
 
 /// simd::kHasFma and simd::kHasDot of a set.
 struct Abilities {

@@ -53,7 +53,7 @@ struct VectorOf<T, 1> {
 }  // namespace detail
 
 /// N numbers of type T, N a power of two; Vec<T, 1> is T itself, so that one template serves the tails of a loop too.
-template <class T, int N = kLanes<T>>
+template <class T, int N = kLanes<T> >
 using Vec = typename detail::VectorOf<T, N>::type;
 
 /// Reads a vector from p, aligned or not.

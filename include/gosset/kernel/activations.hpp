@@ -62,7 +62,7 @@ class RoundedActivations {
         numbers_(static_cast<std::size_t>(tokens * slices_ * kSliceColumns)),
         scales_(static_cast<std::size_t>(tokens * slices_)),
         sums_(scales_.size()) {
-    std::vector<std::vector<Extra>> extras(static_cast<std::size_t>(tokens));
+    std::vector<std::vector<Extra> > extras(static_cast<std::size_t>(tokens));
     parallelFor(tokens, n, [&](Index token) {
       auto& of_token = extras[static_cast<std::size_t>(token)];
       if (reach == ScaleReach::kToken) {

@@ -13,12 +13,12 @@ namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
 /// y (m x t, columns y_stride apart) = W x, x being n x t, its columns x_stride apart.
 template <TileCodebook C, class T, int kPieces>
-void multiplyCodesInSet(const CodeView<C, T, kPieces>& w, Activations activations, const float* x, Index n, Index tokens,
-                   Index x_stride, float* y, Index y_stride) {
+void multiplyCodesInSet(const CodeView<C, T, kPieces>& w, Activations activations, const float* x, Index n,
+                        Index tokens, Index x_stride, float* y, Index y_stride) {
   const bool per_token = activations == Activations::kRoundedPerToken;
   if constexpr (kPieces == 0) {
     if (per_token) {
-      using Tokens = Eigen::Map<const Eigen::MatrixXf, 0, Eigen::OuterStride<>>;
+      using Tokens = Eigen::Map<const Eigen::MatrixXf, 0, Eigen::OuterStride<> >;
       const Eigen::MatrixXf rounded = roundedPerToken(Tokens(x, n, tokens, Eigen::OuterStride<>(x_stride)));
       return multiplyCodesInSet(w, Activations::kFloat, rounded.data(), n, tokens, n, y, y_stride);
     }

@@ -132,7 +132,7 @@ struct TileCode<E81B> {
 /// The second stage's planes come first, for its code takes the low bits.
 template <class A, class B>
 requires(TileCode<A>::kTerms == 1 && TileCode<B>::kTerms == 1 && A::kBits % 8 == 0 && B::kBits % 8 == 0 &&
-         std::is_same_v<typename TileCode<A>::Order, typename TileCode<B>::Order>) struct TileCode<Residual<A, B>> {
+         std::is_same_v<typename TileCode<A>::Order, typename TileCode<B>::Order>) struct TileCode<Residual<A, B> > {
   using Order = typename TileCode<A>::Order;
   static constexpr int kTerms = 2;
   static constexpr TileTerm kTerm[] = {

@@ -136,7 +136,7 @@ void addExtras(const CodeView<C, T, kPieces>& w, const RoundedActivations& x, In
       slice = extra.slice;
       const Index tile = slice / kSlices<C>;
       const auto bytes = tiles[tile];
-      simd::unroll<kSlices<C>>([&](auto s) {
+      simd::unroll<kSlices<C> >([&](auto s) {
         if (s == slice % kSlices<C>) decodeSlice<C, s>(bytes, decoded);
       });
       of_tile = TileScales<C, kPieces>(w, block, tile);
@@ -172,7 +172,7 @@ void multiplyRounded(const CodeView<C, T, kPieces>& w, const RoundedActivations&
     Index group = 0, left = group_pieces;
     for (Index tile = 0; tile < w.layout.tiles(); ++tile) {
       const auto bytes = tiles[tile];
-      simd::unroll<kSlices<C>>([&](auto of_tile) __attribute__((always_inline)) {
+      simd::unroll<kSlices<C> >([&](auto of_tile) __attribute__((always_inline)) {
         const Index slice = tile * kSlices<C> + of_tile;
         DecodedSlice<C> decoded;
         decodeSlice<C, of_tile>(bytes, decoded);
@@ -211,7 +211,7 @@ struct DecodedTiles {
     for (Index i = 0; i < count; ++i) {
       const auto bytes = tiles[first + i];
       const TileScales<C, kPieces> of_tile(w, block, first + i);
-      simd::unroll<kSlices<C>>([&](auto s) __attribute__((always_inline)) {
+      simd::unroll<kSlices<C> >([&](auto s) __attribute__((always_inline)) {
         decodeSlice<C, s>(bytes, slices[i * kSlices<C> + s]);
         std::copy_n(of_tile.scales, kPieces, scales[i * kSlices<C> + s]);
       });

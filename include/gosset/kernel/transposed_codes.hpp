@@ -19,8 +19,8 @@ inline constexpr bool kTransposesIntegers = TileCode<C>::kExact&& simd::kHasDot;
 /// y += unit * W^T x by the faster of the two. On all machines that take integers the results are the same; in floats
 /// they are on all that multiply and add at once (kHasFma). Allocates nothing.
 template <TileCodebook C, class T, int kPieces>
-void addTransposedInSet(const CodeView<C, T, kPieces>& w, Index n, float unit, const float* x, Index tokens, Index x_stride,
-                   float* y, Index y_stride) {
+void addTransposedInSet(const CodeView<C, T, kPieces>& w, Index n, float unit, const float* x, Index tokens,
+                        Index x_stride, float* y, Index y_stride) {
   if constexpr (kTransposesIntegers<C>) {
     addTransposedInteger(w, n, unit, x, tokens, x_stride, y, y_stride);
   } else {

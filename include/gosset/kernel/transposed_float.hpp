@@ -109,7 +109,7 @@ class TransposedChunk {
       forTilesOfGroup(w_, group, n, [&](Index tile, Index from, Index to) {
         findTile(tile);
         float* target = y + tile * Layout::kTileColumns;
-        simd::unroll<kSlices<C>>([&](auto slice) { addSlice<slice>(from, to, unit, target, y_stride); });
+        simd::unroll<kSlices<C> >([&](auto slice) { addSlice<slice>(from, to, unit, target, y_stride); });
       });
     }
   }

@@ -47,7 +47,7 @@ class IntegerTransposedChunk {
     for (Index group = 0; group < w_.groups; ++group) {
       foldScales(group);
       forTilesOfGroup(w_, group, n, [&](Index tile, Index from, Index to) {
-        simd::unroll<kSlices<C>>([&](auto slice) {
+        simd::unroll<kSlices<C> >([&](auto slice) {
           float sums[kTokens][kSliceColumns];
           simd::unroll<Code::kTerms>([&](auto term) { addTile<term, slice>(tile, sums); });
           for (int k = 0; k < kTokens; ++k) addSums<slice>(tile, k, from, to, sums[k], unit, y + k * y_stride);

@@ -1,17 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
+// The softmax of attention; its loops are compiled for each instruction set (core/instruction_set.hpp).
+#ifdef GOSSET_SET
 
-#include <gosset/core/dot.hpp>
-#include <gosset/core/simd.hpp>
-#include <gosset/core/types.hpp>
-
-#include <algorithm>
-#include <bit>
-#include <cmath>
-#include <cstdint>
-#include <limits>
-
-namespace gosset::GOSSET_ABI::detail {
+namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
 /// exp(x) for x <= 0, lane by lane, within 3 units in the last place; 0 below -87, where results would be subnormal.
 /// x = n ln 2 + r with |r| <= ln 2 / 2, and e^r by its Taylor polynomial, whose remainder is below 2^-27. Nothing is
@@ -30,6 +21,76 @@ namespace gosset::GOSSET_ABI::detail {
   const auto power = (Floats)(((Ints)shifted - std::bit_cast<std::int32_t>(kToInteger) + 127) << 23);
   return x < least ? Floats{} : p * power;
 }
+
+inline float expInSet(float x) { return expOfNegative(simd::splat<simd::Floats>(x))[0]; }
+
+inline float largestOfInSet(const float* scores, Index count) {
+  float largest = -std::numeric_limits<float>::infinity();
+  Index i = 0;
+  if (count >= simd::kWordLanes) {
+    auto most = simd::load<simd::Floats>(scores);
+    for (i = simd::kWordLanes; i + simd::kWordLanes <= count; i += simd::kWordLanes) {
+      const auto next = simd::load<simd::Floats>(scores + i);
+      most = next > most ? next : most;
+    }
+    for (int lane = 0; lane < simd::kWordLanes; ++lane) largest = std::max(largest, most[lane]);
+  }
+  for (; i < count; ++i) largest = std::max(largest, scores[i]);
+  return largest;
+}
+
+/// score <- exp(score - largest); their sum, in 16 lanes.
+inline float exponentialsInSet(float* scores, Index count, float largest) {
+  constexpr Index kSixteen = 16;
+  simd::Floats sums[kSixteen / simd::kWordLanes] = {};
+  const auto add = [&](float* sixteen) {
+    simd::unroll<kSixteen / simd::kWordLanes>([&](auto i) __attribute__((always_inline)) {
+      const simd::Floats weights = expOfNegative(simd::load<simd::Floats>(sixteen + i * simd::kWordLanes) - largest);
+      simd::store(sixteen + i * simd::kWordLanes, weights);
+      sums[i] += weights;
+    });
+  };
+  Index i = 0;
+  for (; i + kSixteen <= count; i += kSixteen) add(scores + i);
+  if (i < count) {
+    float part[kSixteen];
+    std::fill(std::copy(scores + i, scores + count, part), part + kSixteen, -std::numeric_limits<float>::infinity());
+    add(part);
+    std::copy_n(part, count - i, scores + i);
+  }
+  return simd::sumInHalves<kSixteen / simd::kWordLanes>(sums);
+}
+
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::detail
+
+#elif !defined(GOSSET_KV_ONLINE_SOFTMAX)
+#define GOSSET_KV_ONLINE_SOFTMAX
+
+#include <gosset/core/types.hpp>
+#include <gosset/core/vectors.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#define GOSSET_FRAGMENTS <gosset/kv/online_softmax.hpp>
+#include <gosset/core/for_each_set.inc>
+#undef GOSSET_FRAGMENTS
+
+namespace gosset::GOSSET_ABI::detail {
+
+/// The largest of some scores; which of them are NaN does not matter.
+inline float largestOf(const float* scores, Index count) { GOSSET_CALL_RUNNING(largestOfInSet(scores, count)) }
+
+/// score <- exp(score - largest); their sum, in 16 lanes.
+inline float exponentials(float* scores, Index count, float largest) {
+  GOSSET_CALL_RUNNING(exponentialsInSet(scores, count, largest))
+}
+
+/// exp(x) for x <= 0.
+inline float expOfOne(float x) { GOSSET_CALL_RUNNING(expInSet(x)) }
 
 /// Softmax over scores that come a block at a time, and the weighted sum of values with it, for t queries: what was
 /// summed so far is scaled down whenever a larger score appears, so nothing overflows and no score is seen twice.
@@ -62,7 +123,7 @@ class OnlineSoftmax {
       return;
     }
     if (largest > largest_[query]) {
-      const float shrink = expOfNegative(simd::splat<simd::Floats>(largest_[query] - largest))[0];
+      const float shrink = expOfOne(largest_[query] - largest);
       sum_[query] = simd::unfused(sum_[query] * shrink);
       output_.col(query) *= shrink;
       largest_[query] = largest;
@@ -82,47 +143,11 @@ class OnlineSoftmax {
  private:
   static constexpr float kNone = -std::numeric_limits<float>::infinity();
   static constexpr float kNotANumber = std::numeric_limits<float>::quiet_NaN();
-  static constexpr Index kLanes = simd::kWordLanes;
-
-  static float largestOf(const float* scores, Index count) {
-    float largest = kNone;
-    Index i = 0;
-    if (count >= kLanes) {
-      auto most = simd::load<simd::Floats>(scores);
-      for (i = kLanes; i + kLanes <= count; i += kLanes) {
-        const auto next = simd::load<simd::Floats>(scores + i);
-        most = next > most ? next : most;
-      }
-      for (int lane = 0; lane < kLanes; ++lane) largest = std::max(largest, most[lane]);
-    }
-    for (; i < count; ++i) largest = std::max(largest, scores[i]);
-    return largest;
-  }
-
-  /// score <- exp(score - largest); their sum, in 16 lanes.
-  static float exponentials(float* scores, Index count, float largest) {
-    constexpr Index kSixteen = 16;
-    simd::Floats sums[kSixteen / kLanes] = {};
-    const auto add = [&](float* sixteen) {
-      simd::unroll<kSixteen / kLanes>([&](auto i) __attribute__((always_inline)) {
-        const simd::Floats weights = expOfNegative(simd::load<simd::Floats>(sixteen + i * kLanes) - largest);
-        simd::store(sixteen + i * kLanes, weights);
-        sums[i] += weights;
-      });
-    };
-    Index i = 0;
-    for (; i + kSixteen <= count; i += kSixteen) add(scores + i);
-    if (i < count) {
-      float part[kSixteen];
-      std::fill(std::copy(scores + i, scores + count, part), part + kSixteen, kNone);
-      add(part);
-      std::copy_n(part, count - i, scores + i);
-    }
-    return simd::sumInHalves<kSixteen / kLanes>(sums);
-  }
 
   Eigen::VectorXf largest_, sum_;
   Eigen::MatrixXf output_;
 };
 
 }  // namespace gosset::GOSSET_ABI::detail
+
+#endif
