@@ -10,6 +10,7 @@ namespace gosset::same_bits_test {
 namespace {
 
 using testing::hashOf;
+using testing::OnEverySet;
 using testing::SameBits;
 using testing::SameOn;
 
@@ -37,7 +38,7 @@ void checkCache(SameBits& bits, const std::string& name, SameOn few) {
   bits.check(name + " attend many", hashOf(cache.attend(queries, options, Alibi(4))));
 }
 
-TEST(SameBits, OfCaches) {
+TEST_P(OnEverySet, OfCaches) {
   SameBits bits({
       {"kivi stored", 0x6f1178fb26aa8a7bu},    {"kivi values", 0x8200e9156d363f5fu},
       {"kivi attend", 0x109e1dda9fc9b735u},    {"kivi attend many", 0x0cc44b9614d28f91u},
@@ -79,7 +80,7 @@ void checkSeeds(SameBits& bits, const std::string& name) {
   EXPECT_NE(first, check(", 1 iteration", {.seed = 5, .low_rank_iterations = 1})) << name;
 }
 
-TEST(SameBits, OfCachesBySeed) {
+TEST_P(OnEverySet, OfCachesBySeed) {
   SameBits bits({
       {"rotated, seed 5 stored", 0xf415f4aa18313e3cu},   {"rotated, seed 5 keys", 0x70f0ce74ab92092bu},
       {"rotated, seed 5 values", 0xeb280b7aa1e73b88u},   {"rotated, seed 6 stored", 0x0e81cec461511171u},
@@ -99,6 +100,8 @@ TEST(SameBits, OfCachesBySeed) {
   checkSeeds<KvCache<KvRotated<E8P, 3>>>(bits, "preset");
   bits.finish();
 }
+
+INSTANTIATE_TEST_SUITE_P(SameBits, OnEverySet, ::testing::ValuesIn(instructionSets()), testing::nameOfSet);
 
 }  // namespace
 }  // namespace gosset::same_bits_test
