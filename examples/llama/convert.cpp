@@ -16,14 +16,15 @@ using namespace llama;
 struct Options {
   fs::path model = GOSSET_EXAMPLE_MODEL_DIR;
   fs::path tokenizer, text, out, imatrix;
-  std::string type = "Q4_K_M", rounding = "gptq";
+  std::vector<std::string> types = {"Q4_K_M"};
+  std::string rounding = "gptq";
   Index calibration = 20000;
   std::optional<Index> context;
   GgufOptions gguf;
 };
 
 std::string typeHelp() {
-  std::string text = "Types of the matrices, under the names that people know:";
+  std::string text = "Types of the matrices, by comma, under the names that people know:";
   for (const GgufMixture& mixture : kGgufMixtures) {
     text.append("\n").append(mixture.name).append(": ").append(mixture.about);
   }
@@ -38,7 +39,9 @@ GgufRounding findRounding(const std::string& name) {
 }
 
 bool looksAtInputs(const Options& o) {
-  return o.gguf.rounding != GgufRounding::kNearest && !detail::isKept(o.gguf.mixture.type);
+  return o.gguf.rounding != GgufRounding::kNearest &&
+         std::any_of(o.types.begin(), o.types.end(),
+                     [](const std::string& type) { return !detail::isKept(findGgufMixture(type).type); });
 }
 
 void parse(int argc, char** argv, Options& o) {
@@ -50,8 +53,9 @@ void parse(int argc, char** argv, Options& o) {
   app.add_option("--model", o.model, "Hugging Face folder, llama2.c .bin, or GGUF file");
   app.add_option("--tokenizer", o.tokenizer,
                  "llama2.c tokenizer or tokenizer.json; else the one in the model's folder or file");
-  app.add_option("--out", o.out, "The file to write")->required();
-  app.add_option("--type", o.type, typeHelp());
+  app.add_option("--out", o.out, "The file to write; with several types a folder, which gets TYPE.gguf for each")
+      ->required();
+  app.add_option("--type", o.types, typeHelp())->delimiter(',');
   app.add_flag("--pure", o.gguf.pure, "The same type for all matrices, whatever the mixture says");
   app.add_option("--rounding", o.rounding,
                  "How codes are chosen: nearest; importance, errors weighed by the mean squares of what enters each "
@@ -71,9 +75,8 @@ void parse(int argc, char** argv, Options& o) {
   } catch (const CLI::ParseError& error) {
     std::exit(app.exit(error));
   }
-  o.gguf.mixture = findGgufMixture(o.type);
+  for (const std::string& type : o.types) findGgufMixture(type);
   o.gguf.rounding = findRounding(o.rounding);
-  if (detail::isKept(o.gguf.mixture.type)) o.gguf.rounding = GgufRounding::kNearest;
   if (!o.imatrix.empty() && !looksAtInputs(o)) {
     throw std::invalid_argument(
         "--imatrix: nothing is known of what enters the layers, as no codes are chosen by it; take "
@@ -100,17 +103,14 @@ Calibration calibrated(const Options& o, const Model& model, const Tokenizer& to
   return calibration;
 }
 
-void run(const Options& o) {
-  const auto [model, tokenizer] = readModelAndTokenizer(o.model, o.tokenizer);
-  const Calibration calibration = calibrated(o, model, tokenizer);
-  if (!o.imatrix.empty()) {
-    gosset::Imatrix imatrix = imatrixOf(model, calibration);
-    imatrix.datasets = {o.text.filename().string()};
-    gosset::writeImatrix(o.imatrix, imatrix);
-  }
+void write(const fs::path& path, const Options& o, const std::string& type, const Model& model,
+           const Tokenizer& tokenizer, const Calibration& calibration) {
+  GgufOptions options = o.gguf;
+  options.mixture = findGgufMixture(type);
+  if (detail::isKept(options.mixture.type)) options.rounding = GgufRounding::kNearest;
   Index numbers = 0;
   std::uint64_t bytes = 0;
-  const GgufSaid said = writeGgufModel(o.out, model, tokenizer, o.gguf, calibration, [&](const GgufWritten& tensor) {
+  const GgufSaid said = writeGgufModel(path, model, tokenizer, options, calibration, [&](const GgufWritten& tensor) {
     numbers += tensor.numbers;
     bytes += tensor.bytes;
     const bool other = tensor.type.type != tensor.type.wanted;
@@ -123,8 +123,25 @@ void run(const Options& o) {
     std::printf("context: %td tokens, not %td: the file cannot say that the model looks no farther back\n",
                 said.context, model.config.context);
   }
-  std::printf("%s: %td weights in matrices, %.3f bits each\n", o.out.string().c_str(), numbers,
+  std::printf("%s: %td weights in matrices, %.3f bits each\n", path.string().c_str(), numbers,
               8.0 * static_cast<double>(bytes) / static_cast<double>(numbers));
+}
+
+void run(const Options& o) {
+  const auto [model, tokenizer] = readModelAndTokenizer(o.model, o.tokenizer);
+  const Calibration calibration = calibrated(o, model, tokenizer);
+  if (!o.imatrix.empty()) {
+    gosset::Imatrix imatrix = imatrixOf(model, calibration);
+    imatrix.datasets = {o.text.filename().string()};
+    gosset::writeImatrix(o.imatrix, imatrix);
+  }
+  if (o.types.size() == 1) return write(o.out, o, o.types[0], model, tokenizer, calibration);
+  std::error_code failed;
+  fs::create_directories(o.out, failed);
+  check(!failed, o.out.string(), ": cannot be made: ", failed.message());
+  for (const std::string& type : o.types) {
+    write(o.out / (type + ".gguf"), o, type, model, tokenizer, calibration);
+  }
 }
 
 }  // namespace

@@ -3,11 +3,13 @@
 
 #include <gosset/core/types.hpp>
 #include <gosset/io/gguf_types.hpp>
+#include <gosset/io/gguf_writer.hpp>
 #include <gosset/matrix/any_matrix.hpp>
 #include <gosset/rounding/hessian.hpp>
 
 #include <cstddef>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 
@@ -20,6 +22,16 @@ enum class GgufRounding {
   kImportance,  ///< the same, errors weighed by the mean squares of the inputs
   kGptq         ///< with feedback by all second moments of the inputs
 };
+
+/// The name of the format, of those in a list, whose bytes a type's are. Throws std::invalid_argument where there is
+/// none.
+template <class List>
+std::string ggufFormatOf(const gosset::GgmlType& type) {
+  for (const std::string& name : List::names()) {
+    if (gosset::detail::ggmlTypeOfFormat(name) == &type) return name;
+  }
+  throw std::invalid_argument("type " + std::string(type.name) + " is none of " + List::text());
+}
 
 /// Packs a matrix (m x n, out x in) in the type of that name. hessian: of its inputs, n x n, or null where the rounding
 /// is kNearest. Throws std::invalid_argument for a type that gosset does not write, and as gosset::quantize().

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "config_keys.hpp"
 #include "gguf_pretokenizer.hpp"
 #include "gguf_tokenizer_write.hpp"
 

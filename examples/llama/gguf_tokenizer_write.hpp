@@ -62,11 +62,13 @@ inline void setFrame(gosset::GgufWriter& writer, const TextFrame& frame) {
   if (!frame.chatTemplate.empty()) writer.set("tokenizer.chat_template", frame.chatTemplate);
 }
 
-/// llama2.c's: tokens 0, 1 and 2 are what SentencePiece has there.
+/// llama2.c's: tokens 0, 1 and 2 are what SentencePiece has there. Pieces that are parts of characters come from no
+/// text.
 inline void setLlama2cTokenizer(gosset::GgufWriter& writer, const SentencePieces& vocabulary, Index size) {
   GgufTokens tokens(size);
   for (Token i = 0; i < static_cast<Token>(vocabulary.size()); ++i) {
     const SentencePieces::Piece& piece = vocabulary.pieces()[static_cast<std::size_t>(i)];
+    if (firstInvalidUtf8(piece.text)) continue;
     const bool byte = isByteName(piece.text);
     tokens.set(i, byte ? piece.text : replaced(" ", piece.text, kSpaceMark),
                byte ? GgufToken::kByte : GgufToken::kNormal);

@@ -55,6 +55,7 @@ Reader archiveReader();
 Reader modelReader();
 Reader tokenizerReader();
 Reader ggufReader();
+Reader ggufModelReader();
 Reader imatrixReader();
 
 /// A number below `count`.

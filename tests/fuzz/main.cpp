@@ -36,8 +36,8 @@ void keepSound(View input) {
 }
 
 std::vector<Reader> allReaders() {
-  return {safetensorsReader(), hessianReader(),   quantizedReader(), kvCacheReader(), archiveReader(),
-          modelReader(),       tokenizerReader(), ggufReader(),      imatrixReader()};
+  return {safetensorsReader(), hessianReader(),   quantizedReader(), kvCacheReader(),   archiveReader(),
+          modelReader(),       tokenizerReader(), ggufReader(),      ggufModelReader(), imatrixReader()};
 }
 
 /// libFuzzer's options, before those of the command line, which win. One change an input, for a change may be several
