@@ -5,6 +5,7 @@
 #include <gosset/core/late.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/rounding/basis_hessian.hpp>
+#include <gosset/rounding/block_changes.hpp>
 #include <gosset/rounding/ldl.hpp>
 #include <gosset/rounding/row_product.hpp>
 #include <gosset/rounding/tile_rates.hpp>
@@ -14,7 +15,6 @@
 #include <Eigen/LU>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <functional>
@@ -32,6 +32,8 @@ struct LdlqProgress {
   Index columns;       ///< in a pass
   int sweep;           ///< 0 for the first pass, then the number of the sweep
   double damping;      ///< the damping in use: what was asked for, or the first larger one that factorizes
+  Index first_row;     ///< of the rows that this pass is over: sweeps take some thousand at a time
+  Index rows;          ///< how many these are
 };
 
 namespace detail {
@@ -99,8 +101,11 @@ class Feedback {
     if (static_groups_) grid_.fitAll(w_);
     if (options_.order != BlockOrder::kLastFirst) w_ = w_ * permutation();
     firstPass();
-    for (int sweep = 1; sweep <= options_.sweeps; ++sweep) {
-      if (!descend(sweep)) break;
+    for (Index chunk = 0; chunk < chunks_.count() && options_.sweeps > 0;) {
+      const Index first = chunk, row = chunks_.begin(first);
+      while (chunk < chunks_.count() && (chunk == first || chunks_.begin(chunk) + chunks_.size(chunk) - row <= kStripe))
+        ++chunk;
+      descend({first, chunk, row, chunks_.begin(chunk - 1) + chunks_.size(chunk - 1) - row});
     }
   }
 
@@ -108,6 +113,7 @@ class Feedback {
   static constexpr Index kDim = kBlockColumns<C>, kCodes = kDim / C::kDim;  // of a block
   static constexpr Index kPanel = ceilDiv(128, kDim) * kDim;                // columns that share one matrix product
   static constexpr Index kAbout = 64;                                       // rows of a chunk
+  static constexpr Index kStripe = 2048;                                    // rows whose gradient is kept
   using Coder = BlockCoder<Grid<F>>;
   template <class T, int cols>
   using Rows =
@@ -246,7 +252,7 @@ class Feedback {
       addProduct<Late<F>>(w_.rightCols(n - end), unit.bottomRows(n - end), target);
       roundPanel(begin, unit.topRows(width), target);
       end = begin;
-      report(n - begin, 0);
+      report(n - begin, 0, 0, w_.rows());
     }
   }
 
@@ -289,42 +295,73 @@ class Feedback {
 
   auto codesAt(Index row, Index rows, Index col) { return codes_.block(row, col / C::kDim, rows, kCodes); }
 
-  /// One sweep of coordinate descent; false where it changed nothing. With all other blocks fixed and g = sum_{j != k}
-  /// E_j H_jk, the loss depends on block k as e H_kk e^T + 2 e g^T, least at e = -g H_kk^-1. The block is rounded
+  /// The chunks [first_chunk, end_chunk), which are the rows [row, row + rows).
+  struct Stripe {
+    Index first_chunk, end_chunk, row, rows;
+  };
+
+  /// Coordinate descent in some rows, which do not depend on the others. With all other blocks fixed and g = sum_{j !=
+  /// k} E_j H_jk, the loss depends on block k as e H_kk e^T + 2 e g^T, least at e = -g H_kk^-1. The block is rounded
   /// there, and the new code kept in the rows where it lowers the loss.
-  bool descend(int sweep) {
+  ///
+  /// The first sweep computes the gradient E H of each panel when it gets there; from then on it is kept up to date by
+  /// what changes.
+  void descend(const Stripe& stripe) {
+    RowMatrixXf gradient = RowMatrixXf::Zero(stripe.rows, w_.cols());
+    for (int sweep = 1; sweep <= options_.sweeps; ++sweep) {
+      if (!descend(stripe, sweep, gradient)) break;
+    }
+  }
+
+  /// One sweep; false where it changed nothing.
+  bool descend(const Stripe& stripe, int sweep, RowMatrixXf& gradient) {
     const Index n = w_.cols();
-    std::atomic<bool> changed = false;
+    bool changed = false;
+    BlockChanges<kDim> changes;
     for (Index end = n; end > 0;) {
       const Index begin = std::max<Index>(0, end - kPanel);
       const Index width = end - begin;
       const Eigen::MatrixXf h = cholesky_->hessianColumns(begin, width);
-      const RowMatrixXf h_panel = h.middleRows(begin, width);
-      std::vector<SquareBlock> inverses;
-      for (Index col = 0; col < width; col += kDim) {
-        const SquareBlock block = h_panel.block(col, col, kDim, kDim);
-        inverses.push_back(block.template cast<double>().inverse().template cast<float>());
+      if (sweep == 1) {
+        addProduct<Late<F>>(w_.middleRows(stripe.row, stripe.rows), h, gradient.middleCols(begin, width));
       }
-      RowMatrixXf gradient = RowMatrixXf::Zero(w_.rows(), width);
-      addProduct<Late<F>>(w_, h, gradient);
-      parallelFor(chunks_.count(), kAbout * kPanel * kPanel, [&](Index chunk) {
-        const Index row = chunks_.begin(chunk), rows = chunks_.size(chunk);
-        Coder coder(grid_, row, rows);
-        for (Index col = width - kDim; col >= 0; col -= kDim) {
-          const SquareBlock block = h_panel.block(col, col, kDim, kDim);
-          auto error = w_.block(row, begin + col, rows, kDim);
-          const BlockRows change = improve(coder, row, begin + col, error, gradient.block(row, col, rows, kDim), block,
-                                           inverses[static_cast<std::size_t>(col / kDim)]);
-          if (change.isZero(0)) continue;
-          changed = true;
-          error += change;
-          gradient.middleRows(row, rows).noalias() += change * h_panel.middleRows(col, kDim);
-        }
-      });
+      changes.reset(stripe.rows, width);
+      descendInPanel(stripe, begin, h.middleRows(begin, width), gradient, changes);
+      changes.collect();
+      changed = changed || !changes.empty();
+      const auto h_rows = h.transpose();  // H is symmetric
+      if (sweep > 1) changes.addProduct(h_rows, 0, begin, gradient);
+      if (sweep < options_.sweeps) changes.addProduct(h_rows, end, n, gradient);
       end = begin;
-      report(n - begin, sweep);
+      report(n - begin, sweep, stripe.row, stripe.rows);
     }
     return changed;
+  }
+
+  /// The same in the panel from place `begin` on, whose part of H is h_panel.
+  void descendInPanel(const Stripe& stripe, Index begin, const RowMatrixXf& h_panel, RowMatrixXf& gradient,
+                      BlockChanges<kDim>& changes) {
+    const Index width = h_panel.rows();
+    std::vector<SquareBlock> inverses;
+    for (Index col = 0; col < width; col += kDim) {
+      const SquareBlock block = h_panel.block(col, col, kDim, kDim);
+      inverses.push_back(block.template cast<double>().inverse().template cast<float>());
+    }
+    parallelFor(stripe.end_chunk - stripe.first_chunk, kAbout * kPanel * kPanel, [&](Index i) {
+      const Index row = chunks_.begin(stripe.first_chunk + i), rows = chunks_.size(stripe.first_chunk + i);
+      Coder coder(grid_, row, rows);
+      auto panel = gradient.block(row - stripe.row, begin, rows, width);
+      for (Index col = width - kDim; col >= 0; col -= kDim) {
+        const SquareBlock block = h_panel.block(col, col, kDim, kDim);
+        auto error = w_.block(row, begin + col, rows, kDim);
+        const BlockRows change = improve(coder, row, begin + col, error, panel.middleCols(col, kDim), block,
+                                         inverses[static_cast<std::size_t>(col / kDim)]);
+        if (change.isZero(0)) continue;
+        changes.at(row - stripe.row, rows, col) = change;
+        error += change;
+        panel.noalias() += change * h_panel.middleRows(col, kDim);
+      }
+    });
   }
 
   /// Tries the best codes of one block, given E there and E H there; keeps them where the loss falls. Returns the
@@ -359,8 +396,8 @@ class Feedback {
     return change;
   }
 
-  void report(Index done, int sweep) const {
-    if (options_.progress) options_.progress({done, w_.cols(), sweep, cholesky_->damping()});
+  void report(Index done, int sweep, Index first_row, Index rows) const {
+    if (options_.progress) options_.progress({done, w_.cols(), sweep, cholesky_->damping(), first_row, rows});
   }
 
   RowMatrixXf& w_;  ///< W in places, then E = W - What

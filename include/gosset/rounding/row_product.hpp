@@ -9,7 +9,7 @@ namespace gosset::GOSSET_ABI::detail {
 /// target += left * right in one order. A template so that it is compiled where it is used, and there once.
 template <class = void>
 void addProduct(const Eigen::Ref<const RowMatrixXf>& left, const Eigen::Ref<const Eigen::MatrixXf>& right,
-                RowMatrixXf& target) {
+                Eigen::Ref<RowMatrixXf> target) {
   addProductInOrder(left, right, target);
 }
 
