@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 // What comes in at public doors: any dense expression becomes row-major floats, all finite.
@@ -51,18 +52,32 @@ RowMatrixXf finiteFloats(const char* function, const Eigen::DenseBase<Derived>& 
   return result;
 }
 
+/// The larger of `most` and the largest magnitude of n floats, as bits, which order floats and put infinity and NaN
+/// above them.
+inline std::uint32_t largestBitsOf(const float* x, Index n, std::uint32_t most) {
+  for (Index i = 0; i < n; ++i) most = std::max(most, std::bit_cast<std::uint32_t>(x[i]) & 0x7fffffffu);
+  return most;
+}
+
 /// The largest magnitude of W in float; NaN where W is empty or holds anything but finite floats.
 template <class Matrix>
 float largestMagnitude(const Matrix& w) {
-  constexpr Index kRows = 16;  // at a time
-  const Index chunks = ceilDiv(w.rows(), kRows);
+  constexpr bool kFloats = std::is_same_v<typename Matrix::Scalar, float> &&
+                           (Matrix::Flags & Eigen::DirectAccessBit) != 0 && Matrix::InnerStrideAtCompileTime == 1;
+  constexpr Index kLines = 16;  // rows; of floats in memory, rows or columns as they lie there
+  const Index lines = kFloats ? w.outerSize() : w.rows(), chunks = ceilDiv(lines, kLines);
   std::vector<std::uint32_t> largest(static_cast<std::size_t>(chunks));
-  parallelFor(chunks, kRows * w.cols(), [&](Index chunk) {
-    const Index first = chunk * kRows;
-    const RowMatrixXf part = w.middleRows(first, std::min(kRows, w.rows() - first)).template cast<float>();
-    std::uint32_t most = 0;  // magnitudes as bits, which order floats and put infinity and NaN above them
-    for (Index i = 0; i < part.size(); ++i) {
-      most = std::max(most, std::bit_cast<std::uint32_t>(part.data()[i]) & 0x7fffffffu);
+  parallelFor(chunks, kLines * (kFloats ? w.innerSize() : w.cols()), [&](Index chunk) {
+    const Index first = chunk * kLines, count = std::min(kLines, lines - first);
+    std::uint32_t most = 0;
+    if constexpr (kFloats) {
+      const auto& stored = w.derived();
+      for (Index i = first; i < first + count; ++i) {
+        most = largestBitsOf(stored.data() + i * stored.outerStride(), w.innerSize(), most);
+      }
+    } else {
+      const RowMatrixXf part = w.middleRows(first, count).template cast<float>();
+      most = largestBitsOf(part.data(), part.size(), 0);
     }
     largest[static_cast<std::size_t>(chunk)] = most;
   });
