@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Speed of quantizing one square layer to 2 bits with QuIP#'s rounding: Hadamard, factorization, feedback, packing.
+// Speed of quantizing one layer to 2 bits with QuIP#'s rounding: Hadamard, factorization, feedback, packing; and the
+// most memory that the program has taken so far, its matrix and Hessian included.
 #include <gosset/gosset.hpp>
 
 #include <benchmark/benchmark.h>
+
+#include <sys/resource.h>
 
 #include <cmath>
 
@@ -21,19 +24,23 @@ Hessian correlatedHessian(Index n) {
 
 void ldlq(benchmark::State& state) {
   Eigen::setNbThreads(1);
-  const Index n = state.range(0);
-  const int sweeps = static_cast<int>(state.range(1));
-  const RowMatrixXf w = RowMatrixXf::Random(n, n);
+  const Index m = state.range(0), n = state.range(1);
+  const int sweeps = static_cast<int>(state.range(2));
+  const RowMatrixXf w = RowMatrixXf::Random(m, n);
   const Hessian h = correlatedHessian(n);
   for (auto _ : state) benchmark::DoNotOptimize(quantize<Incoherent<E8P>>(w, Ldlq(h, {.sweeps = sweeps})));
   state.counters["weights/s"] =
-      benchmark::Counter(static_cast<double>(n * n), benchmark::Counter::kIsIterationInvariantRate);
+      benchmark::Counter(static_cast<double>(m * n), benchmark::Counter::kIsIterationInvariantRate);
+  rusage usage;
+  ::getrusage(RUSAGE_SELF, &usage);
+  state.counters["peak MB"] = static_cast<double>(usage.ru_maxrss) / 1024;
 }
 BENCHMARK(ldlq)
-    ->ArgNames({"n", "sweeps"})
-    ->Args({1024, 0})
-    ->Args({4096, 0})
-    ->Args({4096, 4})
+    ->ArgNames({"m", "n", "sweeps"})
+    ->Args({1024, 1024, 0})
+    ->Args({4096, 4096, 0})
+    ->Args({4096, 4096, 4})
+    ->Args({28672, 8192, 4})
     ->Unit(benchmark::kMillisecond);
 
 }  // namespace

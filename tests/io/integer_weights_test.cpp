@@ -202,8 +202,10 @@ TEST_F(Layer, OfGptqRefusesWhatDoesNotFit) {
     expectRefused(kV1, "expected finite scales of at least 0, found ");
     expectRefused(kV1, " for row 5, group 0");
   }
-  add<std::int32_t>("layer.qweight", {0, 8}, {});
-  expectRefused(kV1, "expected at least one row and column, got 8 x 0");
+  for (const std::vector<Index>& shape : std::vector<std::vector<Index>>{{0, 8}, {8, 0}, {Index{1} << 59, 0}}) {
+    add<std::int32_t>("layer.qweight", shape, {});
+    expectRefused(kV1, "expected at least one word, the file holds " + std::to_string(shape[0]) + " x ");
+  }
   remove("layer.qweight");
   expectRefused(kV1, "holds no tensor 'layer.qweight'");
 }

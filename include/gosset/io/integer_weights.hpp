@@ -108,6 +108,7 @@ class PackedWords {
     }
     rows_ = info.shape[0];
     cols_ = info.shape[1];
+    if (rows_ < 1 || cols_ < 1) fail("expected at least one word, the file holds ", rows_, " x ", cols_);
     bytes_ = folder.fileOf(name).data(name);
   }
 
@@ -176,7 +177,6 @@ class IntegerReader {
   void setShape(const PackedWords& words, Index rows, Index cols) {
     m_ = rows;
     n_ = cols;
-    if (m_ < 1 || n_ < 1) words.fail("expected at least one row and column, got ", m_, " x ", n_);
     constexpr Index kMost = std::numeric_limits<std::int32_t>::max();
     if (m_ > kMost || n_ > kMost) words.fail("expected at most ", kMost, " rows and columns, got ", m_, " x ", n_);
     result_.group_size = scheme_.group_size == 0 ? n_ : std::min(scheme_.group_size, n_);
