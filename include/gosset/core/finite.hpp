@@ -35,9 +35,23 @@ inline bool allFinite(const float* x, Index n) {
 template <class Derived>
 void toFiniteFloats(const char* function, const Eigen::DenseBase<Derived>& w, RowMatrixXf& result) {
   require(w.size() > 0, function, ": the matrix is empty (", w.rows(), " x ", w.cols(), ")");
-  result = w.derived().matrix().template cast<float>();
+  const auto& matrix = w.derived().matrix();
+  if constexpr ((std::remove_cvref_t<decltype(matrix)>::Flags & Eigen::DirectAccessBit) != 0) {
+    constexpr Index kRows = 16;  // together
+    result.resize(w.rows(), w.cols());
+    parallelFor(ceilDiv(w.rows(), kRows), kRows * w.cols(), [&](Index chunk) {
+      const Index first = chunk * kRows, count = std::min(kRows, w.rows() - first);
+      result.middleRows(first, count) = matrix.middleRows(first, count).template cast<float>();
+    });
+  } else {
+    result = matrix.template cast<float>();
+  }
+  std::vector<std::uint8_t> finite(static_cast<std::size_t>(result.rows()));
+  parallelFor(result.rows(), result.cols(), [&](Index row) {
+    finite[static_cast<std::size_t>(row)] = allFinite(result.row(row).data(), result.cols()) ? 1 : 0;
+  });
   for (Index row = 0; row < result.rows(); ++row) {
-    if (allFinite(result.row(row).data(), result.cols())) continue;
+    if (finite[static_cast<std::size_t>(row)] != 0) continue;
     for (Index col = 0; col < result.cols(); ++col) {
       require(std::isfinite(result(row, col)), function, ": expected numbers that are finite in float, got ",
               result(row, col), " at (", row, ", ", col, ") of ", result.rows(), " x ", result.cols());

@@ -3,7 +3,9 @@
 
 #include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
+#include <gosset/core/parallel.hpp>
 #include <gosset/core/random.hpp>
+#include <gosset/core/types.hpp>
 #include <gosset/format/concepts.hpp>
 #include <gosset/hadamard/lazy.hpp>
 #include <gosset/hadamard/random_signs.hpp>
@@ -46,7 +48,7 @@ class Packed<Incoherent<F>> : public PackedWrapper<Packed<Incoherent<F>>, F> {
   /// the range of float.
   template <class Rounding>
   static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
-    const double norm = w.template cast<double>().norm();
+    const double norm = normOf(w);
     const double most = 0x1p126 / std::sqrt(static_cast<double>(std::max(w.rows(), w.cols())));
     detail::require(norm <= most, "quantize: the matrix, ", w.rows(), " x ", w.cols(), ", has a norm of ", norm,
                     ", beyond the ", most, " up to which Incoherent turns it into its basis and back within float");
@@ -119,6 +121,14 @@ class Packed<Incoherent<F>> : public PackedWrapper<Packed<Incoherent<F>>, F> {
   }
 
  private:
+  /// In double, rows by themselves.
+  static double normOf(const RowMatrixXf& w) {
+    Eigen::VectorXd squares(w.rows());
+    parallelFor(w.rows(), w.cols(),
+                [&](Index row) { squares[row] = w.row(row).template cast<double>().squaredNorm(); });
+    return std::sqrt(squares.sum());
+  }
+
   Packed(Packed<F> inner, std::uint64_t seed)
       : Base(std::move(inner)),
         seed_(seed),

@@ -3,6 +3,7 @@
 
 #include <gosset/core/empty_after_move.hpp>
 #include <gosset/core/error.hpp>
+#include <gosset/core/finite.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/ordered_product.hpp>
 #include <gosset/core/parallel.hpp>
@@ -80,7 +81,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
   /// Errors: std::invalid_argument where a magnitude is beyond 2^127.
   template <class Rounding>
   static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
-    const float largest = w.cwiseAbs().maxCoeff();
+    const float largest = detail::largestMagnitude(w);
     const auto rowsOfW = [&](Index first, Index count) { return w.middleRows(first, count); };
     if constexpr (takesRows<Rounding>()) {
       return quantizeRows(w.rows(), w.cols(), largest, rowsOfW, rounding, options);

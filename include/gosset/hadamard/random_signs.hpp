@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/parallel.hpp>
 #include <gosset/core/random.hpp>
 #include <gosset/core/types.hpp>
 
@@ -25,7 +26,11 @@ void applyRowSigns(M&& w, std::uint64_t seed) {
   static_assert(RealScalar<typename std::remove_cvref_t<M>::Scalar>,
                 "gosset::applyRowSigns takes a writable Eigen matrix of real numbers");
   const auto signs = randomSigns<typename std::remove_cvref_t<M>::Scalar>(seed, w.rows());
-  for (Index j = 0; j < w.cols(); ++j) w.col(j).array() *= signs.array();
+  if constexpr (std::remove_cvref_t<M>::IsRowMajor && std::remove_cvref_t<M>::ColsAtCompileTime != 1) {
+    parallelFor(w.rows(), w.cols(), [&](Index i) { w.row(i) *= signs[i]; });
+  } else {
+    parallelFor(w.cols(), w.rows(), [&](Index j) { w.col(j).array() *= signs.array(); });
+  }
 }
 
 /// w <- w D in place: column j of w, m x n, times sign j.
