@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Attention of one new token over a KV cache, one thread: 32 heads on 8 KV heads of 128. Milliseconds, and the ratio to
-// 16-bit floats of the same run; the same for the 512 newest of 4096 tokens at once, as a prompt asks for; and how fast
-// tokens are taken in, one by one and flushed, or as a prompt.
+// 16-bit floats of the same run, with queries and weights as they are and rounded; the same for the 512 newest of 4096
+// tokens at once, as a prompt asks for; and how fast tokens are taken in, one by one and flushed, or as a prompt.
 //
 //   attend_bench --benchmark_repetitions=5 --benchmark_enable_random_interleaving=true
 
@@ -47,26 +47,26 @@ const KvCache<Keys, Values>& filled(Index context) {
 }
 
 template <class Keys, class Values>
-void attend(benchmark::State& state, Index context) {
+void attend(benchmark::State& state, Index context, Activations activations) {
   const auto& cache = filled<Keys, Values>(context);
   const Eigen::VectorXf q = tokens(4, 99).reshaped().head(kShape.queryWidth()) / 8;
   Eigen::VectorXf output(kShape.queryWidth());
   AttendWorkspace workspace;
   for (auto _ : state) {
-    cache.attendTo(q, output, {.workspace = &workspace});
+    cache.attendTo(q, output, {.workspace = &workspace, .activations = activations});
     benchmark::DoNotOptimize(output.data());
   }
   state.counters["bits"] = cache.bitsPerElement();
 }
 
 template <class Keys, class Values>
-void prefill(benchmark::State& state) {
+void prefill(benchmark::State& state, Activations activations) {
   const auto& cache = filled<Keys, Values>(kContexts[0]);
   const RowMatrixXf q = tokens(2048, 99).reshaped<Eigen::RowMajor>(512, kShape.queryWidth()) / 8;
   RowMatrixXf output(q.rows(), q.cols());
   AttendWorkspace workspace;
   for (auto _ : state) {
-    cache.attendTo(q, output, {.workspace = &workspace});
+    cache.attendTo(q, output, {.workspace = &workspace, .activations = activations});
     benchmark::DoNotOptimize(output.data());
   }
   state.counters["queries/s"] =
@@ -85,13 +85,23 @@ void append(benchmark::State& state, Index atOnce) {
       benchmark::Counter(static_cast<double>(k.rows()), benchmark::Counter::kIsIterationInvariantRate);
 }
 
+/// With queries and weights as they are, and rounded.
+template <class Function, class... Arguments>
+void registerBoth(const std::string& full, const std::string& name, const Function& function, Arguments... arguments) {
+  const auto add = [&](const std::string& which, Activations activations) {
+    benchmark::RegisterBenchmark(which.c_str(), function, arguments..., activations)->Unit(benchmark::kMillisecond);
+  };
+  add(full, Activations::kFloat);
+  if (name != "FP16") add(full + ", rounded", Activations::kRounded);
+}
+
 template <class Keys, class Values = Keys>
 void registerFormat(const std::string& name) {
   for (const Index context : kContexts) {
     const std::string full = "attend/" + std::to_string(context) + "/" + name;
-    benchmark::RegisterBenchmark(full.c_str(), attend<Keys, Values>, context)->Unit(benchmark::kMillisecond);
+    registerBoth(full, name, attend<Keys, Values>, context);
   }
-  benchmark::RegisterBenchmark(("prefill/" + name).c_str(), prefill<Keys, Values>)->Unit(benchmark::kMillisecond);
+  registerBoth("prefill/" + name, name, prefill<Keys, Values>);
   for (const Index atOnce : {1, 1024}) {
     const std::string full = (atOnce == 1 ? "append/one by one/" : "append/prompt/") + name;
     benchmark::RegisterBenchmark(full.c_str(), append<Keys, Values>, atOnce)->Unit(benchmark::kMillisecond);

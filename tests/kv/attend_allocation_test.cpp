@@ -73,5 +73,21 @@ TYPED_TEST(AttendAllocation, None) {
   EXPECT_EQ(allocations, before_layer);
 }
 
+TEST(AttendAllocation, NoneOverPiecesOfALongCache) {
+  const KvShape shape{.heads = 2, .kv_heads = 1, .head_dim = 16};
+  KvCache<Kivi<4, 64>> cache(shape, {.keep_first = 4});
+  cache.append(gaussian(9000, 16, 1), gaussian(9000, 16, 2));
+  const Eigen::VectorXf q = gaussian(shape.queryWidth(), 1, 5), sinks = Eigen::VectorXf::Zero(2);
+  Eigen::VectorXf output(shape.queryWidth());
+  AttendWorkspace workspace;
+  const AttendOptions options{.workspace = &workspace, .sinks = sinks, .activations = Activations::kRounded};
+  cache.attendTo(q, output, options);
+  const long ready = allocations;
+  Eigen::internal::set_is_malloc_allowed(false);
+  cache.attendTo(q, output, options);
+  Eigen::internal::set_is_malloc_allowed(true);
+  EXPECT_EQ(allocations, ready);
+}
+
 }  // namespace
 }  // namespace gosset::attend_allocation_test

@@ -3,6 +3,9 @@
 
 #include "testing.hpp"
 
+#include <initializer_list>
+#include <utility>
+
 namespace gosset::online_softmax_test {
 namespace {
 
@@ -52,6 +55,36 @@ TEST(OnlineSoftmax, StartsOver) {
   EXPECT_FALSE(softmax.result(1).isZero(0));
   softmax.reset(7, 2);
   EXPECT_TRUE(softmax.result(1).isZero(0));
+}
+
+TEST(OnlineSoftmax, MergedSumsAreThoseOfAll) {
+  const RowMatrixXf values = testing::gaussian(40, 7);
+  const Eigen::VectorXf scores = 4 * testing::gaussian(40, 1, 2).col(0);
+  const auto over = [&](std::initializer_list<std::pair<Index, Index>> stretches, auto& softmax) {
+    for (const auto& [from, to] : stretches) {
+      Eigen::VectorXf weights = scores.segment(from, to - from);
+      softmax.weigh(0, weights.data(), weights.size());
+      softmax.output().col(0) += values.middleRows(from, to - from).transpose() * weights;
+    }
+  };
+  detail::OnlineSoftmax whole(7, 1), first(7, 1), second(7, 1), none(7, 1);
+  over({{0, 40}}, whole);
+  over({{0, 11}, {11, 23}}, first);
+  over({{23, 40}}, second);
+  none.merge(first);
+  none.merge(detail::OnlineSoftmax(7, 1));
+  none.merge(second);
+  EXPECT_LT((none.result(0) - whole.result(0)).norm(), 1e-6f * whole.result(0).norm());
+  first.merge(second);
+  EXPECT_EQ(first.result(0), none.result(0)) << "nothing changes nothing";
+  float bad[] = {std::nanf("")};
+  detail::OnlineSoftmax nan(7, 1);
+  nan.weigh(0, bad, 1);
+  first.merge(nan);
+  EXPECT_FALSE(first.exists(0));
+  EXPECT_TRUE(second.exists(0));
+  nan.merge(second);
+  EXPECT_FALSE(nan.exists(0));
 }
 
 TEST(ExpOfNegative, FollowsExp) {

@@ -43,6 +43,7 @@ namespace gosset::GOSSET_ABI {
 ///   computeProduct(x, y, activations)      y = matrix * x
 ///   computeProductRows(first, count, x, y, activations)  the rows [first, first + count) of that, into those of y
 ///   computeTransposed(x, y)                y += matrix^T * x
+///   computeTransposedRounded(x, y)         the same with x rounded to integers of 16 bits, scale by scale
 ///   fault()                         what makes no sense of what the arrays hold
 ///   kRowsIndependent                false where a row cannot be had without the others
 ///   kFastProduct                    true where products read the packed numbers as they are, at the speed of memory
@@ -208,6 +209,10 @@ class PackedBase : public VisitsFields<Self> {
     } else {
       detail::addProductInOrder(dequantized().transpose(), x, y);
     }
+  }
+
+  void computeTransposedRounded(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    self().computeTransposed(x, y);
   }
 
  protected:

@@ -230,6 +230,10 @@ class Packed<LowRank<F, r, T>> : public PackedWrapper<Packed<LowRank<F, r, T>>, 
     this->inner_.computeTransposed(x, y);
     factors_.addTransposed(x, y);
   }
+  void computeTransposedRounded(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    this->inner_.computeTransposedRounded(x, y);
+    factors_.addTransposed(x, y);
+  }
 
   template <class Self, class Visit>
   static void fields(Self& self, const Visit& visit) {

@@ -114,10 +114,11 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
   /// y += inner^T x + S^T x. Allocates nothing where t is small.
   void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     this->inner_.computeTransposed(x, y);
-    for (Index token = 0; token < x.cols(); token += kTokens) {
-      const Index count = std::min(kTokens, x.cols() - token);
-      for (Index first = 0; first < rows(); first += kRows) addTransposedEntries(first, token, count, x, y);
-    }
+    addTransposedEntries(x, y);
+  }
+  void computeTransposedRounded(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    this->inner_.computeTransposedRounded(x, y);
+    addTransposedEntries(x, y);
   }
 
   template <class Self, class Visit>
@@ -219,6 +220,14 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
         for (Index token = 0; token < x.cols(); ++token) y(row, token) += simd::unfused(value * x(col, token));
       });
     });
+  }
+
+  void addTransposedEntries(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf>& y) const {
+    if (keptInRow(cols()) == 0) return;
+    for (Index token = 0; token < x.cols(); token += kTokens) {
+      const Index count = std::min(kTokens, x.cols() - token);
+      for (Index first = 0; first < rows(); first += kRows) addTransposedEntries(first, token, count, x, y);
+    }
   }
 
   /// The transposed entries of up to kRows rows times up to kTokens columns of x. A column's sums for all tokens stand

@@ -14,6 +14,7 @@
 #include <gosset/kernel/point_product.hpp>
 #include <gosset/kernel/product.hpp>
 #include <gosset/kernel/transposed.hpp>
+#include <gosset/kernel/transposed_rounded.hpp>
 #include <gosset/kernel/trellis_tile.hpp>
 #include <gosset/kernel/trits5_tile.hpp>
 #include <gosset/rounding/concepts.hpp>
@@ -214,7 +215,6 @@ class Packed<F> : public PackedBase<Packed<F>> {
   void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     if constexpr (detail::TileCodebook<Codebook>) {
       if (x.cols() <= detail::kFewColumns) {
-        constexpr float kLeastUnit = 0x1p-40f;
         if (unit_ >= kLeastUnit) {
           return detail::addTransposed(view(0, rows_), cols_, unit_, x.data(), x.cols(), x.outerStride(), y.data(),
                                        y.outerStride());
@@ -229,6 +229,19 @@ class Packed<F> : public PackedBase<Packed<F>> {
     detail::addProductInOrder(this->dequantized().transpose(), x, y);
   }
 
+  /// Any number of columns, where integers of bytes have a dot product.
+  void computeTransposedRounded(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    if constexpr (detail::TileCodebook<Codebook>) {
+      if constexpr (detail::kTransposesRounded<Codebook>) {
+        if (unit_ >= kLeastUnit) {
+          return detail::addTransposedRounded(view(0, rows_), cols_, unit_, x.data(), x.cols(), x.outerStride(),
+                                              y.data(), y.outerStride());
+        }
+      }
+    }
+    computeTransposed(x, y);
+  }
+
   template <class Self, class Visit>
   static void fields(Self& self, const Visit& visit) {
     if constexpr (MixedRates<Codebook>) visit("rate_sums", self.rate_sums_);
@@ -239,6 +252,8 @@ class Packed<F> : public PackedBase<Packed<F>> {
   }
 
  private:
+  static constexpr float kLeastUnit = 0x1p-40f;  ///< below which the steps of kernels for transposes vanish
+
   Packed(Index rows, Index cols)
       : rows_(rows),
         cols_(cols),

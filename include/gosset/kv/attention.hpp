@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cmath>
 #include <type_traits>
+#include <vector>
 
 namespace gosset::GOSSET_ABI::detail {
 
@@ -61,6 +62,9 @@ class KvAttention {
  private:
   using Part = AttendWorkspace::Part;
   static constexpr Index kQueries = 64;  ///< at a time
+  static constexpr Index kPiece = 4096;  ///< positions that threads share out, for kFewQueries queries at most
+  static constexpr Index kFewQueries = 8;
+  static constexpr Index kAll = -1;  ///< pieces
 
   Index size() const { return timeline_.windowBegin() + keys_.window().size(); }
   Index forgotten() const { return timeline_.start() - keys_.first().size(); }
@@ -101,25 +105,61 @@ class KvAttention {
     return exponent;
   }
 
-  /// Weighted means, in the basis of the values; threads share heads and queries.
+  /// What a thread does at a time: kQueries queries from `first` on, those of all heads that share a KV head, over the
+  /// stretches that begin within one piece of the cache.
+  struct Task {
+    Index kv_head, first, piece;
+  };
+
+  /// Weighted means, in the basis of the values; threads share heads, queries and, for few queries, pieces of the
+  /// cache. Where these end does not depend on the number of threads, so nor does the result.
   template <class Score>
   void attendHeads(const AttendOptions& options, const Score& score, const RowMatrixXf& q, int exponent,
                    AttendWorkspace& workspace, Eigen::Ref<RowMatrixXf> output) const {
-    const Index chunks = ceilDiv(q.rows(), kQueries), tasks = shape_.kv_heads * chunks;
+    const Index chunks = ceilDiv(q.rows(), kQueries), oldest = oldestSeen(size() - q.rows(), options);
+    const Index first_piece = oldest / kPiece,
+                pieces = q.rows() > kFewQueries ? 1 : (size() - 1) / kPiece + 1 - first_piece;
+    const Index heads = shape_.kv_heads * chunks, tasks = heads * pieces;
     const Index parts = std::min<Index>(tasks, Eigen::nbThreads());
-    workspace.parts_.resize(std::max(workspace.parts_.size(), static_cast<std::size_t>(parts)));
-    const Index work = size() * shape_.head_dim * shape_.headsInGroup() * ceilDiv(tasks, parts);
+    grow(workspace.parts_, parts);
+    grow(workspace.partial_, pieces > 1 ? tasks : 0);
+    const Index work = size() * shape_.head_dim * shape_.headsInGroup() / pieces * ceilDiv(tasks, parts);
     parallelFor(parts, work, [&](Index i) {
       Part& part = workspace.parts_[static_cast<std::size_t>(i)];
       part.bad.reset();
-      for (Index task = tasks * i / parts; task < tasks * (i + 1) / parts; ++task) {
-        attendHead(task / chunks, task % chunks * kQueries, options, score, q, exponent, part, output);
+      for (Index at = tasks * i / parts; at < tasks * (i + 1) / parts; ++at) {
+        const Index head = at / pieces, piece = first_piece + at % pieces;
+        const Task task{head / chunks, head % chunks * kQueries, pieces == 1 ? kAll : piece};
+        OnlineSoftmax& softmax = pieces == 1 ? part.softmax : workspace.partial_[static_cast<std::size_t>(at)];
+        attendHead(task, at % pieces == 0, options, score, q, exponent, part, softmax);
+        if (pieces == 1) finish(task, softmax, part, output);
       }
     });
+    refuseBad(workspace, parts);
+    if (pieces == 1) return;
+    for (Index head = 0; head < heads; ++head) {
+      OnlineSoftmax* partial = &workspace.partial_[static_cast<std::size_t>(head * pieces)];
+      for (Index piece = 1; piece < pieces; ++piece) partial[0].merge(partial[piece]);
+      finish({head / chunks, head % chunks * kQueries, kAll}, partial[0], workspace.parts_[0], output);
+    }
+    refuseBad(workspace, 1);
+  }
+
+  template <class T>
+  static void grow(std::vector<T>& values, Index count) {
+    values.resize(std::max(values.size(), static_cast<std::size_t>(count)));
+  }
+
+  static void refuseBad(const AttendWorkspace& workspace, Index parts) {
     for (Index i = 0; i < parts; ++i) {
       const auto& bad = workspace.parts_[static_cast<std::size_t>(i)].bad;
       if (bad) refuse(*bad);
     }
+  }
+
+  /// Position of the oldest token held that the query at `position` sees.
+  Index oldestSeen(Index position, const AttendOptions& options) const {
+    return std::max(forgotten(), options.sliding_window > position ? 0 : position + 1 - options.sliding_window);
   }
 
   /// A stretch of the cache, as one step of attention sees it.
@@ -129,11 +169,11 @@ class KvAttention {
     Index stored;  ///< as many as scores have to be made for, cut ones included
   };
 
-  /// kQueries queries from `first` on, those of all heads that share a KV head.
+  /// The sums of a task; with the sinks, where there are such and the task is the first of its queries.
   template <class Score>
-  void attendHead(Index kv_head, Index first, const AttendOptions& options, const Score& score, const RowMatrixXf& q,
-                  int exponent, Part& part, Eigen::Ref<RowMatrixXf> output) const {
-    const Index group = shape_.headsInGroup(), dim = shape_.head_dim, sums = output.cols() / shape_.heads;
+  void attendHead(const Task& task, bool sinks, const AttendOptions& options, const Score& score, const RowMatrixXf& q,
+                  int exponent, Part& part, OnlineSoftmax& softmax) const {
+    const Index kv_head = task.kv_head, first = task.first, group = shape_.headsInGroup(), dim = shape_.head_dim;
     const Index count = std::min(kQueries, q.rows() - first);
     const Index position = size() - q.rows() + first;  // of the first query
     Eigen::MatrixXf& x = part.x;
@@ -142,12 +182,12 @@ class KvAttention {
     for (Index i = 0; i < x.cols(); ++i) {
       x.col(i) = q.row(first + i / group).segment(headOf(i) * dim, dim).transpose();
     }
-    OnlineSoftmax& softmax = part.softmax;
-    softmax.reset(sums, x.cols());
-    if (!options.sinks.empty()) {
+    softmax.reset(cache_.values_in_keys ? dim : shape_.valueDim(), x.cols());
+    if (sinks && !options.sinks.empty()) {
       for (Index i = 0; i < x.cols(); ++i) softmax.setSink(i, options.sinks[headOf(i)]);
     }
     const auto isSeen = [&](Index from, Index to) {
+      if (task.piece != kAll && from / kPiece != task.piece) return false;
       return from < to && from < position + count && position - to < options.sliding_window - 1;
     };
     const auto weigh = [&](const Stretch& stretch, Eigen::Map<Eigen::MatrixXf> scores) {
@@ -173,19 +213,25 @@ class KvAttention {
       const Index stored = keys_.storedTokens(block);
       auto scores = part.scoresOf(stored);
       scores.setZero();
-      keys_.addProduct(block, kv_head, x, scores);
+      keys_.addProduct(block, kv_head, x, scores, options.activations);
       weigh({begin, end - begin, stored}, scores);
       if (cache_.values_in_keys) {
         keys_.addSumsOfKeys(block, kv_head, scores, softmax.output());
       } else {
-        values_.addProduct(block, kv_head, scores, softmax.output());
+        values_.addProduct(block, kv_head, scores, softmax.output(), options.activations);
       }
     }
     addPlain(keys_.window(), values_.window(), timeline_.windowBegin());
-    for (Index i = 0; i < x.cols(); ++i) {
-      output.row(first + i / group).segment(headOf(i) * sums, sums) = softmax.result(i).transpose();
+  }
+
+  /// The means of a task's queries.
+  void finish(const Task& task, const OnlineSoftmax& softmax, Part& part, Eigen::Ref<RowMatrixXf> output) const {
+    const Index group = shape_.headsInGroup(), sums = output.cols() / shape_.heads;
+    for (Index i = 0; i < softmax.queries(); ++i) {
+      const Index head = task.kv_head * group + i % group, row = task.first + i / group;
+      output.row(row).segment(head * sums, sums) = softmax.result(i).transpose();
       if (softmax.exists(i)) continue;
-      part.report("scores that are numbers or -infinity, got NaN or +infinity", headOf(i), position + i / group);
+      part.report("scores that are numbers or -infinity, got NaN or +infinity", head, size() - output.rows() + row);
     }
   }
 

@@ -131,6 +131,25 @@ class OnlineSoftmax {
     sum_[query] += exponentials(scores, count, largest);
   }
 
+  /// Adds what another has summed up over tokens behind these: as exact as if they had come here.
+  /// Source: Dao et al., "Flash-Decoding for long-context inference" (2023).
+  void merge(const OnlineSoftmax& later) {
+    for (Index query = 0; query < queries(); ++query) {
+      const float largest = std::max(largest_[query], later.largest_[query]);
+      const auto shrunk = [&](float before) {
+        return before == kNone ? 0.f : expOfNegative(simd::splat<simd::Floats>(before - largest))[0];
+      };
+      const float here = shrunk(largest_[query]), there = shrunk(later.largest_[query]);
+      sum_[query] = simd::unfused(sum_[query] * here) + simd::unfused(later.sum_[query] * there);
+      for (Index i = 0; i < output_.rows(); ++i) {
+        output_(i, query) = simd::unfused(output_(i, query) * here) + simd::unfused(later.output_(i, query) * there);
+      }
+      largest_[query] = largest;
+    }
+  }
+
+  Index queries() const { return sum_.size(); }
+
   /// values x queries: where the sums of weight * value go.
   Eigen::MatrixXf& output() { return output_; }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <gosset/core/activations.hpp>
 #include <gosset/core/error.hpp>
 #include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>
@@ -45,14 +46,22 @@ struct AttendOptions {
   /// A learned logit a head, which takes part in the sum of the softmax and has no value: what it weighs is lost to the
   /// tokens. Neither scaled nor given to the score function; -infinity weighs nothing. None unless given.
   PerHead sinks = {};
+  /// kRounded: queries and weights meet packed codes as integers of 16 bits, in units of the largest of those that
+  /// share a group of the codes and 256 rows, where the codes have such products (kernel/transposed_rounded.hpp) and
+  /// the machine a dot product of bytes: up to 1.2 times as fast, 1.4 for many queries. What that loses, some ten
+  /// thousandths of the output, is far less than what packing did.
+  Activations activations = Activations::kFloat;
 };
 
-/// Errors: std::invalid_argument where the scale is not finite or the sliding window is not positive.
+/// Errors: std::invalid_argument where the scale is not finite, the sliding window is not positive or activations are
+/// rounded per token.
 inline void validate(const AttendOptions& options) {
   detail::require(!options.scale || std::isfinite(*options.scale), "AttendOptions: expected a finite scale, got ",
                   options.scale.value_or(0.f));
   detail::require(options.sliding_window >= 1, "AttendOptions: sliding_window must be at least 1 token, got ",
                   options.sliding_window);
+  detail::require(options.activations != Activations::kRoundedPerToken,
+                  "AttendOptions: activations must be kFloat or kRounded, got kRoundedPerToken");
 }
 
 /// Of so many query heads. Errors: also where sinks are neither none nor one a head, or NaN or +infinity.

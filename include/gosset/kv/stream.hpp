@@ -128,9 +128,13 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
 
   /// y += block^T x: scores (tokens x t) of queries x (head_dim x t) for keys, their sums (head_dim x t) of values with
   /// weights x (tokens x t).
-  void addProduct(Index index, Index head, const Eigen::Ref<const Eigen::MatrixXf>& x,
-                  Eigen::Ref<Eigen::MatrixXf> y) const {
-    inBlock(index, [&](const auto& heads) { heads[static_cast<std::size_t>(head)].computeTransposed(x, y); });
+  void addProduct(Index index, Index head, const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
+                  Activations activations) const {
+    inBlock(index, [&](const auto& heads) {
+      const auto& block = heads[static_cast<std::size_t>(head)];
+      if (activations == Activations::kFloat) return block.computeTransposed(x, y);
+      block.computeTransposedRounded(x, y);
+    });
   }
 
   /// y += block x, for keys whose numbers are values, too: their sums (head_dim x t) with weights x (tokens x t).

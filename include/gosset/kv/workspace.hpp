@@ -53,6 +53,7 @@ class AttendWorkspace {
 
   RowMatrixXf queries_, sums_;
   std::vector<Part> parts_;
+  std::vector<detail::OnlineSoftmax> partial_;  ///< sums over pieces of the cache
 };
 
 }  // namespace gosset::GOSSET_ABI
