@@ -14,7 +14,7 @@
 #include <limits>
 
 // y += W^T x with x rounded: what attention may do where keys and values are far less exact than floats.
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// y += W^T x for the rows of up to 16 blocks and kTokens columns of x. As IntegerTransposedChunk has it
 /// (kernel/transposed_integer.hpp), but x' = scale * x is an integer of two bytes: the largest x' of a group and chunk
@@ -222,4 +222,4 @@ void addTransposedRounded(const CodeView<C, T, kPieces>& w, Index n, float unit,
   });
 }
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail

@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <vector>
 
-namespace gosset::detail {
+namespace gosset::GOSSET_ABI::detail {
 
 /// What coordinate descent has changed in a panel of columns, in blocks of kDim columns of a row each: few, once it has
 /// swept a matrix, so that what follows from them costs little beside a whole product.
@@ -92,4 +92,4 @@ class BlockChanges {
   std::vector<std::size_t> ends_;  ///< of each row's among them
 };
 
-}  // namespace gosset::detail
+}  // namespace gosset::GOSSET_ABI::detail
