@@ -14,7 +14,6 @@
 #include <gosset/kernel/point_product.hpp>
 #include <gosset/kernel/product.hpp>
 #include <gosset/kernel/transposed.hpp>
-#include <gosset/kernel/transposed_rounded.hpp>
 #include <gosset/kernel/trellis_tile.hpp>
 #include <gosset/kernel/trits5_tile.hpp>
 #include <gosset/rounding/concepts.hpp>
@@ -232,11 +231,9 @@ class Packed<F> : public PackedBase<Packed<F>> {
   /// Any number of columns, where integers of bytes have a dot product.
   void computeTransposedRounded(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
     if constexpr (detail::TileCodebook<Codebook>) {
-      if constexpr (detail::kTransposesRounded<Codebook>) {
-        if (unit_ >= kLeastUnit) {
-          return detail::addTransposedRounded(view(0, rows_), cols_, unit_, x.data(), x.cols(), x.outerStride(),
-                                              y.data(), y.outerStride());
-        }
+      if (unit_ >= kLeastUnit && detail::addTransposedRounded(view(0, rows_), cols_, unit_, x.data(), x.cols(),
+                                                              x.outerStride(), y.data(), y.outerStride())) {
+        return;
       }
     }
     computeTransposed(x, y);

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-#include <gosset/core/dot.hpp>
-#include <gosset/core/types.hpp>
-#include <gosset/kernel/folded_rows.hpp>
-#include <gosset/kernel/tile_code.hpp>
-#include <gosset/kernel/view.hpp>
+#ifndef GOSSET_SET
+#include <gosset/kernel/kernels.hpp>
+#else
 
 #include <algorithm>
 #include <bit>
@@ -14,7 +10,7 @@
 #include <limits>
 
 // y += W^T x with x rounded: what attention may do where keys and values are far less exact than floats.
-namespace gosset::GOSSET_ABI::detail {
+namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
 /// y += W^T x for the rows of up to 16 blocks and kTokens columns of x. As IntegerTransposedChunk has it
 /// (kernel/transposed_integer.hpp), but x' = scale * x is an integer of two bytes: the largest x' of a group and chunk
@@ -50,7 +46,7 @@ class RoundedTransposedChunk {
     for (Index group = 0; group < w_.groups; ++group) {
       roundFolded(group);
       forTilesOfGroup(w_, group, n, [&](Index tile, Index from, Index to) {
-        simd::unroll<kSlices<C>>([&](auto slice) {
+        simd::unroll<kSlices<C> >([&](auto slice) {
           float sums[kTokens][kSliceColumns];
           simd::unroll<Code::kTerms>([&](auto term) { addTile<term, slice>(tile, sums); });
           for (int k = 0; k < kTokens; ++k) {
@@ -210,16 +206,22 @@ class RoundedTransposedChunk {
 template <TileCodebook C>
 inline constexpr bool kTransposesRounded = TileCode<C>::kExact&& simd::kHasDot;
 
-/// y += unit * W^T x, every x' rounded to two bytes. Allocates nothing.
+/// y += unit * W^T x, every x' rounded to two bytes, where codes have such products, and whether they do. Allocates
+/// nothing.
 template <TileCodebook C, class T, int kPieces>
-void addTransposedRounded(const CodeView<C, T, kPieces>& w, Index n, float unit, const float* x, Index tokens,
-                          Index x_stride, float* y, Index y_stride) {
-  forTokens<4>(0, tokens, [&](Index token, auto together) {
-    using Chunk = RoundedTransposedChunk<C, T, kPieces, together>;
-    for (Index first = 0; first < w.layout.blocks(); first += Chunk::kChunk) {
-      Chunk(w, first, x + token * x_stride, x_stride).add(n, unit, y + token * y_stride, y_stride);
-    }
-  });
+bool addTransposedRoundedInSet(const CodeView<C, T, kPieces>& w, Index n, float unit, const float* x, Index tokens,
+                               Index x_stride, float* y, Index y_stride) {
+  if constexpr (kTransposesRounded<C>) {
+    forTokens<4>(0, tokens, [&](Index token, auto together) {
+      using Chunk = RoundedTransposedChunk<C, T, kPieces, together>;
+      for (Index first = 0; first < w.layout.blocks(); first += Chunk::kChunk) {
+        Chunk(w, first, x + token * x_stride, x_stride).add(n, unit, y + token * y_stride, y_stride);
+      }
+    });
+  }
+  return kTransposesRounded<C>;
 }
 
-}  // namespace gosset::GOSSET_ABI::detail
+}  // namespace gosset::GOSSET_ABI::GOSSET_SET::detail
+
+#endif
