@@ -103,6 +103,26 @@ class BlockQuantizer {
     return packed;
   }
 
+  /// Calls use(info, weights, number of the matrix, calibration) for each linear layer of a block instead, all of which
+  /// must have formats that need one. `out` as in quantize().
+  template <class Use, class Step>
+  void calibrateEach(std::size_t block, std::uint64_t firstIndex, PackedModel exact, const ActivationFile& in,
+                     ActivationWriter& out, Use&& use, Step&& step) const {
+    std::vector<Linear> linears;
+    forEachLinearOf(exact, block, [&](const LinearInfo& info, gosset::AnyMatrix& matrix) {
+      linears.push_back({info, &matrix, nullptr, firstIndex + linears.size()});
+    });
+    BlockReport ignored;
+    ActivationWriter* first = &out;
+    for (const Batch& batch : batchesOf(linears)) {
+      Calibration calibration = gather(block, exact, batch, in, first, ignored, step);
+      first = nullptr;
+      for (const Linear* one : batch) {
+        use(one->info, one->exact->dequantized(), one->index, inputsOf(*one, calibration, batch));
+      }
+    }
+  }
+
   /// Of a block's matrices alone: the bytes of Hessians in the fullest batch.
   Index mostHessianBytes(const Config& alone, std::size_t block) const {
     auto shape = emptyWeights<gosset::AnyMatrix>(alone, false);

@@ -5,7 +5,7 @@
 #include "one_block.hpp"
 #include "quality.hpp"
 
-#include <optional>
+#include <concepts>
 #include <string>
 #include <vector>
 
@@ -50,11 +50,12 @@ void embedInto(const std::filesystem::path& path, const ActivationShape& shape, 
   writer.commit();
 }
 
-/// Runs all sequences through the one block of `engine`; step() comes after each piece. Without a writer what comes out
-/// is forgotten.
-template <class Step>
-void runBlock(const Engine& engine, const std::vector<Sequence>& sequences, const ActivationFile& in,
-              ActivationWriter* out, const Observer& observer, Step&& step) {
+/// Runs all sequences through the one block of `engine`, of which use(x) gets what comes out, dim x tokens, piece by
+/// piece; step() comes after each.
+template <class Use, class Step>
+requires std::invocable<Use, const Eigen::MatrixXf&>
+void runBlock(const Engine& engine, const std::vector<Sequence>& sequences, const ActivationFile& in, Use&& use,
+              const Observer& observer, Step&& step) {
   std::size_t longest = 0;
   for (const Sequence& sequence : sequences) longest = std::max(longest, sequence.size());
   KvCache cache(engine.config(), static_cast<Index>(longest));
@@ -62,9 +63,19 @@ void runBlock(const Engine& engine, const std::vector<Sequence>& sequences, cons
     if (begins) cache.clear();
     const Eigen::MatrixXf y = engine.throughBlock(0, in.read(first, count), cache, observer);
     cache.advance(count);
-    if (out != nullptr) out->add(y);
+    use(y);
     step();
   });
+}
+
+/// The same into a file. Without a writer what comes out is forgotten.
+template <class Step>
+void runBlock(const Engine& engine, const std::vector<Sequence>& sequences, const ActivationFile& in,
+              ActivationWriter* out, const Observer& observer, Step&& step) {
+  const auto use = [&](const Eigen::MatrixXf& y) {
+    if (out != nullptr) out->add(y);
+  };
+  runBlock(engine, sequences, in, use, observer, step);
 }
 
 }  // namespace llama

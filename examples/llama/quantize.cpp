@@ -4,6 +4,7 @@
 #include "peers_mpi.hpp"
 #include "progress.hpp"
 #include "recipe.hpp"
+#include "stream_budget.hpp"
 #include "stream_evaluate.hpp"
 #include "stream_plan.hpp"
 #include "stream_quantizer.hpp"
@@ -26,6 +27,8 @@ struct Options {
   std::uint64_t seed = 1;
   Index tokens = 20000, calibration = 20000;
   std::optional<Index> context;
+  std::vector<std::string> formats;
+  std::optional<double> budget;
   double hessianGigabytes = 4;
   bool join = false, dryRun = false, evaluate = false;
 };
@@ -47,6 +50,11 @@ void parse(int argc, char** argv, Options& o) {
   app.add_option("--embedding", o.embedding, "Beside --format: the embedding's");
   app.add_option("--seed", o.seed, "Beside --format: of what formats draw at random");
   app.add_option("--write-recipe", o.writeRecipe, "Writes the recipe in use");
+  app.add_option("--budget", o.budget,
+                 "Bits a weight over the linear layers: tries --formats in each of them and writes a recipe that keeps "
+                 "to it to --write-recipe, and nothing else")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--formats", o.formats, "Beside --budget: to choose from, by comma")->delimiter(',');
   app.add_option("--tokenizer", o.tokenizer, "Else the one in the model's folder");
   app.add_option("--text", o.text, "To measure and to calibrate on; else heldout.txt in the model's folder");
   app.add_option("--tokens", o.tokens, "Most tokens of the text to measure on")->check(CLI::Range(2, 1000000000));
@@ -72,7 +80,12 @@ void parse(int argc, char** argv, Options& o) {
   } catch (const CLI::ParseError& error) {
     std::exit(app.exit(error));
   }
-  if (o.recipe.empty() == o.format.empty()) throw std::invalid_argument("one of --recipe and --format is needed");
+  if (!o.budget && !o.formats.empty()) throw std::invalid_argument("--formats go with --budget");
+  if (o.budget && (o.writeRecipe.empty() || !o.recipe.empty() || !o.format.empty())) {
+    throw std::invalid_argument("--budget needs --write-recipe, and no --recipe or --format beside");
+  }
+  if (!o.budget && o.recipe.empty() == o.format.empty())
+    throw std::invalid_argument("one of --recipe and --format is needed");
   const bool ofFormat = !o.embedding.empty() || app.count("--seed") > 0;
   if (!o.recipe.empty() && ofFormat) {
     throw std::invalid_argument("--embedding and --seed go with --format; a recipe has its own");
@@ -156,10 +169,28 @@ void evaluate(const Options& o, LayerSource& source, const std::vector<Sequence>
               lossText(quality.packed).c_str(), 100 * quality.packed.top1Agreement);
 }
 
+void writeBudget(const Options& o, LayerSource& source) {
+  std::vector<const FormatEntry*> formats;
+  for (const std::string& name : o.formats) formats.push_back(&findFormat(name));
+  BudgetSearch search(formats, o.seed);
+  const std::string embedding = findEmbeddingFormat(o.embedding.empty() ? "int8" : o.embedding).name;
+  const Tokenizer tokenizer = readTokenizerFor(o.stream.model, o.tokenizer, source.config().vocab);
+  const SplitText text = readText(o, tokenizer, source.config(), true);
+  makeFolder(o.stream.work);
+  Progress progress("layers", linearNames(source.config(), !source.tied()).size());
+  search.measure(source, text.calibrating, o.stream.work, o.stream.hessianBytes, o.stream.activationBits,
+                 [&](const std::string&) { progress.step(); });
+  writeWhole(o.writeRecipe, recipeText(search.recipe(*o.budget, embedding)));
+}
+
 void run(Options& o, const Peers& peers) {
   LayerSource source(o.stream.model);
   const Config& config = source.config();
   setShare(o, config);
+  if (o.budget) {
+    if (peers.first()) writeBudget(o, source);
+    return printCost();
+  }
   const Recipe recipe = readRecipe(o);
   const ChosenFormats formats = chooseFormats(recipe, config, source.tied());
   const bool calibrated =

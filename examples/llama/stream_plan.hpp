@@ -91,7 +91,7 @@ struct TextTimes {
 /// What is known without the model's weights.
 inline StreamPlan planStream(const StreamOptions& o, const Config& c, bool tied, const ChosenFormats& formats,
                              const std::vector<Sequence>& text) {
-  constexpr double kFloat = sizeof(float), kDouble = sizeof(double);
+  constexpr double kFloat = sizeof(float), kDouble = sizeof(double), kProgram = 1e8;
   const BlockQuantizer blocks(formats, text, {1, o.hessianBytes, nullptr});
   const detail::TextTimes times = detail::TextTimes::tried();
   std::map<const FormatEntry*, detail::PackTimes> tried;
@@ -109,8 +109,9 @@ inline StreamPlan planStream(const StreamOptions& o, const Config& c, bool tied,
     const auto weights = static_cast<double>(info.rows * info.cols), n = static_cast<double>(info.cols);
     const detail::PackTimes& format = timesOf(info.name);
     const bool calibrated = formats.at(info.name)->needsCalibration;
-    // The matrix, its copy in the format's basis, codes and the decoded matrix; H in that basis, and its factor.
-    plan.memory = std::max(plan.memory, others + 4 * kFloat * weights + (calibrated ? 2 * kDouble * n * n : 0));
+    // The matrix, its copy in the format's basis, codes or the decoded matrix; H in that basis and its factor share one
+    // array, and there is another for a moment.
+    plan.memory = std::max(plan.memory, kProgram + others + 3 * kFloat * weights + (calibrated ? 2 * kDouble * n * n : 0));
     plan.outDisk += weights * format.bits / 8;
     plan.seconds += format.seconds(info.rows, info.cols);
   };
