@@ -67,7 +67,8 @@ class BudgetSearch {
       index += linearNames(oneBlock(c, block), false).size();
     }
     if (!source.tied()) measureHead(source, text, trial, index, ActivationFile(path(block), shape), measured);
-    for (const std::size_t i : {0, 1}) std::filesystem::remove(path(i));
+    std::filesystem::remove(path(0));
+    std::filesystem::remove(path(1));
   }
 
   /// The recipe of least loss within `bits` a weight over the linear layers. Throws std::invalid_argument where even

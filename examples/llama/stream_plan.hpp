@@ -111,7 +111,8 @@ inline StreamPlan planStream(const StreamOptions& o, const Config& c, bool tied,
     const bool calibrated = formats.at(info.name)->needsCalibration;
     // The matrix, its copy in the format's basis, codes or the decoded matrix; H in that basis and its factor share one
     // array, and there is another for a moment.
-    plan.memory = std::max(plan.memory, kProgram + others + 3 * kFloat * weights + (calibrated ? 2 * kDouble * n * n : 0));
+    plan.memory =
+        std::max(plan.memory, kProgram + others + 3 * kFloat * weights + (calibrated ? 2 * kDouble * n * n : 0));
     plan.outDisk += weights * format.bits / 8;
     plan.seconds += format.seconds(info.rows, info.cols);
   };

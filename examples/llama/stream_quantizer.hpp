@@ -95,7 +95,7 @@ class StreamQuantizer {
     peers_.wait();  // until all have seen what is there
     if (peers_.first()) removeOldActivations(next);
     if (left.empty()) return;
-    Clock clock(left, source_.config(), o_.firstBlock);
+    Clock clock(left, source_.config());
     const bool text = needsText();
     if (left.front() == 0 || (text && !hasActivations(next))) embed(left.front() == 0);
     if (left.front() == 0) report(clock.done("embedding", 0, {}));
@@ -127,8 +127,7 @@ class StreamQuantizer {
   /// Tells how long what is left will take, by the weights that are done.
   class Clock {
    public:
-    Clock(const std::vector<std::size_t>& left, const Config& c, std::size_t firstBlock)
-        : parts_(left.size()), config_(c), firstBlock_(firstBlock) {
+    Clock(const std::vector<std::size_t>& left, const Config& c) : parts_(left.size()), config_(c) {
       for (const std::size_t part : left) weights_ += weightsOf(part);
     }
 
@@ -152,7 +151,6 @@ class StreamQuantizer {
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now(), last_ = start_;
     std::size_t parts_, done_ = 0;
     const Config& config_;
-    std::size_t firstBlock_;
     double weights_ = 0, doneWeights_ = 0;
   };
 

@@ -13,6 +13,7 @@
 #include <iterator>
 #include <limits>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -32,6 +33,40 @@ TEST(Grid, GroupsCoverARowWithoutOverlap) {
     }
     EXPECT_EQ(covered, cols);
   }
+}
+
+TEST(Grid, RowsOfAGridHaveTheirOwnScales) {
+  const RowMatrixXf w = testing::gaussian(9, 17);
+  Grid<Grouped<Asymmetric<3>, 8>> whole(9, 17, PublishedRule{}), filled(9, 17, PublishedRule{});
+  whole.fitAll(w);
+  const auto part = whole.rowsOf(4, 3);
+  EXPECT_EQ(part.rows(), 3);
+  for (Index row = 0; row < 3; ++row) {
+    for (Index group = 0; group < 3; ++group) EXPECT_EQ(part.affine(row, group), whole.affine(4 + row, group));
+  }
+  for (const auto& [first, count] : {std::pair<Index, Index>(0, 4), {4, 3}, {7, 2}}) {
+    auto band = filled.rowsOf(first, count);
+    band.fitAll(w.middleRows(first, count));
+    filled.setRowsOf(first, band);
+  }
+  for (Index row = 0; row < 9; ++row) {
+    for (Index group = 0; group < 3; ++group) EXPECT_EQ(filled.affine(row, group), whole.affine(row, group));
+  }
+}
+
+TEST(Grid, RowsOfAGridKeepTheScaleOfAll) {
+  const RowMatrixXf w = testing::gaussian(9, 17);
+  Grid<PerTensor<Asymmetric<3>>> whole(9, 17, PublishedRule{});
+  whole.fitAll(w);
+  auto part = whole.rowsOf(4, 3);
+  part.fitAll(w.middleRows(4, 3));
+  part.fitGroup(0, 5 * w.middleRows(4, 3));
+  EXPECT_EQ(part.affine(0, 0), whole.affine(0, 0));
+  const Affine before = whole.affine(0, 0);
+  whole.setRowsOf(4, part);
+  EXPECT_EQ(whole.affine(8, 0), before);
+  whole.fitAll(5 * w);  // the whole is fitted as ever
+  EXPECT_NE(whole.affine(0, 0), before);
 }
 
 TEST(Grid, ScalesAreThoseOfEachGroup) {
