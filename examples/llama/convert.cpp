@@ -19,6 +19,7 @@ struct Options {
   std::vector<std::string> types = {"Q4_K_M"};
   std::string rounding = "gptq";
   Index calibration = 20000;
+  bool sequential = false;
   std::optional<Index> context;
   GgufOptions gguf;
 };
@@ -63,6 +64,9 @@ void parse(int argc, char** argv, Options& o) {
   app.add_option("--text", o.text, "Text to calibrate on; else heldout.txt in the model's folder");
   app.add_option("--calibration", o.calibration, "Most tokens of the text to calibrate on")
       ->check(CLI::Range(2, 1000000000));
+  app.add_flag(
+      "--sequential", o.sequential,
+      "Calibrate each block behind those that are rounded already: as often over the text as there are blocks");
   app.add_option("--context", o.context, kContextHelp)->check(CLI::Range(2, 1000000000));
   app.add_option("--imatrix", o.imatrix,
                  "Where to write what entered the layers, too: an importance file for llama-quantize");
@@ -77,6 +81,11 @@ void parse(int argc, char** argv, Options& o) {
   }
   for (const std::string& type : o.types) findGgufMixture(type);
   o.gguf.rounding = findRounding(o.rounding);
+  if (o.sequential && !looksAtInputs(o)) {
+    throw std::invalid_argument(
+        "--sequential: no codes are chosen by what enters the layers; take --rounding importance or "
+        "gptq, and a --type of fewer than 16 bits");
+  }
   if (!o.imatrix.empty() && !looksAtInputs(o)) {
     throw std::invalid_argument(
         "--imatrix: nothing is known of what enters the layers, as no codes are chosen by it; take "
@@ -84,7 +93,8 @@ void parse(int argc, char** argv, Options& o) {
   }
 }
 
-Calibration calibrated(const Options& o, const Model& model, const Tokenizer& tokenizer) {
+/// What models are calibrated on; nothing where no codes are chosen by it.
+std::vector<Sequence> calibrationText(const Options& o, const Model& model, const Tokenizer& tokenizer) {
   if (!looksAtInputs(o)) return {};
   const fs::path path = o.text.empty() ? besideModel(o.model, {"heldout.txt"}).value_or("") : o.text;
   if (path.empty()) {
@@ -96,6 +106,11 @@ Calibration calibrated(const Options& o, const Model& model, const Tokenizer& to
   const auto sequences = naming(
       path.string(), [&] { return sequencesOf(tokenizer, text, contextFor(o.context, model.config), o.calibration); });
   check(!sequences.empty(), path.string(), ": holds no text to calibrate on");
+  return sequences;
+}
+
+Calibration calibrated(const Model& model, const std::vector<Sequence>& sequences) {
+  if (sequences.empty()) return {};
   const Engine engine(floatModel(model));
   Progress progress("calibration", sequences.size());
   Calibration calibration = calibrate(engine, sequences, [&] { progress.step(); });
@@ -104,21 +119,24 @@ Calibration calibrated(const Options& o, const Model& model, const Tokenizer& to
 }
 
 void write(const fs::path& path, const Options& o, const std::string& type, const Model& model,
-           const Tokenizer& tokenizer, const Calibration& calibration) {
+           const Tokenizer& tokenizer, const Calibration& calibration, const Recalibrate& recalibrate) {
   GgufOptions options = o.gguf;
   options.mixture = findGgufMixture(type);
   if (detail::isKept(options.mixture.type)) options.rounding = GgufRounding::kNearest;
   Index numbers = 0;
   std::uint64_t bytes = 0;
-  const GgufSaid said = writeGgufModel(path, model, tokenizer, options, calibration, [&](const GgufWritten& tensor) {
-    numbers += tensor.numbers;
-    bytes += tensor.bytes;
-    const bool other = tensor.type.type != tensor.type.wanted;
-    std::printf("%-32s %-7s %12llu bytes%s\n", tensor.name.c_str(), std::string(tensor.type.type).c_str(),
-                static_cast<unsigned long long>(tensor.bytes),
-                other ? (", as its rows are no blocks of " + std::string(tensor.type.wanted)).c_str() : "");
-    std::fflush(stdout);
-  });
+  const GgufSaid said = writeGgufModel(
+      path, model, tokenizer, options, calibration,
+      [&](const GgufWritten& tensor) {
+        numbers += tensor.numbers;
+        bytes += tensor.bytes;
+        const bool other = tensor.type.type != tensor.type.wanted;
+        std::printf("%-32s %-7s %12llu bytes%s\n", tensor.name.c_str(), std::string(tensor.type.type).c_str(),
+                    static_cast<unsigned long long>(tensor.bytes),
+                    other ? (", as its rows are no blocks of " + std::string(tensor.type.wanted)).c_str() : "");
+        std::fflush(stdout);
+      },
+      options.rounding == GgufRounding::kNearest ? Recalibrate() : recalibrate);
   if (said.context < model.config.context) {
     std::printf("context: %td tokens, not %td: the file cannot say that the model looks no farther back\n",
                 said.context, model.config.context);
@@ -129,18 +147,21 @@ void write(const fs::path& path, const Options& o, const std::string& type, cons
 
 void run(const Options& o) {
   const auto [model, tokenizer] = readModelAndTokenizer(o.model, o.tokenizer);
-  const Calibration calibration = calibrated(o, model, tokenizer);
+  const std::vector<Sequence> text = calibrationText(o, model, tokenizer);
+  const Calibration calibration = calibrated(model, text);
+  Recalibrate recalibrate;
+  if (o.sequential) recalibrate = [&text](const Model& soFar) { return calibrated(soFar, text); };
   if (!o.imatrix.empty()) {
     gosset::Imatrix imatrix = imatrixOf(model, calibration);
     imatrix.datasets = {o.text.filename().string()};
     gosset::writeImatrix(o.imatrix, imatrix);
   }
-  if (o.types.size() == 1) return write(o.out, o, o.types[0], model, tokenizer, calibration);
+  if (o.types.size() == 1) return write(o.out, o, o.types[0], model, tokenizer, calibration, recalibrate);
   std::error_code failed;
   fs::create_directories(o.out, failed);
   check(!failed, o.out.string(), ": cannot be made: ", failed.message());
   for (const std::string& type : o.types) {
-    write(o.out / (type + ".gguf"), o, type, model, tokenizer, calibration);
+    write(o.out / (type + ".gguf"), o, type, model, tokenizer, calibration, recalibrate);
   }
 }
 

@@ -10,6 +10,8 @@
 #include <gosset/io/gguf_writer.hpp>
 #include <gosset/io/imatrix.hpp>
 
+#include <functional>
+
 // Models as GGUF files.
 namespace llama {
 
@@ -79,14 +81,19 @@ inline gosset::Imatrix imatrixOf(const Model& model, const Calibration& calibrat
   return result;
 }
 
+/// What enters a model's layers when the matrices before them are already what the file holds.
+using Recalibrate = std::function<Calibration(const Model& soFar)>;
+
 /// Writes a model. The parts of a tensor are packed one by one, each by what entered it where the rounding looks at
-/// that; matrices that `calibration` does not know, such as the embedding, are rounded to nearest. Calls
+/// that; matrices that `calibration` does not know, such as the embedding, are rounded to nearest. With `recalibrate`,
+/// each block but the first gets a calibration of its own. Calls
 /// written(GgufWritten) for each matrix. Returns what the file says of the model. Throws std::invalid_argument, which
 /// names the tensor, where a type cannot hold it; where the model does what the readers of such files take for granted
 /// to be otherwise; gosset::FormatError where there is no name for the tokenizer, or the system cannot write.
 template <class Written>
 GgufSaid writeGgufModel(const std::filesystem::path& path, const Model& model, const Tokenizer& tokenizer,
-                        const GgufOptions& options, const Calibration& calibration, Written&& written) {
+                        const GgufOptions& options, Calibration calibration, Written&& written,
+                        const Recalibrate& recalibrate = {}) {
   const GgufFamily& family = ggufFamilyOf(model.configText);
   gosset::GgufWriter writer;
   GgufSaid said = setGgufConfig(writer, model.config, family);
@@ -97,11 +104,20 @@ GgufSaid writeGgufModel(const std::filesystem::path& path, const Model& model, c
   if (said.ropeFactors.size() > 0) writer.add("rope_freqs.weight", said.ropeFactors);
 
   const GgufRules rules = detail::rulesOf(model.config, model.output.has_value(), options.rounding);
+  Model soFar = recalibrate ? model : Model();
+  std::map<std::string, RowMatrixXf*> packed;
+  forEachLinear(soFar, [&](const LinearInfo& info, RowMatrixXf& matrix) { packed[info.name] = &matrix; });
+  std::string block = "blk.0";
   const auto weights = detail::matricesOf(model);
   for (const GgufPlan& plan : ggufMatrices(model.config, family, model.output.has_value())) {
     const GgufTypeChoice choice = ggufTypeFor(options.mixture, plan.name, plan.shape.back(), rules, options.pure);
     std::vector<gosset::AnyMatrix> parts;
     GgufWritten about{plan.name, choice, 0, 0};
+    const std::string ownBlock = plan.name.substr(0, plan.name.find('.', 4));
+    if (recalibrate && plan.name.starts_with("blk.") && ownBlock != block) {
+      block = ownBlock;
+      calibration = recalibrate(soFar);
+    }
     for (const LinearInfo& info : plan.parts) {
       const RowMatrixXf rows = toGgufRows(*weights.at(info.name), family, model.config.headDim, info.turned);
       const auto inputs = info.name == embeddingName() ? calibration.end() : calibration.find(info.name);
@@ -110,6 +126,9 @@ GgufSaid writeGgufModel(const std::filesystem::path& path, const Model& model, c
         return packGguf(choice.type, rows, known ? options.rounding : GgufRounding::kNearest,
                         known ? &inputs->second.hessian : nullptr);
       }));
+      if (const auto place = packed.find(info.name); place != packed.end()) {
+        *place->second = fromGgufRows(parts.back().dequantized(), family, model.config.headDim, info.turned);
+      }
       about.numbers += rows.size();
       about.bytes += static_cast<std::uint64_t>(parts.back().bytes());
     }

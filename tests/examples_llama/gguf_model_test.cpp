@@ -208,6 +208,29 @@ TEST(GgufModel, RoundingsLowerTheLossTheyLookAt) {
   EXPECT_LT(loss(GgufRounding::kGptq), 0.6 * loss(GgufRounding::kNearest));
 }
 
+TEST(GgufModel, BlocksBehindRoundedOnesAreCalibratedAnew) {
+  const TemporaryFolder folder;
+  for (const char* type : {"llama", "qwen2"}) {
+    const Model model = modelOf(configOf(type, {{"hidden_size", 32}, {"intermediate_size", 32}}));
+    const Calibration calibration = calibrationOf(model);
+    std::vector<Model> seen;
+    writeGgufModel(
+        folder / "m.gguf", model, anyTokenizer(30), inType("Q4_0", GgufRounding::kGptq), calibration,
+        [](const GgufWritten&) {},
+        [&](const Model& soFar) {
+          seen.push_back(soFar);
+          return calibration;
+        });
+    ASSERT_EQ(seen.size(), 3u);  // four blocks, the first with the calibration that is there
+    const Model read = floatsOf(readGgufModel(folder / "m.gguf").model);
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+      EXPECT_EQ(seen[i].layers[i].wq, read.layers[i].wq);
+      EXPECT_EQ(seen[i].layers[i].w2, read.layers[i].w2);
+      EXPECT_EQ(seen[i].layers[i + 1].wq, model.layers[i + 1].wq);
+    }
+  }
+}
+
 TEST(GgufModel, ImportanceIsWhatEntered) {
   nlohmann::json said = configs()[9];
   const Model model = modelOf(said);

@@ -130,8 +130,13 @@ def main():
         print(f"skipped: no prebuilt llama.cpp in \"{libraries}\" (bins/linux-x64 of the npm package "
               "@node-llama-cpp/linux-x64; set GOSSET_LLAMA_CPP)")
         return SKIPPED
+    python = next((name for name in (sys.executable, "/usr/bin/python3") if os.path.exists(name) and
+                   run(name, "-c", "import numpy")[0] == 0), None)
+    if python is None:
+        print("skipped: no python3 with numpy (Debian: python3-numpy)")
+        return SKIPPED
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, os.path.join(HERE, "models.py"), folder], check=True)
+        subprocess.run([python, os.path.join(HERE, "models.py"), folder], check=True)
         names = sorted(entry for entry in os.listdir(folder) if os.path.isdir(os.path.join(folder, entry)))
         it = Judge(convert, judge, libraries, folder)
         print("| | " + " | ".join(TYPES) + " | tokens |\n|" + "---|" * (len(TYPES) + 2))
