@@ -239,12 +239,22 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
     const std::uint8_t* indices = indices_.data();
     const Float16* values = values_.data();
     Four factors[kRows], sums[kStretch * kBlock];
-    Index next[kRows];  // entry of each row
-    for (Index i = 0; i < count; ++i) {
-      next[i] = (first + i) * kept;
-      factors[i] = Four{};
-      for (Index k = 0; k < tokens; ++k) factors[i][k] = x(first + i, token + k) * unit_;
+    if (blocks() == 1) {  // a few entries a row, as a token of values has
+      loadFactors(first, count, token, tokens, x, factors);
+      std::fill_n(sums, cols(), Four{});
+      for (Index i = 0, at = first * kept; i < count; ++i) {
+        for (const Index end = at + kept; at < end; ++at) {
+          sums[indices[at]] += simd::unfused(factors[i] * simd::widened(values[at]));
+        }
+      }
+      for (Index k = 0; k < tokens; ++k) {
+        for (Index j = 0; j < cols(); ++j) y(j, token + k) += sums[j][k];
+      }
+      return;
     }
+    Index next[kRows];  // entry of each row
+    for (Index i = 0; i < count; ++i) next[i] = (first + i) * kept;
+    loadFactors(first, count, token, tokens, x, factors);
     for (Index block = 0; block < blocks(); block += kStretch) {
       const Index width = std::min(kStretch * kBlock, cols() - block * kBlock);
       std::fill_n(sums, width, Four{});
@@ -267,6 +277,24 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
         float* target = &y(block * kBlock, token + k);
         for (Index j = 0; j < width; ++j) target[j] += sums[j][k];
       }
+    }
+  }
+
+  /// x of the rows [first, first + count) and of up to kTokens tokens, in units of the entries'.
+  void loadFactors(Index first, Index count, Index token, Index tokens, const Eigen::Ref<const Eigen::MatrixXf>& x,
+                   simd::Vec<float, kTokens>* factors) const {
+    using Four = simd::Vec<float, kTokens>;
+    Index i = 0;
+    for (; tokens == kTokens && i + kTokens <= count; i += kTokens) {
+      Four square[kTokens];
+      for (Index k = 0; k < kTokens; ++k)
+        square[k] = simd::load<Four>(x.data() + first + i + (token + k) * x.outerStride()) * unit_.get();
+      simd::transpose(square);
+      std::copy_n(square, kTokens, factors + i);
+    }
+    for (; i < count; ++i) {
+      factors[i] = Four{};
+      for (Index k = 0; k < tokens; ++k) factors[i][k] = x(first + i, token + k) * unit_;
     }
   }
 
