@@ -73,8 +73,13 @@ class DampedCholesky {
     const Index end = first + count;
     Eigen::MatrixXf columns(matrix_.rows(), count);
     columns.topRows(first) = matrix_.block(0, first, first, count).cast<float>();
-    columns.bottomRows(matrix_.rows() - end) =
-        matrix_.block(first, end, count, matrix_.rows() - end).transpose().cast<float>();
+    constexpr Index kLine = 16;  // floats of a cache line
+    for (Index row = end; row < matrix_.rows(); row += kLine) {
+      const Index rows = std::min(kLine, matrix_.rows() - row);
+      for (Index k = 0; k < count; ++k) {
+        for (Index i = row; i < row + rows; ++i) columns(i, k) = static_cast<float>(matrix_(first + k, i));
+      }
+    }
     const Eigen::MatrixXd upper = matrix_.block(first, first, count, count);
     columns.middleRows(first, count) = upper.selfadjointView<Eigen::Upper>().toDenseMatrix().cast<float>();
     columns.middleRows(first, count).diagonal() = diagonal_.segment(first, count).cast<float>();
