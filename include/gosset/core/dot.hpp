@@ -11,7 +11,8 @@
 
 // The few inner operations of products from packed codes that vector extensions do not express: the dot product of
 // bytes, look-ups in registers, half to float. Each is written once for every instruction set that has an instruction
-// for it, and once in plain C++ for the others; all else in kernel/ is generic over the width.
+// for it, and once in plain C++ for the others; all else in kernel/ is generic over the width. (Of some of AVX-512's
+// those with a mask are taken, of ones: GCC 12 warns of the others, whose result begins as an undefined register.)
 namespace gosset::GOSSET_ABI::GOSSET_SET::simd {
 
 /// Bytes of the widest register that has integer operations.
@@ -267,7 +268,7 @@ template <int kStep = 1>
 /// Lane i: table[index lane i], indices 0 .. 15.
 [[gnu::always_inline]] inline Floats lookup16(const float* table, Words index) {
 #if defined(GOSSET_AVX512BW)
-  return (Floats)_mm512_permutexvar_ps((__m512i)index, _mm512_loadu_ps(table));
+  return (Floats)_mm512_maskz_permutexvar_ps(0xffff, (__m512i)index, _mm512_loadu_ps(table));
 #elif defined(GOSSET_AVX2)
   const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), (__m256i)index);
   const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), (__m256i)index);
@@ -321,7 +322,7 @@ template <std::uint8_t kMask>
 #endif
 /// Byte lane i: table[index lane i mod 64]; table: 64 bytes.
 [[gnu::always_inline]] inline Bytes lookup64(const std::uint8_t* table, Bytes index) {
-  return (Bytes)_mm512_permutexvar_epi8((__m512i)index, _mm512_load_si512((const void*)table));
+  return (Bytes)_mm512_maskz_permutexvar_epi8(~0ull, (__m512i)index, _mm512_load_si512((const void*)table));
 }
 #endif
 
@@ -329,7 +330,8 @@ template <std::uint8_t kMask>
 [[gnu::always_inline]] inline Floats widen(const float* p) { return load<Floats>(p); }
 [[gnu::always_inline]] inline Floats widen(const std::int8_t* p) {
 #if defined(GOSSET_AVX512F)  // named, for GCC 12 converts vectors of different sizes number by number
-  return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
+  return (Floats)_mm512_maskz_cvtepi32_ps(0xffff,
+                                          _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128((const __m128i*)p)));
 #elif defined(GOSSET_AVX2)
   return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
 #else
@@ -339,7 +341,7 @@ template <std::uint8_t kMask>
 /// Likewise, as words.
 [[gnu::always_inline]] inline Words widenWords(const void* p) {
 #if defined(GOSSET_AVX512F)
-  return (Words)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p));
+  return (Words)_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256((const __m256i*)p));
 #elif defined(GOSSET_AVX2)
   return (Words)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p));
 #else
@@ -349,7 +351,7 @@ template <std::uint8_t kMask>
 [[gnu::always_inline]] inline Floats widen(const BFloat16* p) { return (Floats)(widenWords(p) << 16); }
 [[gnu::always_inline]] inline Floats widen(const Float16* p) {
 #if defined(GOSSET_AVX512BW)
-  return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
+  return (Floats)_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i*)p));
 #elif defined(GOSSET_AVX2) && defined(GOSSET_F16C)
   return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
 #elif defined(__aarch64__)

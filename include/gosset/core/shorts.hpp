@@ -48,7 +48,7 @@ using Shorts = Vec<std::int16_t, kShortLanes>;
 /// Writes the low byte of each lane, kShortLanes bytes.
 [[gnu::always_inline]] inline void storeLowBytes(std::uint8_t* p, Shorts v) {
 #if defined(GOSSET_AVX512BW)
-  _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi16_epi8((__m512i)v));
+  _mm256_storeu_si256((__m256i*)p, _mm512_maskz_cvtepi16_epi8(~0u, (__m512i)v));
 #elif defined(GOSSET_AVX2)
   const auto low = (__m256i)(v & std::int16_t{0xff});
   const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi16(low, low), 0x08);

@@ -50,7 +50,7 @@ template <int kIndexBits, bool kManyHighBits, int kBefore>
   using namespace simd;
   const __m512i source = _mm512_permutex2var_epi8(pieces, _mm512_load_si512(d.eights[kBefore]), next);
   const auto window = [&](int w) __attribute__((always_inline)) {
-    return (Bytes)_mm512_multishift_epi64_epi8(_mm512_load_si512(d.window_bits[w]), source);
+    return (Bytes)_mm512_maskz_multishift_epi64_epi8(~0ull, _mm512_load_si512(d.window_bits[w]), source);
   };
   Bytes index = window(0) ^ multiplyBits(d.mix_bits[0], window(1));
   if constexpr (kManyHighBits) index ^= multiplyBits(d.mix_bits[1], window(2));
