@@ -6,7 +6,8 @@ roundings in the same types.
     table.py CONVERT JUDGE LIBRARIES MODEL CALIBRATION TEXT TOKENS [TYPE...]
 
 MODEL is a Hugging Face folder, CALIBRATION a text that both importance and second moments come from, TEXT another one,
-of which so many tokens are measured. LIBRARIES: as run.py has it.
+of which so many tokens are measured. LIBRARIES: as run.py has it. In the environment: CALIBRATION, how many tokens (60000), and
+TOKENIZER, where MODEL has none beside it.
 """
 import os
 import subprocess
