@@ -34,7 +34,8 @@ class GgufKeys {
 template <class... Parts>
 [[noreturn]] void ggufCannotSay(const GgufFamily& family, const Parts&... parts) {
   std::ostringstream text;
-  (text << "GGUF: files of architecture \"" << family.architecture << "\" cannot say that " << ... << parts);
+  text << "GGUF: files of architecture \"" << family.architecture << "\" cannot say that ";
+  (text << ... << parts);
   throw std::invalid_argument(text.str());
 }
 
