@@ -11,10 +11,14 @@ namespace {
 template <class Keys, class Values>
 class FormatKv : public CompressedKv {
  public:
-  FormatKv(const Config& c, Index window)
-      : config_(c),
-        layers_(static_cast<std::size_t>(c.layers),
-                gosset::KvCache<Keys, Values>({c.heads, c.kvHeads, c.headDim}, {.window = window})) {}
+  FormatKv(const Config& c, Index window) : config_(c) {
+    for (std::size_t layer = 0; layer < static_cast<std::size_t>(c.layers); ++layer) {
+      const Index seen = c.block(layer).window;
+      const bool slides = seen != Block::kNoWindow;
+      layers_.emplace_back(gosset::KvShape{c.heads, c.kvHeads, c.headDim},
+                           gosset::KvOptions{.window = window, .forget_beyond = slides ? seen : 0});
+    }
+  }
 
   void append(std::size_t layer, const Eigen::MatrixXf& keys, const Eigen::MatrixXf& values) override {
     naming(blockName(layer) + "self_attn", [&] { layers_[layer].append(keys.transpose(), values.transpose()); });

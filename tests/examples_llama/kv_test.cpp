@@ -41,6 +41,25 @@ TEST(Kv, PromptsAndBytes) {
   EXPECT_EQ(floats.compressed(), nullptr);
 }
 
+TEST(Kv, LayersWithAWindowForgetWhatNoQuerySees) {
+  Model model = randomModel(smallConfig(), false);
+  const auto layers = static_cast<std::size_t>(model.config.layers);
+  model.config.blocks.assign(layers, Block());
+  model.config.blocks[1].window = 5;
+  const Engine engine(floatModel(model));
+  const auto tokens = randomTokens(model.config, 40);
+  KvCache floats(model.config, 40), cache(model.config, 40, findKvFormat("fp16").make(model.config, 2));
+  const Eigen::MatrixXf exact = streamedLogits(engine, tokens, floats);
+  EXPECT_LT((streamedLogits(engine, tokens, cache) - exact).norm(), 2e-3f * exact.norm());
+  const Index token = 2 * model.config.kvDim() * 2;
+  // The last append forgets blocks of 2 that end at 39 - 5 or before.
+  EXPECT_EQ(cache.compressed()->bytes(), (40 * (model.config.layers - 1) + 40 - 34) * token);
+  KvCache pieces(model.config, 40, findKvFormat("fp16").make(model.config, 2));
+  engine.forward({tokens.data(), 17}, pieces);
+  const Eigen::MatrixXf rest = engine.forward({tokens.data() + 17, 23}, pieces);
+  EXPECT_LT((rest - exact.rightCols(23)).norm(), 2e-3f * exact.norm());
+}
+
 TEST(Kv, ALayerWhoseKeysAreNotFiniteIsNamed) {
   const Config config = smallConfig();
   const Eigen::MatrixXf values = Eigen::MatrixXf::Ones(config.kvDim(), 3);
