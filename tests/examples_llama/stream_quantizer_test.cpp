@@ -203,7 +203,7 @@ TEST_F(StreamQuantizerTest, KilledAgainAndAgainItComesToTheSameBits) {
     whole.on = killed.on = on;
     whole.run();
     int kills = 0;
-    for (unsigned wait = 2000; kills < 200 && !runsToItsEnd(killed, wait); wait += 1500) ++kills;
+    for (unsigned wait = 300; kills < 200 && !runsToItsEnd(killed, wait); wait += wait / 8) ++kills;
     EXPECT_GT(kills, 3);
     EXPECT_LT(kills, 200);
     EXPECT_EQ(partsOf(killed.out), partsOf(whole.out));
