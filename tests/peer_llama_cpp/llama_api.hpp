@@ -150,7 +150,7 @@ class Model {
   void* newContext(std::size_t tokens) const {
     Parameters p = library_.llama<Parameters()>("llama_context_default_params")();
     const auto size = static_cast<std::uint32_t>(std::max<std::size_t>(tokens, 64));
-    for (const std::size_t field : {0, 4, 8}) p.at<std::uint32_t>(field) = size;
+    for (const std::size_t field : {std::size_t{0}, std::size_t{4}, std::size_t{8}}) p.at<std::uint32_t>(field) = size;
     constexpr std::size_t kThreads = 28, kFlash = 52, kTypes = 104;
     requireDefault(p, kThreads, 4);
     requireDefault(p, kThreads + 4, 4);
