@@ -7,6 +7,7 @@
 #include <gosset/core/types.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -46,12 +47,11 @@ void toFiniteFloats(const char* function, const Eigen::DenseBase<Derived>& w, Ro
   } else {
     result = matrix.template cast<float>();
   }
-  std::vector<std::uint8_t> finite(static_cast<std::size_t>(result.rows()));
+  std::atomic<bool> finite = true;
   parallelFor(result.rows(), result.cols(), [&](Index row) {
-    finite[static_cast<std::size_t>(row)] = allFinite(result.row(row).data(), result.cols()) ? 1 : 0;
+    if (!allFinite(result.row(row).data(), result.cols())) finite = false;
   });
-  for (Index row = 0; row < result.rows(); ++row) {
-    if (finite[static_cast<std::size_t>(row)] != 0) continue;
+  for (Index row = 0; row < result.rows() && !finite; ++row) {
     for (Index col = 0; col < result.cols(); ++col) {
       require(std::isfinite(result(row, col)), function, ": expected numbers that are finite in float, got ",
               result(row, col), " at (", row, ", ", col, ") of ", result.rows(), " x ", result.cols());
