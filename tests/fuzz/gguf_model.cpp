@@ -70,7 +70,7 @@ Bytes seedOf(const std::string& config) {
 
 std::vector<Bytes> seeds() {
   const std::string sizes =
-      R"("hidden_size":4,"intermediate_size":4,"num_hidden_layers":1,"num_attention_heads":2,"num_key_value_heads":1,)"
+      R"("hidden_size":4,"intermediate_size":4,"num_hidden_layers":2,"num_attention_heads":2,"num_key_value_heads":1,)"
       R"("vocab_size":5,"max_position_embeddings":8,"head_dim":2,"tie_word_embeddings":true,)";
   return {seedOf("{" + sizes + R"("model_type":"llama"})"),
           seedOf("{" + sizes +
