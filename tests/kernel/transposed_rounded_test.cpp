@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <gosset/kernel/transposed_rounded.hpp>
+#include <gosset/kernel/transposed.hpp>
 
 #include <gosset/codebook.hpp>
 #include <gosset/format.hpp>

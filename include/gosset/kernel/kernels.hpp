@@ -24,7 +24,6 @@
 #include <gosset/kernel/row_product.hpp>
 #include <gosset/kernel/transposed_float.hpp>
 #include <gosset/kernel/transposed_integer.hpp>
-#include <gosset/kernel/transposed_rounded.hpp>
 //
 #include <gosset/kernel/code_product.hpp>
 #include <gosset/kernel/transposed_codes.hpp>

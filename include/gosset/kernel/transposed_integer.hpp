@@ -12,15 +12,19 @@
 // y += W^T x in integers. What is left of floats has one order and is not fused: the same bits on every machine.
 namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
-/// The same in integers: x' as fixed point, in units of about 2^-22 of the largest x' of the group and chunk, so as
-/// exact as floats are. Its three bytes meet the codes' bytes in dot products of four rows. For these, lanes have to be
-/// columns: each 4 x 4 of a tile's bytes is transposed, and then the parts of 16 bytes that hold the same four rows are
-/// brought together. So a sum of a column is a lane's, and the four rows of x' are the same in all lanes.
-template <TileCodebook C, class T, int kPieces, int kTokens>
+/// Bytes of x' that are as exact as floats, in units of about 2^-22 of the largest x' of a group and chunk; and that
+/// attention may do with where keys and values are far less exact: 1 / 32639. (One byte would take as long: what bounds
+/// products then is the decoding.)
+inline constexpr int kExactDigits = 3, kRoundedDigits = 2;
+
+/// The same in integers: x' as fixed point, in units that kDigits bytes hold the largest x' of the group and chunk in.
+/// Its bytes meet the codes' bytes in dot products of four rows. For these, lanes have to be columns: each 4 x 4 of a
+/// tile's bytes is transposed, and then the parts of 16 bytes that hold the same four rows are brought together. So a
+/// sum of a column is a lane's, and the four rows of x' are the same in all lanes.
+template <int kDigits, TileCodebook C, class T, int kPieces, int kTokens>
 class IntegerTransposedChunk {
   using Code = TileCode<C>;
   using Layout = TileLayout<C>;
-  static constexpr int kDigits = 3;
   static constexpr Index kBlocks = 16;  ///< of rows; sums of up to 256 products of bytes are exact in floats
   static constexpr int kFours = kBlockRows / 4;
   static constexpr int kSixteens = simd::kByteLanes / 16;
@@ -29,7 +33,7 @@ class IntegerTransposedChunk {
   static constexpr bool kAtOnce = kOnce == kRegisters;
   static constexpr Index kAhead = 4;                                                    ///< tiles
   static constexpr bool kManyAhead = kBlocks * kAhead * Layout::kTileBytes > 16 << 10;  ///< for a small L1
-  static constexpr float kLargest = 63 * 0x1p16f;
+  static constexpr float kLargest = kDigits == kExactDigits ? 63 * 0x1p16f : 127 * 256 + 127;
   using Decoded = simd::Bytes[kRegisters][kFours];  ///< a slice: lanes are columns, bytes rows
 
  public:
@@ -104,7 +108,7 @@ class IntegerTransposedChunk {
     });
   }
 
-  /// The three bytes of x' / unit, for the unit that goes with the largest of them; NaN is the unit where that is not
+  /// The bytes of x' / unit, for the unit that goes with the largest of them; NaN is the unit where that is not
   /// finite.
   void fixPoint(int k, const float* folded, float most, float zero) {
     if (!std::isfinite(most)) {
@@ -113,9 +117,9 @@ class IntegerTransposedChunk {
       zeros_[k] = 0;
       return;
     }
-    constexpr float kToInteger = 0x1.8p23f;              // adding it rounds to an integer, in the lowest bits
-    constexpr std::int32_t kTop = 0x00808080;            // q + kTop has the digits, each more by 128
-    const float lift = most < 0x1p-80f ? 0x1p80f : 1.f;  // so that the inverse is finite
+    constexpr float kToInteger = 0x1.8p23f;  // adding it rounds to an integer, in the lowest bits
+    constexpr std::int32_t kTop = 0x00808080 >> (8 * (kExactDigits - kDigits));  // q + it has digits, each more by 128
+    const float lift = most < 0x1p-80f ? 0x1p80f : 1.f;                          // so that the inverse is finite
     const float inverse = most == 0 ? 0.f : kLargest / (most * lift);
     simd::Ints total{};
     for (Index i = 0; i < blocks_ * kParts; ++i) {
@@ -126,7 +130,7 @@ class IntegerTransposedChunk {
     }
     const auto sum = static_cast<double>(simd::overLanes(total, [](auto a, auto b) { return a + b; }));
     step_[k] = most / kLargest;
-    zeros_[k] = most == 0 ? 0.f : zero * lift * inverse;
+    zeros_[k] = most == 0 ? 0.f : simd::unfused(zero * lift * inverse);
     simd::unroll<Code::kTerms>([&](auto t) {
       zeros_[k] += simd::unfused(Code::kTerm[t].unit * static_cast<float>(Code::kTerm[t].zero * sum));
     });
@@ -135,7 +139,7 @@ class IntegerTransposedChunk {
   static simd::Ints larger(simd::Ints a, simd::Ints b) { return a > b ? a : b; }
 
   /// Where a tile of a block stands; one at the edge of the matrix is copied and filled up.
-  typename Layout::TileAt findTile(Index b, Index tile) {
+  [[gnu::always_inline]] typename Layout::TileAt findTile(Index b, Index tile) {
     const Index block = first_ + b;
     const std::uint8_t* bytes = w_.codes + w_.layout.at(block, tile);
     // What is read next: a few tiles further in each block, else the same tiles of the next chunk.
@@ -201,8 +205,10 @@ class IntegerTransposedChunk {
     simd::unroll<kOnce * kTokens>([&](auto at) __attribute__((always_inline)) {
       constexpr int kToken = at % kTokens, kRegister = at / kTokens;
       const auto& digits = dots[kRegister][kToken];
-      const auto whole =
-          (simd::toFloats(digits[2]) * 256 + simd::toFloats(digits[1])) * 256 + simd::toFloats(digits[0]);
+      auto whole = simd::toFloats(digits[kDigits - 1]);
+      simd::unroll<kDigits - 1>([&](auto d) __attribute__((always_inline)) {
+        whole = whole * 256 + simd::toFloats(digits[kDigits - 2 - d]);  // the product is exact
+      });
       float* target = sums[kToken] + (i + kRegister) * simd::kWordLanes;
       const auto sum = simd::unfused(whole * kUnit);
       simd::store(target, term == 0 ? sum : simd::load<simd::Floats>(target) + sum);
@@ -214,18 +220,18 @@ class IntegerTransposedChunk {
   const float* rows_;
   Index x_stride_;
   float step_[kTokens], zeros_[kTokens];
-  alignas(64) std::int32_t x_[kTokens][kBlocks * kFours][4];  ///< four rows' bytes, from the lowest up; the last unused
+  alignas(64) std::int32_t x_[kTokens][kBlocks * kFours][4];  ///< four rows' bytes, from the lowest up
   TileCopy<C> copy_;
   Decoded decoded_[kAtOnce ? 1 : kBlocks];  ///< where the columns do not go into registers all at once
 };
 
-/// The same in integers, for codebooks whose bytes are exact.
-template <TileCodebook C, class T, int kPieces>
+/// y += unit * W^T x in integers, for codebooks whose bytes are exact. Allocates nothing.
+template <int kDigits = kExactDigits, TileCodebook C, class T, int kPieces>
 void addTransposedInteger(const CodeView<C, T, kPieces>& w, Index n, float unit, const float* x, Index tokens,
                           Index x_stride, float* y, Index y_stride) {
   static_assert(TileCode<C>::kExact);
   forTokens<4>(0, tokens, [&](Index token, auto together) {
-    using Chunk = IntegerTransposedChunk<C, T, kPieces, together>;
+    using Chunk = IntegerTransposedChunk<kDigits, C, T, kPieces, together>;
     for (Index first = 0; first < w.layout.blocks(); first += Chunk::kChunk) {
       Chunk(w, first, x + token * x_stride, x_stride).add(n, unit, y + token * y_stride, y_stride);
     }

@@ -47,7 +47,7 @@ struct AttendOptions {
   /// tokens. Neither scaled nor given to the score function; -infinity weighs nothing. None unless given.
   PerHead sinks = {};
   /// kRounded: queries and weights meet packed codes as integers of 16 bits, in units of the largest of those that
-  /// share a group of the codes and 256 rows, where the codes have such products (kernel/transposed_rounded.hpp) and
+  /// share a group of the codes and 256 rows, where the codes have such products (kernel/transposed.hpp) and
   /// the machine a dot product of bytes: up to 1.2 times as fast, 1.4 for many queries. What that loses, some ten
   /// thousandths of the output, is far less than what packing did.
   Activations activations = Activations::kFloat;
