@@ -37,19 +37,18 @@ template <class Derived>
 void toFiniteFloats(const char* function, const Eigen::DenseBase<Derived>& w, RowMatrixXf& result) {
   require(w.size() > 0, function, ": the matrix is empty (", w.rows(), " x ", w.cols(), ")");
   const auto& matrix = w.derived().matrix();
-  if constexpr ((std::remove_cvref_t<decltype(matrix)>::Flags & Eigen::DirectAccessBit) != 0) {
-    constexpr Index kRows = 16;  // together
+  constexpr bool kInMemory = (std::remove_cvref_t<decltype(matrix)>::Flags & Eigen::DirectAccessBit) != 0;
+  constexpr Index kRows = 16;  // together
+  if constexpr (kInMemory) {
     result.resize(w.rows(), w.cols());
-    parallelFor(ceilDiv(w.rows(), kRows), kRows * w.cols(), [&](Index chunk) {
-      const Index first = chunk * kRows, count = std::min(kRows, w.rows() - first);
-      result.middleRows(first, count) = matrix.middleRows(first, count).template cast<float>();
-    });
   } else {
     result = matrix.template cast<float>();
   }
   std::atomic<bool> finite = true;
-  parallelFor(result.rows(), result.cols(), [&](Index row) {
-    if (!allFinite(result.row(row).data(), result.cols())) finite = false;
+  parallelFor(ceilDiv(w.rows(), kRows), kRows * w.cols(), [&](Index chunk) {
+    const Index first = chunk * kRows, count = std::min(kRows, w.rows() - first);
+    if constexpr (kInMemory) result.middleRows(first, count) = matrix.middleRows(first, count).template cast<float>();
+    if (!allFinite(result.row(first).data(), count * w.cols())) finite = false;
   });
   for (Index row = 0; row < result.rows() && !finite; ++row) {
     for (Index col = 0; col < result.cols(); ++col) {

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gosset/core/finite.hpp>
+
+#include "testing.hpp"
+
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace gosset::finite_test {
+namespace {
+
+using detail::finiteFloats;
+using detail::largestMagnitude;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNaN = std::numeric_limits<float>::quiet_NaN();
+
+/// visit(the numbers as each kind of matrix that takes a path of its own).
+template <class Visit>
+void forEachLayout(const RowMatrixXf& w, const Visit& visit) {
+  visit(w, "rows");
+  visit(Eigen::MatrixXf(w), "columns");
+  visit(Eigen::MatrixXd(w.cast<double>()), "double");
+  visit((w * 2.f) / 2.f, "expression");
+  RowMatrixXf larger = RowMatrixXf::Constant(w.rows() + 2, w.cols() + 3, kNaN);
+  larger.block(1, 2, w.rows(), w.cols()) = w;
+  visit(larger.block(1, 2, w.rows(), w.cols()), "block");
+  RowMatrixXf spread = RowMatrixXf::Constant(w.rows(), 2 * w.cols(), kNaN);
+  Eigen::Map<RowMatrixXf, 0, Eigen::Stride<Eigen::Dynamic, 2>> every_second(spread.data(), w.rows(), w.cols(),
+                                                                            {2 * w.cols(), 2});
+  every_second = w;
+  visit(every_second, "every second number");
+}
+
+const std::vector<std::pair<Index, Index>> kShapes = {{1, 1},   {1, 417}, {417, 1}, {7, 9},
+                                                      {16, 63}, {17, 65}, {33, 172}};
+
+TEST(Finite, EachLayoutBecomesTheSameRows) {
+  for (const auto& [rows, cols] : kShapes) {
+    const RowMatrixXf w = testing::gaussian(rows, cols, 1);
+    forEachLayout(w, [&](const auto& matrix, const char* layout) {
+      EXPECT_EQ(finiteFloats("f", matrix), w) << layout << ' ' << matrix.rows() << " x " << matrix.cols();
+    });
+  }
+}
+
+TEST(Finite, TheFirstNumberThatIsNotFiniteIsNamedWhereverItStands) {
+  for (const auto& [rows, cols] : kShapes) {
+    for (const auto& [row, col] : {std::pair<Index, Index>{0, 0}, {rows - 1, cols - 1}, {rows / 2, cols / 2}}) {
+      RowMatrixXf w = testing::gaussian(rows, cols, 1);
+      w(rows - 1, cols - 1) = kInfinity;
+      w(row, col) = -kInfinity;
+      const std::string at = detail::concat("-inf at (", row, ", ", col, ") of ", rows, " x ", cols);
+      forEachLayout(w, [&](const auto& matrix, const char* layout) {
+        SCOPED_TRACE(layout);
+        testing::expectThrows([&] { finiteFloats("f", matrix); },
+                              "gosset: f: expected numbers that are finite in float, got " + at);
+        EXPECT_TRUE(std::isnan(largestMagnitude(matrix)));
+      });
+    }
+  }
+}
+
+TEST(Finite, EmptyMatricesAreRefused) {
+  testing::expectThrows([] { finiteFloats("f", RowMatrixXf(0, 3)); }, "gosset: f: the matrix is empty (0 x 3)");
+  EXPECT_TRUE(std::isnan(largestMagnitude(RowMatrixXf(0, 3))));
+  EXPECT_TRUE(std::isnan(largestMagnitude(Eigen::MatrixXf(3, 0))));
+}
+
+TEST(Finite, LargestMagnitudeWhereverItStands) {
+  for (const auto& [rows, cols] : kShapes) {
+    for (const auto& [row, col] : {std::pair<Index, Index>{0, 0}, {rows - 1, cols - 1}, {rows / 2, cols / 2}}) {
+      RowMatrixXf w = testing::gaussian(rows, cols, 2);
+      w(row, col) = -100;
+      forEachLayout(w, [&](const auto& matrix, const char* layout) {
+        EXPECT_EQ(largestMagnitude(matrix), 100) << layout << ' ' << matrix.rows() << " x " << matrix.cols();
+      });
+    }
+  }
+}
+
+TEST(Finite, LargestMagnitudeOfZerosAndDenormals) {
+  RowMatrixXf w = RowMatrixXf::Constant(3, 9, -0.f);
+  EXPECT_EQ(largestMagnitude(w), 0);
+  w(2, 8) = -std::numeric_limits<float>::denorm_min();
+  EXPECT_EQ(largestMagnitude(w), std::numeric_limits<float>::denorm_min());
+  w(1, 1) = kNaN;
+  EXPECT_TRUE(std::isnan(largestMagnitude(w)));
+  EXPECT_TRUE(std::isnan(largestMagnitude(Eigen::MatrixXd::Constant(2, 2, 1e300)))) << "beyond float";
+}
+
+}  // namespace
+}  // namespace gosset::finite_test
