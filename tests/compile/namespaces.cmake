@@ -1,0 +1,17 @@
+# All that headers define stands in the namespace that is named after the compiler's flags (core/abi.hpp), so that files
+# of different flags share no function: cmake -DINCLUDE=include -P namespaces.cmake
+file(GLOB_RECURSE headers RELATIVE ${INCLUDE} ${INCLUDE}/gosset/*.hpp ${INCLUDE}/gosset/*.inc)
+set(checked 0)
+foreach(header IN LISTS headers)
+  file(STRINGS ${INCLUDE}/${header} lines REGEX "^ *namespace +gosset")
+  foreach(line IN LISTS lines)
+    if(NOT line MATCHES "^ *namespace gosset::GOSSET_ABI[: ]")
+      message(FATAL_ERROR "${header}: expected namespace gosset::GOSSET_ABI, found: ${line}")
+    endif()
+    math(EXPR checked "${checked} + 1")
+  endforeach()
+endforeach()
+if(checked LESS 100)
+  message(FATAL_ERROR "only ${checked} namespaces were found in ${INCLUDE}")
+endif()
+message(STATUS "${checked} namespaces named after the flags")
