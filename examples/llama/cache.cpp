@@ -2,11 +2,9 @@
 // What KV cache formats cost a Llama model: its weights stay floats, its keys and values do not.
 #include "kv.hpp"
 #include "load.hpp"
-
-#include <CLI/CLI.hpp>
+#include "program.hpp"
 
 #include <cstdio>
-#include <iostream>
 #include <optional>
 
 namespace {
@@ -46,11 +44,7 @@ void parse(int argc, char** argv, Options& o) {
                  "there is none, refused where it is another run's. 2 bytes times tokens times tokens known")
       ->excludes(dump);
   app.add_option("--window", o.window, "Tokens that wait in 16 bits")->check(CLI::Range(2, 1000000000));
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
-  }
+  parseArguments(app, argc, argv);
   for (const std::string& name : o.formats) findKvFormat(name);
 }
 
@@ -142,13 +136,9 @@ void run(const Options& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
+  return runProgram("cache", [&] {
     Options options;
     parse(argc, argv, options);
     run(options);
-    return 0;
-  } catch (const std::exception& error) {
-    std::cerr << "cache: " << error.what() << '\n';
-    return 1;
-  }
+  });
 }

@@ -5,15 +5,14 @@
 #include "formats.hpp"
 #include "load.hpp"
 #include "packed_file.hpp"
+#include "program.hpp"
 #include "progress.hpp"
 
 #include <gosset/theory/distortion.hpp>
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
-#include <iostream>
 #include <memory>
 #include <optional>
 
@@ -92,11 +91,7 @@ void parse(int argc, char** argv, Options& o) {
       ->delimiter(',')
       ->check(CLI::PositiveNumber);
   app.add_option("--json", o.json, "Where to write the rows as JSON");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
-  }
+  parseArguments(app, argc, argv);
   if (o.formats == std::vector<std::string>{"all"}) {
     o.formats.clear();
     for (const FormatEntry& entry : formatTable()) o.formats.push_back(entry.name);
@@ -357,13 +352,9 @@ class Compressor {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
+  return runProgram("compress", [&] {
     Options options;
     parse(argc, argv, options);
     Compressor(std::move(options)).run();
-    return 0;
-  } catch (const std::exception& error) {
-    std::cerr << "compress: " << error.what() << '\n';
-    return 1;
-  }
+  });
 }

@@ -2,12 +2,10 @@
 // Writes a model as a GGUF file, which llama.cpp and its kin run.
 #include "gguf_model_write.hpp"
 #include "load.hpp"
+#include "program.hpp"
 #include "progress.hpp"
 
-#include <CLI/CLI.hpp>
-
 #include <cstdio>
-#include <iostream>
 
 namespace {
 
@@ -74,11 +72,7 @@ void parse(int argc, char** argv, Options& o) {
       "--pre-tokenizer", o.gguf.preTokenizer,
       "What the file calls the way to cut texts; else as the tokenizer's own file says: " + ggufPreTokenizerNames());
   app.add_option("--name", o.gguf.name, "general.name of the file");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
-  }
+  parseArguments(app, argc, argv);
   for (const std::string& type : o.types) findGgufMixture(type);
   o.gguf.rounding = findRounding(o.rounding);
   if (o.sequential && !looksAtInputs(o)) {
@@ -168,13 +162,9 @@ void run(const Options& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
+  return runProgram("convert", [&] {
     Options options;
     parse(argc, argv, options);
     run(options);
-    return 0;
-  } catch (const std::exception& error) {
-    std::cerr << "convert: " << error.what() << '\n';
-    return 1;
-  }
+  });
 }

@@ -5,9 +5,8 @@
 #include "load.hpp"
 #include "packed_file.hpp"
 #include "packed_folder.hpp"
+#include "program.hpp"
 #include "sample.hpp"
-
-#include <CLI/CLI.hpp>
 
 #include <chrono>
 #include <cstdio>
@@ -57,11 +56,7 @@ void parse(int argc, char** argv, Options& o) {
   app.add_option("--top-p", o.sampling.topP, "Draw among the likeliest tokens whose probabilities together reach this")
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--seed", o.seed, "Of the draws: the same seed writes the same text");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
-  }
+  parseArguments(app, argc, argv);
   if (!o.chatTemplate.empty()) findChatFormat(o.chatTemplate);
   if (o.chat && o.prompt.empty()) throw std::invalid_argument("--chat needs a --prompt to answer");
   const bool packed = isPackedFile(o.model) || isPackedFolder(o.model);
@@ -174,13 +169,9 @@ void run(const Options& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
+  return runProgram("generate", [&] {
     Options options;
     parse(argc, argv, options);
     run(options);
-    return 0;
-  } catch (const std::exception& error) {
-    std::cerr << "generate: " << error.what() << '\n';
-    return 1;
-  }
+  });
 }

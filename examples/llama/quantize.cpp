@@ -2,6 +2,7 @@
 // Quantizes a model that is larger than memory, a block at a time, into a folder.
 #include "load.hpp"
 #include "peers_mpi.hpp"
+#include "program.hpp"
 #include "progress.hpp"
 #include "recipe.hpp"
 #include "stream_budget.hpp"
@@ -9,12 +10,9 @@
 #include "stream_plan.hpp"
 #include "stream_quantizer.hpp"
 
-#include <CLI/CLI.hpp>
-
 #include <sys/resource.h>
 
 #include <cstdio>
-#include <iostream>
 
 namespace {
 
@@ -75,11 +73,7 @@ void parse(int argc, char** argv, Options& o) {
   app.add_flag("--join", o.join, "Makes a model of what the jobs of --layers wrote");
   app.add_flag("--dry-run", o.dryRun, "Says what would be done, and what memory, disk and time it would take");
   app.add_flag("--evaluate", o.evaluate, "At the end: perplexity and divergence from the float model, block by block");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
-  }
+  parseArguments(app, argc, argv);
   if (!o.budget && !o.formats.empty()) throw std::invalid_argument("--formats go with --budget");
   if (o.budget && (o.writeRecipe.empty() || !o.recipe.empty() || !o.format.empty())) {
     throw std::invalid_argument("--budget needs --write-recipe, and no --recipe or --format beside");
@@ -235,14 +229,12 @@ void run(Options& o, const Peers& peers) {
 
 int main(int argc, char** argv) {
   std::unique_ptr<Peers> peers;  // outlives the exception: MPI cannot end in order while others wait for this process
-  try {
+  const int failed = runProgram("quantize", [&] {
     peers = startPeers(argc, argv);
     Options options;
     parse(argc, argv, options);
     run(options, *peers);
-    return 0;
-  } catch (const std::exception& error) {
-    std::cerr << "quantize: " << error.what() << '\n';
-    stopPeers();
-  }
+  });
+  if (failed != 0) stopPeers();
+  return 0;
 }

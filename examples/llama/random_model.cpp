@@ -3,15 +3,13 @@
 // file for each block, with a tokenizer of bytes and a text of random letters.
 #include "checkpoint_huggingface.hpp"
 #include "one_block.hpp"
+#include "program.hpp"
 #include "tokenizer_file.hpp"
 
 #include <gosset/core/random.hpp>
 
-#include <CLI/CLI.hpp>
-
 #include <cmath>
 #include <cstdio>
-#include <iostream>
 #include <vector>
 
 namespace {
@@ -46,11 +44,7 @@ void parse(int argc, char** argv, Options& o) {
   app.add_option("--vocab", o.config.vocab, "Tokens, 259 at least");
   app.add_option("--letters", o.letters, "Of the text");
   app.add_option("--seed", o.seed, "Of everything random");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
-  }
+  parseArguments(app, argc, argv);
   o.config.headDim = o.config.dim / std::max<Index>(o.config.heads, 1);
   checkConfig(o.config, "random_model");
   check(o.config.vocab >= 259, "random_model: 259 tokens at least expected, found ", o.config.vocab);
@@ -157,7 +151,7 @@ class RandomModel {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
+  return runProgram("random_model", [&] {
     Options options;
     parse(argc, argv, options);
     fs::create_directories(options.out);
@@ -165,9 +159,5 @@ int main(int argc, char** argv) {
     model.write();
     model.writeTokenizer();
     model.writeLetters();
-    return 0;
-  } catch (const std::exception& error) {
-    std::cerr << "random_model: " << error.what() << '\n';
-    return 1;
-  }
+  });
 }

@@ -8,10 +8,9 @@
 #include "calibration.hpp"
 #include "load.hpp"
 #include "packed_file.hpp"
+#include "program.hpp"
 #include "qat_model.hpp"
 #include "training.hpp"
-
-#include <CLI/CLI.hpp>
 
 #include <chrono>
 #include <cstdio>
@@ -85,11 +84,9 @@ Options parse(int argc, char** argv) {
   app.add_option("--kv-heads", o.config.kvHeads, "Key and value heads")->check(CLI::PositiveNumber);
   app.add_option("--vocab", o.config.vocab, "Tokens")->check(CLI::PositiveNumber);
   app.add_option("--context", o.config.context, "Tokens in a training sequence")->check(CLI::PositiveNumber);
-  try {
-    app.parse(argc, argv);
-    if (o.out.empty() && o.stories == 0 && o.qat.empty()) throw CLI::RequiredError("--out, --qat or --stories");
-  } catch (const CLI::ParseError& error) {
-    std::exit(app.exit(error));
+  parseArguments(app, argc, argv);
+  if (o.out.empty() && o.stories == 0 && o.qat.empty()) {
+    std::exit(app.exit(CLI::RequiredError("--out, --qat or --stories")));
   }
   if (!o.qat.empty()) findQatFormat(o.qat);
   if (o.config.dim % o.config.heads != 0) throw gosset::FormatError("--dim must be a multiple of --heads");
@@ -265,7 +262,7 @@ void trainQuantized(const Options& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
+  return runProgram("train", [&] {
     Eigen::setNbThreads(1);  // the sequences of a batch have the threads
     const Options options = parse(argc, argv);
     if (options.stories > 0) {
@@ -277,9 +274,5 @@ int main(int argc, char** argv) {
     } else {
       trainOnGrammar(options);
     }
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "train: %s\n", error.what());
-    return 1;
-  }
-  return 0;
+  });
 }
