@@ -89,13 +89,14 @@ inline const std::vector<GgufPreTokenizer>& ggufPreTokenizers() {
 
 namespace detail {
 
-/// What a pre-tokenizer does, in a form in which equal ones are equal: without what is about places in the text.
-inline nlohmann::json plainSteps(const nlohmann::json& entry) {
+/// What a pre-tokenizer does, or a normalizer, in a form in which equal ones are equal: the steps of a sequence, which
+/// it has as `key`, without what is about places in the text.
+inline nlohmann::json plainSteps(const nlohmann::json& entry, const char* key = "pretokenizers") {
   nlohmann::json steps = nlohmann::json::array();
   if (entry.is_null()) return steps;
   if (entry.is_array() || entry.value("type", "") == "Sequence") {
-    for (const auto& step : entry.is_array() ? entry : entry.at("pretokenizers")) {
-      for (const auto& each : plainSteps(step)) steps.push_back(each);
+    for (const auto& step : entry.is_array() ? entry : entry.at(key)) {
+      for (const auto& each : plainSteps(step, key)) steps.push_back(each);
     }
     return steps;
   }
@@ -126,10 +127,13 @@ inline std::string ggufPreTokenizerNames() {
   return names;
 }
 
-/// The row that does what a tokenizer.json's "pre_tokenizer" does; null where there is none.
-inline const GgufPreTokenizer* recognizeGgufPreTokenizer(const nlohmann::json& preTokenizer, bool composed,
-                                                         bool ignoresMerges) {
+/// The row that does what a tokenizer.json's "pre_tokenizer" and "normalizer" do; null where there is none.
+inline const GgufPreTokenizer* recognizeGgufPreTokenizer(const nlohmann::json& preTokenizer,
+                                                         const nlohmann::json& normalizer, bool ignoresMerges) {
   const nlohmann::json wanted = detail::plainSteps(preTokenizer);
+  const nlohmann::json forms = detail::plainSteps(normalizer, "normalizers");
+  const bool composed = forms == nlohmann::json::array({{{"type", "NFC"}}});
+  if (!composed && !forms.empty()) return nullptr;
   for (const GgufPreTokenizer& row : ggufPreTokenizers()) {
     if (row.composed == composed && row.ignoresMerges == ignoresMerges && detail::plainSteps(row.steps()) == wanted) {
       return &row;

@@ -29,6 +29,9 @@ class GgufTokenizerReader {
           " entries, found ", types_.size());
     for (std::size_t i = 0; i < tokens_.size(); ++i) {
       check(!firstInvalidUtf8(tokens_[i]), source(), ": tokenizer.ggml.tokens: token ", i, " is no UTF-8");
+      check(types_[i] >= static_cast<std::int32_t>(GgufToken::kNormal) &&
+                types_[i] <= static_cast<std::int32_t>(GgufToken::kByte),
+            source(), ": tokenizer.ggml.token_type: token ", i, " must be of a type from 1 to 6, found ", types_[i]);
     }
     checkKeys();
   }
@@ -69,7 +72,7 @@ class GgufTokenizerReader {
   }
 
  private:
-  const std::string source() const { return file_.path().string(); }
+  std::string source() const { return file_.path().string(); }
   bool flag(const char* key, bool fallback) const { return file_.has(key) ? file_.get<bool>(key) : fallback; }
   bool is(std::size_t token, GgufToken type) const { return types_[token] == static_cast<std::int32_t>(type); }
 
@@ -173,12 +176,10 @@ class GgufTokenizerReader {
     std::vector<Scored> pairs;
     for (const auto& [text, id] : ids) {
       check(scores[id] == scores[id], source(), ": tokenizer.ggml.scores: token ", id, " has no score (NaN)");
-      std::vector<Scored> own;
       for (std::size_t at = 1; at < text.size(); ++at) {
         const auto left = ids.find(text.substr(0, at)), right = ids.find(text.substr(at));
-        if (left != ids.end() && right != ids.end()) own.push_back({scores[id], left->second, right->second});
+        if (left != ids.end() && right != ids.end()) pairs.push_back({scores[id], left->second, right->second});
       }
-      pairs.insert(pairs.end(), own.begin(), own.end());
     }
     std::stable_sort(pairs.begin(), pairs.end(), [](const Scored& a, const Scored& b) {
       return a.score != b.score ? a.score > b.score : std::tie(a.left, a.right) < std::tie(b.left, b.right);

@@ -48,6 +48,10 @@ inline bool isByteName(const std::string& name) {
   return name.size() == 6 && name.starts_with("<0x") && name[5] == '>';
 }
 
+inline void requireNoPreTokenizer(const std::string& named) {
+  check(named.empty(), "GGUF: a tokenizer of pieces with scores has no pre-tokenizer, found \"", named, "\"");
+}
+
 inline void setFrame(gosset::GgufWriter& writer, const TextFrame& frame) {
   constexpr std::array<const char*, 3> kEnds = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
                                                 "tokenizer.ggml.eom_token_id"};
@@ -111,6 +115,17 @@ inline std::pair<std::string, std::string> partsOf(const nlohmann::json& merge) 
   return {both.substr(0, both.find(' ')), both.substr(both.find(' ') + 1)};
 }
 
+/// Refuses what readers do not do to a text before they look for pieces: they put a mark in place of each blank, and
+/// before the text.
+inline void requireMarksOnly(const nlohmann::json& normalizer) {
+  for (const nlohmann::json& step : plainSteps(normalizer, "normalizers")) {
+    const bool marks =
+        step == nlohmann::json{{"type", "Prepend"}, {"prepend", kSpaceMark}} ||
+        step == nlohmann::json{{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kSpaceMark}};
+    check(marks, "GGUF: the normalizer ", shortText(step), " cannot be said of a tokenizer of pieces with scores");
+  }
+}
+
 /// Whether a step of that type, with what `holds` says, is anywhere in a normalizer or pre-tokenizer.
 template <class Holds>
 bool anyStep(const nlohmann::json& json, Holds&& holds) {
@@ -124,6 +139,7 @@ bool anyStep(const nlohmann::json& json, Holds&& holds) {
 /// SentencePiece's: the sooner a merge comes, the higher its score.
 inline void setSentencePieceTokenizer(gosset::GgufWriter& writer, const nlohmann::json& root, Index size,
                                       const Vocabulary& vocabulary) {
+  requireMarksOnly(root.value("normalizer", nlohmann::json()));
   GgufTokens tokens = jsonTokens(root, size);
   const nlohmann::json& model = root.at("model");
   std::map<std::string, float> scores;
@@ -158,12 +174,11 @@ inline void setSentencePieceTokenizer(gosset::GgufWriter& writer, const nlohmann
 inline void setByteTokenizer(gosset::GgufWriter& writer, const nlohmann::json& root, Index size,
                              const std::string& named) {
   const nlohmann::json& model = root.at("model");
-  const bool composed = anyStep(root.value("normalizer", nlohmann::json()),
-                                [](const nlohmann::json& step) { return step.value("type", "") == "NFC"; });
   const bool ignores = model.value("ignore_merges", false);
-  const GgufPreTokenizer* row =
-      named.empty() ? recognizeGgufPreTokenizer(root.value("pre_tokenizer", nlohmann::json()), composed, ignores)
-                    : findGgufPreTokenizer(named);
+  const GgufPreTokenizer* row = named.empty()
+                                    ? recognizeGgufPreTokenizer(root.value("pre_tokenizer", nlohmann::json()),
+                                                                root.value("normalizer", nlohmann::json()), ignores)
+                                    : findGgufPreTokenizer(named);
   check(row != nullptr || !named.empty(),
         "GGUF: the tokenizer's \"pre_tokenizer\", \"normalizer\" and "
         "\"ignore_merges\" are together none of ",
@@ -188,12 +203,12 @@ inline void setGgufTokenizer(gosset::GgufWriter& writer, const Tokenizer& tokeni
                              const std::string& preTokenizer = {}) {
   const Vocabulary& vocabulary = tokenizer.vocabulary();
   if (vocabulary.kind() == Vocabulary::Kind::kLlama2c) {
-    check(preTokenizer.empty(), "GGUF: a tokenizer of pieces with scores has no pre-tokenizer, found \"", preTokenizer,
-          "\"");
+    detail::requireNoPreTokenizer(preTokenizer);
     detail::setLlama2cTokenizer(writer, dynamic_cast<const SentencePieces&>(vocabulary), size);
   } else {
     const nlohmann::json root = gosset::parseJson(vocabulary.file(), "tokenizer");
     if (root.at("model").value("byte_fallback", false)) {
+      detail::requireNoPreTokenizer(preTokenizer);
       detail::setSentencePieceTokenizer(writer, root, size, vocabulary);
     } else {
       detail::setByteTokenizer(writer, root, size, preTokenizer);

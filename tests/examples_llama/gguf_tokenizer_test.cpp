@@ -92,6 +92,14 @@ TEST(GgufTokenizer, PiecesWithScoresAreReadAsTheyWereWritten) {
     EXPECT_EQ(read.decode(read.encode(text)), text);
   }
   EXPECT_EQ(read.frame().bos, Token{1});
+  EXPECT_THAT([&] { written(folder, read, size, "qwen2"); },
+              ThrowsMessage<gosset::FormatError>(
+                  "GGUF: a tokenizer of pieces with scores has no pre-tokenizer, found \"qwen2\""));
+  nlohmann::json json = nlohmann::json::parse(read.vocabulary().file());
+  json["normalizer"]["normalizers"].push_back({{"type", "Lowercase"}});
+  EXPECT_THAT([&] { written(folder, tokenizerOf(json, size), size); },
+              ThrowsMessage<gosset::FormatError>(
+                  "GGUF: the normalizer {\"type\":\"Lowercase\"} cannot be said of a tokenizer of pieces with scores"));
   // And from there as a tokenizer.json, whose merges have ranks in place of scores.
   const gosset::GgufFile again(written(folder, read, size));
   EXPECT_EQ(readGgufTokenizer(again, size).encode("abc ab\xC3\xA9"), tokenizer.encode("abc ab\xC3\xA9"));
@@ -116,6 +124,13 @@ TEST(GgufTokenizer, WaysToCutThatHaveNoNameAreRefused) {
   EXPECT_THAT([&] { written(folder, anyTokenizer(5), 5, "falcon"); },
               ThrowsMessage<gosset::FormatError>(
                   "GGUF: a tokenizer of pieces with scores has no pre-tokenizer, found \"falcon\""));
+  json = byteLevel(*findGgufPreTokenizer("qwen2"));
+  json["normalizer"] = {{"type", "Sequence"}, {"normalizers", {{{"type", "NFC"}}, {{"type", "Lowercase"}}}}};
+  EXPECT_THAT([&] { written(folder, tokenizerOf(json, 10), 10); },
+              ThrowsMessage<gosset::FormatError>(HasSubstr("are together none of ")));
+  json["normalizer"]["normalizers"].erase(1);
+  EXPECT_EQ(gosset::GgufFile(written(folder, tokenizerOf(json, 10), 10)).get<std::string>("tokenizer.ggml.pre"),
+            "qwen2");
   const Tokenizer many = tokenizerOf(byteLevel(*findGgufPreTokenizer("gpt-2")), 10, {std::nullopt, {1, 2, 3, 4}, {}});
   EXPECT_THAT([&] { written(folder, many, 10); },
               ThrowsMessage<gosset::FormatError>("GGUF: at most 3 tokens can end a text, the tokenizer has 4"));
@@ -145,6 +160,13 @@ TEST(GgufTokenizer, WhatIsUnknownInAFileIsRefused) {
           "key \"tokenizer.ggml.remove_extra_whitespaces\" is unknown, and may change the tokens of a text");
   refuses([](W& w) { w.set("tokenizer.ggml.token_type", std::vector<std::int32_t>{1}); },
           "tokenizer.ggml.token_type must have 10 entries, found 1");
+  refuses(
+      [](W& w) {
+        w.set("tokenizer.ggml.token_type", std::vector<std::int32_t>{1, 1, 7, 1, 1, 1, 1, 1, 1, 1});
+      },
+      "tokenizer.ggml.token_type: token 2 must be of a type from 1 to 6, found 7");
+  refuses([](W& w) { w.set("tokenizer.ggml.token_type", std::vector<std::int32_t>(10, 0)); },
+          "tokenizer.ggml.token_type: token 0 must be of a type from 1 to 6, found 0");
   refuses([](W& w) { w.set("tokenizer.ggml.tokens", std::vector<std::string>(10, "\xff")); },
           "tokenizer.ggml.tokens: token 0 is no UTF-8");
   refuses([](W& w) { w.set("tokenizer.ggml.add_eos_token", true); },
