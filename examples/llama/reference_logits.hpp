@@ -2,6 +2,7 @@
 #pragma once
 
 #include "json_object.hpp"
+#include "pages.hpp"
 #include "quality.hpp"
 
 #include <gosset/io/atomic_file.hpp>
@@ -44,12 +45,17 @@ namespace detail {
 class Hash {
  public:
   void add(std::span<const std::byte> bytes) {
+    addWords(bytes);
+    addNumber(bytes.size());
+  }
+  /// Without their number: what add() makes of bytes that come in pieces of whole words but for the last, where
+  /// addNumber() of them all follows.
+  void addWords(std::span<const std::byte> bytes) {
     for (std::size_t at = 0; at < bytes.size(); at += sizeof(std::uint64_t)) {
       std::uint64_t word = 0;
       std::memcpy(&word, bytes.data() + at, std::min(sizeof(word), bytes.size() - at));
       state_ = std::rotl((state_ ^ word) * 0x9E3779B97F4A7C15u, 29);
     }
-    addNumber(bytes.size());
   }
   void addNumber(std::uint64_t number) {
     state_ = std::rotl((state_ ^ number) * 0x9E3779B97F4A7C15u, 29);
@@ -80,7 +86,8 @@ inline std::string referenceKeyText(const ReferenceKey& key) {
 
 }  // namespace detail
 
-/// Of all bytes of a model: of a folder, config.json and every file of weights in it.
+/// Of all bytes of a model: of a folder, config.json and every file of weights in it. They are read a piece at a time
+/// and do not stay in memory.
 inline std::string modelHash(const std::filesystem::path& model) {
   std::vector<std::filesystem::path> files = {model};
   if (std::filesystem::is_directory(model)) {
@@ -92,8 +99,18 @@ inline std::string modelHash(const std::filesystem::path& model) {
     }
     std::sort(files.begin(), files.end());
   }
+  constexpr std::size_t kPiece = std::size_t{1} << 26;
   detail::Hash hash;
-  for (const auto& file : files) hash.add(gosset::MappedFile(file).bytes());
+  for (const auto& path : files) {
+    const gosset::MappedFile file(path);
+    const auto bytes = file.bytes();
+    for (std::size_t at = 0; at < bytes.size(); at += kPiece) {
+      const auto piece = bytes.subspan(at, std::min(kPiece, bytes.size() - at));
+      hash.addWords(piece);
+      forgetPages(piece);
+    }
+    hash.addNumber(bytes.size());
+  }
   return hash.text();
 }
 

@@ -5,6 +5,7 @@
 #include "layer_source.hpp"
 #include "packed_folder.hpp"
 #include "peers.hpp"
+#include "reference_logits.hpp"
 #include "work_folder.hpp"
 
 #include <functional>
@@ -77,7 +78,7 @@ class StreamQuantizer {
   nlohmann::ordered_json key() const {
     nlohmann::ordered_json formats;
     for (const auto& [name, format] : formats_) formats[name] = format->name;
-    return {{"model", streamedHash(o_.model)},
+    return {{"model", modelHash(o_.model)},
             {"text", tokensHash(text_)},
             {"calibrate on", o_.on == CalibrateOn::kFloat ? "float" : "packed"},
             {"bits of activations", o_.activationBits},

@@ -2,15 +2,12 @@
 #pragma once
 
 #include "check.hpp"
-#include "pages.hpp"
-#include "reference_logits.hpp"
+#include "json_object.hpp"
 
 #include <gosset/io/atomic_file.hpp>
 #include <gosset/io/json.hpp>
 
 #include <filesystem>
-#include <fstream>
-#include <optional>
 #include <span>
 #include <string>
 
@@ -22,29 +19,6 @@ inline void writeWhole(const std::filesystem::path& path, const std::string& tex
   gosset::AtomicFile file(path);
   file.write(std::as_bytes(std::span(text)));
   file.commit();
-}
-
-/// Of all bytes of a model's folder, read a piece at a time, so that they do not stay in memory.
-inline std::string streamedHash(const std::filesystem::path& folder) {
-  constexpr std::size_t kPiece = std::size_t{1} << 26;
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    const auto& path = entry.path();
-    if (path.extension() == ".safetensors" || path.filename() == "config.json") files.push_back(path);
-  }
-  std::sort(files.begin(), files.end());
-  detail::Hash hash;
-  for (const auto& path : files) {
-    const gosset::MappedFile file(path);
-    const auto bytes = file.bytes();
-    for (std::size_t at = 0; at < bytes.size(); at += kPiece) {
-      const auto piece = bytes.subspan(at, std::min(kPiece, bytes.size() - at));
-      hash.add(piece);
-      forgetPages(piece);
-    }
-    hash.addNumber(bytes.size());
-  }
-  return hash.text();
 }
 
 /// The manifest of a run: what its result depends on, JSON.
