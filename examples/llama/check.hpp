@@ -2,9 +2,11 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
+#include <gosset/io/atomic_file.hpp>
 
 #include <filesystem>
 #include <fstream>
+#include <span>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -49,6 +51,20 @@ inline std::string readBytes(const std::filesystem::path& path, std::uintmax_t l
   file.read(bytes.data(), static_cast<std::streamsize>(size));
   check(file.good(), path.string(), ": cannot be read");
   return bytes;
+}
+
+/// Writes a file, whole or not at all. Throws gosset::FormatError where the system cannot.
+inline void writeWhole(const std::filesystem::path& path, const std::string& text) {
+  gosset::AtomicFile file(path);
+  file.write(std::as_bytes(std::span(text)));
+  file.commit();
+}
+
+/// With the folders that it is to lie in. Throws gosset::FormatError where the system cannot.
+inline void makeFolder(const std::filesystem::path& folder) {
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  check(!failed, folder.string(), ": cannot be made: ", failed.message());
 }
 
 }  // namespace llama

@@ -342,10 +342,7 @@ inline Weights<gosset::AnyMatrix> readHuggingFaceAsStored(const std::filesystem:
 template <class Scalar = gosset::Float16>
 void saveHuggingFace(const std::filesystem::path& folder, const Model& model) {
   const std::string text = huggingFaceConfigText(model.config, !model.output);
-  std::error_code failed;
-  std::filesystem::create_directories(folder, failed);
-  check(!failed, folder.string(), ": cannot be made: ", failed.message());
-
+  makeFolder(folder);
   gosset::SafetensorsWriter writer;
   writer.setMetadata("format", "pt");
   const auto add = [&](const std::string& name, const auto& numbers) {
@@ -359,9 +356,7 @@ void saveHuggingFace(const std::filesystem::path& folder, const Model& model) {
   });
   writer.write(folder / "model.safetensors");
 
-  gosset::AtomicFile config(folder / "config.json");
-  config.write(std::as_bytes(std::span(text)));
-  config.commit();
+  writeWhole(folder / "config.json", text);
 }
 
 }  // namespace llama

@@ -322,9 +322,7 @@ class Compressor {
   /// Before the long work, so that a folder that cannot be made is told at once.
   void makeOutFolder() const {
     if (options_.out.empty() || isPackedFile(options_.out)) return;
-    std::error_code failed;
-    fs::create_directories(options_.out, failed);
-    check(!failed, options_.out.string(), ": cannot be made: ", failed.message());
+    makeFolder(options_.out);
   }
 
   void write(const std::string& name, const PackedModel& model) const {

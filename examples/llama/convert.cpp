@@ -151,9 +151,7 @@ void run(const Options& o) {
     gosset::writeImatrix(o.imatrix, imatrix);
   }
   if (o.types.size() == 1) return write(o.out, o, o.types[0], model, tokenizer, calibration, recalibrate);
-  std::error_code failed;
-  fs::create_directories(o.out, failed);
-  check(!failed, o.out.string(), ": cannot be made: ", failed.message());
+  makeFolder(o.out);
   for (const std::string& type : o.types) {
     write(o.out / (type + ".gguf"), o, type, model, tokenizer, calibration, recalibrate);
   }

@@ -4,7 +4,6 @@
 #include "one_block.hpp"
 #include "packed_file.hpp"
 
-#include <gosset/io/atomic_file.hpp>
 #include <gosset/io/safetensors_folder.hpp>
 
 #include <algorithm>
@@ -79,9 +78,7 @@ inline void writePackedIndex(const std::filesystem::path& folder, std::size_t pa
     }
   }
   const std::string text = nlohmann::ordered_json{{"metadata", {{"total_size", bytes}}}, {"weight_map", names}}.dump(1);
-  gosset::AtomicFile index(folder / gosset::SafetensorsFolder::kIndexName);
-  index.write(std::as_bytes(std::span(text)));
-  index.commit();
+  writeWhole(folder / gosset::SafetensorsFolder::kIndexName, text);
 }
 
 /// Such a folder, of which one part is in use at a time. Matrices show the files' memory.

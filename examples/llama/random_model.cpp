@@ -92,8 +92,8 @@ class RandomModel {
     addMatrix(output);
     flush();
     const std::string index = nlohmann::json{{"weight_map", index_}}.dump();
-    writeText("model.safetensors.index.json", index);
-    writeText("config.json", huggingFaceConfigText(o_.config, false));
+    writeWhole(o_.out / "model.safetensors.index.json", index);
+    writeWhole(o_.out / "config.json", huggingFaceConfigText(o_.config, false));
   }
 
   void writeTokenizer() const {
@@ -115,7 +115,7 @@ class RandomModel {
     for (Index i = 0; i < o_.letters; ++i) {
       text += static_cast<char>('a' + gosset::randomBits(o_.seed, static_cast<std::uint64_t>(i)) % 26);
     }
-    writeText("heldout.txt", text);
+    writeWhole(o_.out / "heldout.txt", text);
   }
 
  private:
@@ -136,12 +136,6 @@ class RandomModel {
     ++part_;
   }
 
-  void writeText(const char* name, const std::string& text) const {
-    gosset::AtomicFile file(o_.out / name);
-    file.write(std::as_bytes(std::span(text)));
-    file.commit();
-  }
-
   const Options& o_;
   gosset::SafetensorsWriter writer_;
   std::map<std::string, std::string> index_;
@@ -154,7 +148,7 @@ int main(int argc, char** argv) {
   return runProgram("random_model", [&] {
     Options options;
     parse(argc, argv, options);
-    fs::create_directories(options.out);
+    makeFolder(options.out);
     RandomModel model(options);
     model.write();
     model.writeTokenizer();

@@ -31,11 +31,7 @@ inline Tokenizer readTokenizer(const std::filesystem::path& path, Index vocab,
 /// Writes a tokenizer so that readTokenizer() finds it in `folder`: tokenizer.bin, or tokenizer.json with a
 /// tokenizer_config.json and a generation_config.json. Each is written whole or not at all.
 inline void saveTokenizer(const std::filesystem::path& folder, const Tokenizer& tokenizer) {
-  const auto write = [&folder](const char* name, const std::string& text) {
-    gosset::AtomicFile file(folder / name);
-    file.write(std::as_bytes(std::span(text)));
-    file.commit();
-  };
+  const auto write = [&folder](const char* name, const std::string& text) { writeWhole(folder / name, text); };
   if (tokenizer.vocabulary().kind() == Vocabulary::Kind::kLlama2c) {
     return write("tokenizer.bin", tokenizer.vocabulary().file());
   }

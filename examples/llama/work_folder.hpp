@@ -4,22 +4,14 @@
 #include "check.hpp"
 #include "json_object.hpp"
 
-#include <gosset/io/atomic_file.hpp>
 #include <gosset/io/json.hpp>
 
 #include <filesystem>
-#include <span>
 #include <string>
 
 // What a run that may be killed at any moment leaves for the next: a manifest that says what the run is of, and files
 // that appear whole or not at all.
 namespace llama {
-
-inline void writeWhole(const std::filesystem::path& path, const std::string& text) {
-  gosset::AtomicFile file(path);
-  file.write(std::as_bytes(std::span(text)));
-  file.commit();
-}
 
 /// The manifest of a run: what its result depends on, JSON.
 class Manifest {
@@ -51,11 +43,5 @@ class Manifest {
     if (!std::filesystem::exists(folder / kName)) writeWhole(folder / kName, run.dump(1) + "\n");
   }
 };
-
-inline void makeFolder(const std::filesystem::path& folder) {
-  std::error_code failed;
-  std::filesystem::create_directories(folder, failed);
-  check(!failed, folder.string(), ": cannot be made: ", failed.message());
-}
 
 }  // namespace llama
