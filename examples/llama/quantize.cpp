@@ -31,14 +31,35 @@ struct Options {
   bool join = false, dryRun = false, evaluate = false;
 };
 
+/// Throws std::invalid_argument where an option would be ignored beside the others.
+void requireTogether(const Options& o, bool seedGiven) {
+  const auto refuse = [](bool given, const std::string& text) {
+    if (given) throw std::invalid_argument(text);
+  };
+  refuse(!o.budget && !o.formats.empty(), "--formats go with --budget");
+  refuse(o.budget && (o.writeRecipe.empty() || !o.recipe.empty() || !o.format.empty()),
+         "--budget needs --write-recipe, and no --recipe or --format beside");
+  refuse(!o.budget && o.recipe.empty() == o.format.empty(), "one of --recipe and --format is needed");
+  refuse(!o.recipe.empty() && (!o.embedding.empty() || seedGiven),
+         "--embedding and --seed go with --format; a recipe has its own");
+  refuse(o.join && !o.layers.empty(), "--join comes after the jobs of --layers");
+  refuse(o.evaluate && !o.layers.empty(), "--evaluate needs the whole model: it goes with --join, not with --layers");
+  const std::pair<const char*, bool> parts[] = {
+      {"--layers", !o.layers.empty()}, {"--join", o.join}, {"--evaluate", o.evaluate}};
+  for (const auto& [name, given] : parts) {
+    refuse(o.dryRun && given, std::string("--dry-run plans the whole model, without ") + name);
+    refuse(o.budget && given, std::string("--budget writes a recipe and nothing else, without ") + name);
+  }
+  refuse(o.budget && o.dryRun, "--budget writes a recipe and nothing else, without --dry-run");
+  refuse(o.budget && o.calibrateOn != "float", "--budget calibrates on the float model, without --calibrate-on packed");
+}
+
 void parse(int argc, char** argv, Options& o) {
   CLI::App app(
       "Quantizes a Hugging Face folder of any size: one decoder block is in memory at a time, and the activations of "
-      "the "
-      "text that calibrates lie in a file. Writes a folder that generate reads. Killed at any moment, it goes on where "
-      "it was when it is started again with the same arguments, and comes to the same bits. Texts are cut up as "
-      "compress "
-      "does.");
+      "the text that calibrates lie in a file. Writes a folder that generate reads. Killed at any moment, it goes on "
+      "where it was when it is started again with the same arguments, and comes to the same bits. Texts are cut up as "
+      "compress does.");
   app.option_defaults()->always_capture_default();
   app.add_option("--model", o.stream.model, "Hugging Face folder (README.md says of which models)")->required();
   app.add_option("--out", o.stream.out, "Folder to write")->required();
@@ -74,17 +95,7 @@ void parse(int argc, char** argv, Options& o) {
   app.add_flag("--dry-run", o.dryRun, "Says what would be done, and what memory, disk and time it would take");
   app.add_flag("--evaluate", o.evaluate, "At the end: perplexity and divergence from the float model, block by block");
   parseArguments(app, argc, argv);
-  if (!o.budget && !o.formats.empty()) throw std::invalid_argument("--formats go with --budget");
-  if (o.budget && (o.writeRecipe.empty() || !o.recipe.empty() || !o.format.empty())) {
-    throw std::invalid_argument("--budget needs --write-recipe, and no --recipe or --format beside");
-  }
-  if (!o.budget && o.recipe.empty() == o.format.empty())
-    throw std::invalid_argument("one of --recipe and --format is needed");
-  const bool ofFormat = !o.embedding.empty() || app.count("--seed") > 0;
-  if (!o.recipe.empty() && ofFormat) {
-    throw std::invalid_argument("--embedding and --seed go with --format; a recipe has its own");
-  }
-  if (o.join && !o.layers.empty()) throw std::invalid_argument("--join comes after the jobs of --layers");
+  requireTogether(o, app.count("--seed") > 0);
   if (o.stream.work.empty()) o.stream.work = o.stream.out / "work";
   if (!o.layers.empty()) o.stream.work /= o.layers;
   o.stream.on = o.calibrateOn == "float" ? CalibrateOn::kFloat : CalibrateOn::kPacked;
@@ -182,13 +193,13 @@ void run(Options& o, const Peers& peers) {
   const Config& config = source.config();
   setShare(o, config);
   if (o.budget) {
-    if (peers.first()) writeBudget(o, source);
+    if (!peers.first()) return;
+    writeBudget(o, source);
     return printCost();
   }
   const Recipe recipe = readRecipe(o);
   const ChosenFormats formats = chooseFormats(recipe, config, source.tied());
-  const bool calibrated =
-      std::any_of(formats.begin(), formats.end(), [](const auto& f) { return f.second->needsCalibration; });
+  const bool calibrated = needsCalibration(formats);
   const Tokenizer tokenizer = readTokenizerFor(o.stream.model, o.tokenizer, config.vocab);
   const SplitText text = readText(o, tokenizer, config, calibrated);
   const std::vector<Sequence> calibrating = calibrated ? text.calibrating : std::vector<Sequence>();
@@ -210,12 +221,12 @@ void run(Options& o, const Peers& peers) {
           if (peers.first()) print(part);
         },
         [&] {
-          if (!progress && peers.first()) progress = std::make_unique<Progress>("text through a block", pieces);
-          if (done++ % std::max<std::size_t>(pieces, 1) == 0 && progress) {
+          if (!peers.first()) return;
+          if (done++ % std::max<std::size_t>(pieces, 1) == 0) {
             progress.reset();
             progress = std::make_unique<Progress>("text through a block", pieces);
           }
-          if (progress) progress->step();
+          progress->step();
         });
   }
   if (o.join || quantizer.ownsAll()) {

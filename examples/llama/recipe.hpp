@@ -3,6 +3,7 @@
 
 #include "formats.hpp"
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <string>
@@ -43,6 +44,11 @@ struct Recipe {
 
 /// The formats of a model's matrices by their names, the embedding included.
 using ChosenFormats = std::map<std::string, const FormatEntry*>;
+
+/// Whether any of them looks at activations.
+inline bool needsCalibration(const ChosenFormats& formats) {
+  return std::any_of(formats.begin(), formats.end(), [](const auto& f) { return f.second->needsCalibration; });
+}
 
 /// Reads a recipe. Throws gosset::FormatError, which begins with `source` and says the line, where `text` is not such
 /// YAML, has an unknown key, or lacks one.

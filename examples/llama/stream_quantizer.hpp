@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 
 // Quantizes a model of which one block at a time is in memory, into a folder of packed_folder.hpp. A part of the model
 // is done once its file is there, which is the last thing that happens to it; whatever ends the program in between, the
@@ -69,11 +70,6 @@ class StreamQuantizer {
     Manifest::write(o_.work, run);
   }
 
-  /// Whether any format looks at activations.
-  bool needsText() const {
-    return std::any_of(formats_.begin(), formats_.end(), [](const auto& f) { return f.second->needsCalibration; });
-  }
-
   /// What the result depends on. The model's hash takes a while: all of its bytes are read.
   nlohmann::ordered_json key() const {
     nlohmann::ordered_json formats;
@@ -120,10 +116,6 @@ class StreamQuantizer {
   }
   bool ownsAll() const { return o_.firstBlock == 0 && o_.lastBlock + 1 == blockCount(); }
 
-  /// The most bytes that files in `work` take at once.
-  std::size_t workBytes() const { return needsText() ? 2 * shape_.bytes() : 0; }
-  const BlockQuantizer& blocks() const { return blocks_; }
-
  private:
   /// Tells how long what is left will take, by the weights that are done.
   class Clock {
@@ -155,6 +147,7 @@ class StreamQuantizer {
     double weights_ = 0, doneWeights_ = 0;
   };
 
+  bool needsText() const { return needsCalibration(formats_); }
   std::size_t blockCount() const { return parts_ - 2; }
   std::filesystem::path partPath(std::size_t part) const { return o_.out / packedPartName(part, parts_); }
   std::filesystem::path activations(std::size_t block) const {
@@ -179,11 +172,12 @@ class StreamQuantizer {
     for (std::size_t part = 0; part < parts_; ++part) {
       if (std::filesystem::exists(partPath(part))) requireOwn(part);
     }
+    std::set<std::string> mine;
+    for (std::size_t part = 0; part < parts_; ++part) mine.insert(packedPartName(part, parts_));
     std::error_code failed;
     for (const auto& entry : std::filesystem::directory_iterator(o_.out, failed)) {
       const std::string name = entry.path().filename().string();
-      const bool other = entry.path().extension() == ".safetensors" &&
-                         (!name.starts_with("model-") || !name.ends_with(packedPartName(0, parts_).substr(11)));
+      const bool other = entry.path().extension() == ".safetensors" && !mine.contains(name);
       check(!other && name != "config.json", o_.out.string(), ": holds ", name, ", which is none of this run's files");
     }
   }
