@@ -3,55 +3,19 @@
 #include "../../examples/llama/kv.hpp"
 #include "../../examples/llama/packed_file.hpp"
 #include "files.hpp"
+#include "numpy_models.hpp"
 
-#include <cstdlib>
-#include <optional>
 #include <set>
 
 // Every family against a forward pass in Python and double (families.py), on tiny random models in its layout.
 namespace llama::testing::families_test {
 namespace {
 
-/// A Python that has numpy.
-std::optional<std::string> python() {
-  for (const char* name : {"python3", "/usr/bin/python3"}) {
-    const std::string command = std::string(name) + " -c 'import numpy' >/dev/null 2>&1";
-    if (std::system(command.c_str()) == 0) return name;
-  }
-  return std::nullopt;
-}
+class Families : public NumpyModels<Families> {
+ public:
+  static constexpr const char* kScript = "families.py";
 
-/// What families.py writes, made once.
-class Families : public ::testing::TestWithParam<std::string> {
  protected:
-  static void SetUpTestSuite() {
-    const auto interpreter = python();
-    if (!interpreter) return;
-    std::string name = (fs::temp_directory_path() / "gosset-families-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    root_ = name;
-    const std::string script = std::string(GOSSET_SOURCE_DIR) + "/tests/examples_llama/families.py";
-    ASSERT_EQ(std::system((*interpreter + " " + script + " " + name).c_str()), 0);
-  }
-  static void TearDownTestSuite() {
-    std::error_code ignored;
-    if (!root_.empty()) fs::remove_all(root_, ignored);
-    root_.clear();
-  }
-
-  void SetUp() override {
-    if (root_.empty()) GTEST_SKIP() << "no python3 with numpy (Debian: python3-numpy)";
-    folder_ = root_ / GetParam();
-    const gosset::SafetensorsFile expected(folder_.string() + ".expected.safetensors");
-    logits_ = expected.matrix<double>("logits").transpose();
-    for (const std::int64_t id : expected.vector<std::int64_t>("ids")) ids_.push_back(static_cast<Token>(id));
-  }
-
-  /// The largest error of logits, of the largest logit.
-  double error(const Eigen::MatrixXf& logits) const {
-    return (logits.cast<double>() - logits_).cwiseAbs().maxCoeff() / logits_.cwiseAbs().maxCoeff();
-  }
-
   /// As near as 16-bit rounding leaves them; but where a router is nearly undecided, rounding may choose another
   /// expert, which all later tokens then look back at.
   void expectNear(const Eigen::MatrixXf& logits, const Config& config) const {
@@ -59,11 +23,6 @@ class Families : public ::testing::TestWithParam<std::string> {
   }
 
   Index tokens() const { return static_cast<Index>(ids_.size()); }
-
-  static inline fs::path root_;
-  fs::path folder_;
-  Eigen::MatrixXd logits_;  // vocab x tokens
-  Sequence ids_;
 };
 
 constexpr double kTolerance = 1e-5;

@@ -4,10 +4,8 @@
 #include "../../examples/llama/load.hpp"
 #include "../../examples/llama/packed_file.hpp"
 #include "files.hpp"
+#include "numpy_models.hpp"
 #include "reference.hpp"
-
-#include <cstdlib>
-#include <optional>
 
 // Folders of GPTQ, AWQ and compressed-tensors against a forward pass in Python and double (integer_families.py).
 namespace llama::testing::integer_layers_test {
@@ -16,52 +14,17 @@ namespace {
 using gosset::FormatError;
 using gosset::testing::expectThrows;
 
-std::optional<std::string> python() {
-  for (const char* name : {"python3", "/usr/bin/python3"}) {
-    const std::string command = std::string(name) + " -c 'import numpy' >/dev/null 2>&1";
-    if (std::system(command.c_str()) == 0) return name;
-  }
-  return std::nullopt;
-}
+class IntegerLayers : public NumpyModels<IntegerLayers> {
+ public:
+  static constexpr const char* kScript = "integer_families.py";
 
-/// What integer_families.py writes, made once.
-class IntegerLayers : public ::testing::TestWithParam<std::string> {
  protected:
-  static void SetUpTestSuite() {
-    const auto interpreter = python();
-    if (!interpreter) return;
-    std::string name = (fs::temp_directory_path() / "gosset-integers-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    root_ = name;
-    const std::string script = std::string(GOSSET_SOURCE_DIR) + "/tests/examples_llama/integer_families.py";
-    ASSERT_EQ(std::system((*interpreter + " " + script + " " + name).c_str()), 0);
-  }
-  static void TearDownTestSuite() {
-    std::error_code ignored;
-    if (!root_.empty()) fs::remove_all(root_, ignored);
-    root_.clear();
-  }
-
-  void SetUp() override {
-    if (root_.empty()) GTEST_SKIP() << "no python3 with numpy (Debian: python3-numpy)";
-    folder_ = root_ / GetParam();
-    const gosset::SafetensorsFile expected(folder_.string() + ".expected.safetensors");
-    logits_ = expected.matrix<double>("logits").transpose();
-    for (const std::int64_t id : expected.vector<std::int64_t>("ids")) ids_.push_back(static_cast<Token>(id));
-  }
-
   /// The largest error of logits, of the largest logit.
   double error(const PackedModel& model) const {
     const Engine engine(model);
     KvCache cache(engine.config(), static_cast<Index>(ids_.size()));
-    const Eigen::MatrixXf logits = engine.forward(ids_, cache);
-    return (logits.cast<double>() - logits_).cwiseAbs().maxCoeff() / logits_.cwiseAbs().maxCoeff();
+    return NumpyModels::error(engine.forward(ids_, cache));
   }
-
-  static inline fs::path root_;
-  fs::path folder_;
-  Eigen::MatrixXd logits_;  // vocab x tokens
-  Sequence ids_;
 };
 
 TEST_P(IntegerLayers, AsFloatsAreThoseOfDouble) {

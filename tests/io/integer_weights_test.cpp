@@ -8,6 +8,7 @@
 #include <gosset/io/safetensors.hpp>
 
 #include "io/temporary_folder.hpp"
+#include "python.hpp"
 #include "testing.hpp"
 
 #include <bit>
@@ -46,16 +47,8 @@ IntegerScheme schemeIn(const fs::path& folder) {
 
 // Against Python.
 
-std::optional<std::string> python() {
-  for (const char* name : {"python3", "/usr/bin/python3"}) {
-    const std::string command = std::string(name) + " -c 'import numpy' >/dev/null 2>&1";
-    if (std::system(command.c_str()) == 0) return name;
-  }
-  return std::nullopt;
-}
-
 TEST(IntegerWeights, AreTheNumbersOfEveryLayout) {
-  const auto interpreter = python();
+  const auto interpreter = testing::pythonWithNumpy();
   if (!interpreter) GTEST_SKIP() << "no python3 with numpy (Debian: python3-numpy)";
   const TemporaryFolder root;
   const std::string script = std::string(GOSSET_SOURCE_DIR) + "/tests/io/integer_weights.py";

@@ -136,9 +136,7 @@ class OnlineSoftmax {
   void merge(const OnlineSoftmax& later) {
     for (Index query = 0; query < queries(); ++query) {
       const float largest = std::max(largest_[query], later.largest_[query]);
-      const auto shrunk = [&](float before) {
-        return before == kNone ? 0.f : expOfNegative(simd::splat<simd::Floats>(before - largest))[0];
-      };
+      const auto shrunk = [&](float before) { return before == kNone ? 0.f : expOfOne(before - largest); };
       const float here = shrunk(largest_[query]), there = shrunk(later.largest_[query]);
       sum_[query] = simd::unfused(sum_[query] * here) + simd::unfused(later.sum_[query] * there);
       for (Index i = 0; i < output_.rows(); ++i) {
