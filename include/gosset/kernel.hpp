@@ -8,6 +8,7 @@
 #include <gosset/kernel/layout.hpp>
 #include <gosset/kernel/plain.hpp>
 #include <gosset/kernel/product.hpp>
+#include <gosset/kernel/row_floats.hpp>
 #include <gosset/kernel/row_product.hpp>
 #include <gosset/kernel/tile_code.hpp>
 #include <gosset/kernel/transposed.hpp>

@@ -25,6 +25,8 @@
 #include <gosset/kernel/transposed_float.hpp>
 #include <gosset/kernel/transposed_integer.hpp>
 //
+#include <gosset/kernel/row_floats.hpp>
+//
 #include <gosset/kernel/code_product.hpp>
 #include <gosset/kernel/transposed_codes.hpp>
 

@@ -47,7 +47,7 @@ namespace detail {
 inline float half(const std::uint8_t* at) {
   Float16 x;
   std::memcpy(&x, at, sizeof(x));
-  return static_cast<float>(x);
+  return simd::widened(x);
 }
 inline void putHalf(float x, std::uint8_t* at) {
   const auto stored = static_cast<Float16>(x);
@@ -60,6 +60,15 @@ using Bytes = simd::Vec<std::uint8_t, 16>;
 [[gnu::always_inline]] inline Bytes bytes(const std::uint8_t* at) { return simd::load<Bytes>(at); }
 [[gnu::always_inline]] inline void put(Bytes levels, std::int8_t* to) { simd::store(to, levels); }
 
+/// Sixteen signed bytes as floats: visit(numbers, first) for a register of them, from `first` on.
+template <class Visit>
+[[gnu::always_inline]] inline void forFloats(const std::int8_t* from, const Visit& visit) {
+  simd::unroll<16 / simd::kWordLanes>([&](auto part) __attribute__((always_inline)) {
+    constexpr int kFirst = part * simd::kWordLanes;
+    visit(simd::widen(from + kFirst), kFirst);
+  });
+}
+
 }  // namespace detail
 
 /// The numbers of a block.
@@ -67,7 +76,6 @@ template <BlockLayout F>
 void decodeBlock(const std::uint8_t* block, float* y) {
   constexpr int kLanes = simd::kWordLanes;
   constexpr std::size_t kGroups = static_cast<std::size_t>(F::kBlock / F::kGroup);
-  using Levels = simd::Vec<std::int8_t, kLanes>;
   using simd::Floats;
   std::int8_t levels[F::kBlock];
   float scale[kGroups], min[kGroups];
@@ -78,8 +86,8 @@ void decodeBlock(const std::uint8_t* block, float* y) {
     const std::size_t first = group * static_cast<std::size_t>(F::kGroup);
     simd::unroll<static_cast<int>(F::kGroup) / kLanes>([&](auto part) __attribute__((always_inline)) {
       const std::size_t at = first + static_cast<std::size_t>(part * kLanes);
-      const Floats level = __builtin_convertvector(simd::load<Levels>(levels + at), Floats);
-      simd::store(y + at, simd::unfused(s * level) - m);
+      const Floats product = simd::unfused(s * simd::widen(levels + at));
+      simd::store(y + at, F::kHasMin ? product - m : product);
     });
   }
 }

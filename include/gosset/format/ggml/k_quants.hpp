@@ -5,6 +5,7 @@
 #include <gosset/format/ggml/levels.hpp>
 #include <gosset/format/ggml/simple.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
@@ -82,6 +83,15 @@ inline void putSixBits(const BlockScales& s, std::uint8_t* to) {
   }
 }
 
+/// Sixteen scales, `steps` times the block's, and no minima.
+inline void scalesOfSteps(float block_scale, const std::int8_t* steps, float* scale, float* min) {
+  const auto unit = simd::splat<simd::Floats>(block_scale);
+  forFloats(
+      steps, [&](simd::Floats step, int first)
+                 __attribute__((always_inline)) { simd::store(scale + first, unit * step); });
+  std::fill_n(min, 16, 0.f);
+}
+
 /// The scales and minima of Q4_K and Q5_K: 16-bit ones, then those of the groups.
 inline void scalesOfEight(const std::uint8_t* block, float* scale, float* min) {
   const float d = half(block), m = half(block + 2);
@@ -146,13 +156,20 @@ struct Q3_K : OneScale<Q3_K> {
         });
   }
   static void scales(const std::uint8_t* block, float* scale, float* min) {
-    const float d = detail::half(block + kScaleAt);
-    const std::uint8_t* from = block + 96;
-    for (int group = 0; group < 16; ++group) {
-      const int low = from[group % 8] >> (group < 8 ? 0 : 4) & 15, high = from[8 + group % 4] >> (2 * (group / 4)) & 3;
-      scale[group] = d * static_cast<float>((low | high << 4) - 32);
-      min[group] = 0;
-    }
+    constexpr auto kPart = [](int part) {  // lanes 4 part to 4 part + 3
+      return simd::generate<std::uint8_t, 16>(
+          [&](int i) { return static_cast<std::uint8_t>(i / 4 == part ? 255 : 0); });
+    };
+    const detail::Bytes end = detail::bytes(block + 94);  // the last 16, of which 12 are steps, from 2 on
+    const detail::Bytes low = __builtin_shufflevector(end, end, 2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5, 6, 7, 8, 9);
+    const detail::Bytes high =
+        __builtin_shufflevector(end, end, 10, 11, 12, 13, 10, 11, 12, 13, 10, 11, 12, 13, 10, 11, 12, 13);
+    const detail::Bytes lower = (low & 15 & (kPart(0) | kPart(1))) | ((low >> 4) & (kPart(2) | kPart(3)));
+    const detail::Bytes upper =
+        (high & kPart(0)) | (high >> 2 & kPart(1)) | (high >> 4 & kPart(2)) | (high >> 6 & kPart(3));
+    std::int8_t steps[16];
+    detail::put((lower | (upper & 3) << 4) - 32, steps);
+    detail::scalesOfSteps(detail::half(block + kScaleAt), steps, scale, min);
   }
   static void pack(const BlockScales& s, const std::uint8_t* codes, std::uint8_t* to) {
     std::memset(to, 0, kBlockBytes);
@@ -243,11 +260,9 @@ struct Q6_K : OneScale<Q6_K> {
         });
   }
   static void scales(const std::uint8_t* block, float* scale, float* min) {
-    const float d = detail::half(block + kScaleAt);
-    for (int group = 0; group < 16; ++group) {
-      scale[group] = d * static_cast<float>(static_cast<std::int8_t>(block[192 + group]));
-      min[group] = 0;
-    }
+    std::int8_t steps[16];
+    std::memcpy(steps, block + 192, sizeof(steps));
+    detail::scalesOfSteps(detail::half(block + kScaleAt), steps, scale, min);
   }
   static void pack(const BlockScales& s, const std::uint8_t* codes, std::uint8_t* to) {
     for (int i = 0; i < 128; ++i) {

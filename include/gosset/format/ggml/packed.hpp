@@ -8,6 +8,7 @@
 #include <gosset/format/ggml/block.hpp>
 #include <gosset/kernel/activations.hpp>
 #include <gosset/kernel/plain.hpp>
+#include <gosset/kernel/row_floats.hpp>
 #include <gosset/kernel/row_product.hpp>
 #include <gosset/kernel/tile_code.hpp>
 #include <gosset/rounding/concepts.hpp>
@@ -101,7 +102,18 @@ class Packed<F> : public PackedBase<Packed<F>> {
     parallelFor(count, 2 * cols_, [&](Index i) { decodeRow(first + i, w.row(i).data()); });
   }
 
-  /// Rows meet activations rounded to 8 bits as bytes; matrices too small for that to pay, and floats, as numbers.
+  /// A few columns of x meet rows as bytes; more are worth numbers.
+  void computeTransposed(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y) const {
+    if (x.cols() > detail::kFewColumns) return PackedBase<Packed>::computeTransposed(x, y);
+    const auto stretchOf = [&](Index row, Index first, Index count, detail::RowBytes& bytes) {
+      toBytes(row, first, count, bytes);
+    };
+    detail::addTransposedRows<F::kHasMin>(rows_, cols_, stretchOf, x.data(), x.cols(), x.outerStride(), y.data(),
+                                          y.outerStride());
+  }
+
+  /// Rows meet activations rounded to 8 bits as bytes, and a vector that is too small for that to pay or shall stay in
+  /// floats; else as numbers.
   void computeProduct(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,
                       Activations activations) const {
     multiplyRowsOf(0, rows_, x, y, activations);
@@ -151,18 +163,18 @@ class Packed<F> : public PackedBase<Packed<F>> {
     for (Index col = 0; col < cols_; col += F::kBlock, block += F::kBlockBytes) ggml::decodeBlock<F>(block, y + col);
   }
 
-  /// A row as products with rounded activations take it.
-  void toBytes(Index row, detail::RowBytes& bytes) const {
+  /// Columns [first, first + count) of a row, whole blocks, as kernels take them.
+  void toBytes(Index row, Index first, Index count, detail::RowBytes& bytes) const {
     constexpr Index kParts = F::kGroup / detail::kRowGroup, kGroups = F::kBlock / F::kGroup;
-    const std::uint8_t* block = blocks_.data() + row * rowBytes();
+    const std::uint8_t* block = blocks_.data() + row * rowBytes() + first / F::kBlock * F::kBlockBytes;
     float *scales = bytes.scales(), *mins = bytes.mins();
-    for (Index col = 0; col < cols_; col += F::kBlock, block += F::kBlockBytes) {
+    for (Index col = 0; col < count; col += F::kBlock, block += F::kBlockBytes) {
       float scale[kGroups], min[kGroups];
       F::unpack(block, bytes.levels() + col);
       F::scales(block, scale, min);
       for (Index i = 0; i < kGroups * kParts; ++i) {
         *scales++ = scale[i / kParts];
-        *mins++ = min[i / kParts];
+        if constexpr (F::kHasMin) *mins++ = min[i / kParts];
       }
     }
   }
@@ -172,19 +184,21 @@ class Packed<F> : public PackedBase<Packed<F>> {
                       Eigen::Ref<Eigen::MatrixXf> y, Activations activations) const {
     constexpr Index kWorthIt = 16;  // rows of the whole matrix, whichever are asked for
     const bool per_token = activations == Activations::kRoundedPerToken;
-    if (!per_token && (activations == Activations::kFloat || rows_ < kWorthIt))
-      return multiplyDecoded(first, count, x, y);
+    const auto rowOf = [&](Index i, detail::RowBytes& bytes) { toBytes(first + i, 0, cols_, bytes); };
+    if (!per_token && (activations == Activations::kFloat || rows_ < kWorthIt)) {
+      if (x.cols() > 1) return multiplyDecoded(first, count, x, y);
+      return detail::multiplyRowFloats<F::kHasMin>(count, cols_, rowOf, x.data(), y.data());
+    }
     constexpr bool kSmall = F::kMostLevel + F::kZero <= 127;
     const detail::RoundedActivations rounded(x.data(), cols_, x.cols(), x.outerStride(), InOrder{},
                                              per_token ? detail::ScaleReach::kToken : detail::ScaleReach::kSlice);
-    const auto rowOf = [&](Index i, detail::RowBytes& bytes) { toBytes(first + i, bytes); };
     detail::multiplyRowBytes<kSmall, F::kHasMin>(count, cols_, rowOf, rounded, F::kZero, y.data(), y.outerStride());
   }
 
   /// A few rows at a time, which stay in the cache; y: count x t.
   void multiplyDecoded(Index first, Index count, const Eigen::Ref<const Eigen::MatrixXf>& x,
                        Eigen::Ref<Eigen::MatrixXf> y) const {
-    const Index together = x.cols() == 1 ? detail::kPlainRows : 128;
+    constexpr Index together = 128;
     parallelFor(ceilDiv(count, together), together * cols_ * (x.cols() + 2), [&](Index i) {
       const Index start = i * together, rows = std::min(together, count - start);
       RowMatrixXf values(rows, cols());

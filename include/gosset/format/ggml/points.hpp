@@ -4,6 +4,7 @@
 #include <gosset/format/ggml/block.hpp>
 #include <gosset/format/ggml/grids.hpp>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -17,16 +18,16 @@ namespace gosset::GOSSET_ABI::ggml {
 
 namespace detail {
 
-/// Points as bytes: kCount numbers each.
-template <int kCount, std::size_t kPoints>
-std::array<std::uint64_t, kPoints> pointsOf(const std::array<std::uint16_t, kPoints>& grid,
-                                            const std::array<std::uint8_t, 8>& values) {
-  constexpr int kBits = kCount == 8 ? 2 : 3;
-  std::array<std::uint64_t, kPoints> points{};
+/// Points as bytes of a word: 8 or 4 numbers each.
+template <class Word, std::size_t kPoints>
+std::array<Word, kPoints> pointsOf(const std::array<std::uint16_t, kPoints>& grid,
+                                   const std::array<std::uint8_t, 8>& values) {
+  constexpr int kCount = sizeof(Word), kBits = kCount == 8 ? 2 : 3;
+  std::array<Word, kPoints> points{};
   for (std::size_t i = 0; i < kPoints; ++i) {
     for (int k = 0; k < kCount; ++k) {
       const auto digit = static_cast<std::size_t>(grid[i] >> (kBits * k) & ((1 << kBits) - 1));
-      points[i] |= static_cast<std::uint64_t>(values[digit]) << (8 * k);
+      points[i] |= static_cast<Word>(values[digit]) << (8 * k);
     }
   }
   return points;
@@ -36,23 +37,23 @@ inline constexpr std::array<std::uint8_t, 8> kIq2Values = {8, 25, 43}, kIq3XxsVa
                                              kIq3SValues = {1, 3, 5, 7, 9, 11, 13, 15};
 
 inline const std::array<std::uint64_t, 256>& iq2XxsPoints() {
-  static const auto kPoints = pointsOf<8>(kIq2XxsGrid, kIq2Values);
+  static const auto kPoints = pointsOf<std::uint64_t>(kIq2XxsGrid, kIq2Values);
   return kPoints;
 }
 inline const std::array<std::uint64_t, 512>& iq2XsPoints() {
-  static const auto kPoints = pointsOf<8>(kIq2XsGrid, kIq2Values);
+  static const auto kPoints = pointsOf<std::uint64_t>(kIq2XsGrid, kIq2Values);
   return kPoints;
 }
 inline const std::array<std::uint64_t, 1024>& iq2SPoints() {
-  static const auto kPoints = pointsOf<8>(kIq2SGrid, kIq2Values);
+  static const auto kPoints = pointsOf<std::uint64_t>(kIq2SGrid, kIq2Values);
   return kPoints;
 }
-inline const std::array<std::uint64_t, 256>& iq3XxsPoints() {
-  static const auto kPoints = pointsOf<4>(kIq3XxsGrid, kIq3XxsValues);
+inline const std::array<std::uint32_t, 256>& iq3XxsPoints() {
+  static const auto kPoints = pointsOf<std::uint32_t>(kIq3XxsGrid, kIq3XxsValues);
   return kPoints;
 }
-inline const std::array<std::uint64_t, 512>& iq3SPoints() {
-  static const auto kPoints = pointsOf<4>(kIq3SGrid, kIq3SValues);
+inline const std::array<std::uint32_t, 512>& iq3SPoints() {
+  static const auto kPoints = pointsOf<std::uint32_t>(kIq3SGrid, kIq3SValues);
   return kPoints;
 }
 
@@ -68,17 +69,33 @@ inline const std::array<std::uint64_t, 256>& signMasks() {
   return kMasks;
 }
 
-/// Eight levels: magnitudes, none of which is 0, so that no sum below carries over, and their signs.
-inline void putSigned(std::uint64_t magnitudes, std::uint64_t mask, std::int8_t* levels) {
-  constexpr std::uint64_t kOnes = 0x0101010101010101;
-  const std::uint64_t result = (magnitudes ^ mask) + (mask & kOnes);
-  std::memcpy(levels, &result, sizeof(result));
+/// The same for seven signs and the eighth, which makes their number even.
+inline const std::array<std::uint64_t, 128>& evenSignMasks() {
+  static const auto kMasks = [] {
+    std::array<std::uint64_t, 128> masks{};
+    for (std::uint32_t seven = 0; seven < 128; ++seven) {
+      masks[seven] = signMasks()[seven | static_cast<std::uint32_t>(std::popcount(seven) & 1) << 7];
+    }
+    return masks;
+  }();
+  return kMasks;
 }
 
-/// Seven signs and the eighth, which makes their number even.
-inline std::size_t evenSigns(std::uint32_t seven) {
-  return seven | static_cast<std::uint32_t>(std::popcount(seven) & 1) << 7;
-}
+/// The magnitudes of a block, word after word, and the masks of its signs.
+template <class Word>
+struct SignedPoints {
+  Word magnitudes[256 / sizeof(Word)];
+  std::uint64_t masks[32];
+
+  void put(std::int8_t* levels) const {
+    const auto* all = reinterpret_cast<const std::uint8_t*>(magnitudes);
+    const auto* negative = reinterpret_cast<const std::uint8_t*>(masks);
+    simd::unroll<16>([&](auto i) __attribute__((always_inline)) {
+      const Bytes mask = bytes(negative + 16 * i);
+      detail::put((bytes(all + 16 * i) ^ mask) - mask, levels + 16 * i);
+    });
+  }
+};
 
 inline std::uint32_t word(const std::uint8_t* at) {
   std::uint32_t value;
@@ -95,13 +112,18 @@ struct Points {
   static bool isSound(const std::uint8_t* block) { return isFiniteHalf(block); }
 };
 
-/// Scales of 4 bits, as odd multiples of an eighth of the block's.
-inline void eighths(float block_scale, const std::uint8_t* steps, int count, float* scale, float* min) {
-  for (int i = 0; i < count; ++i) {
-    const int step = steps[i / 2] >> (4 * (i % 2)) & 15;
-    scale[i] = block_scale * (0.5f + static_cast<float>(step)) * 0.25f;
-    min[i] = 0;
-  }
+/// Sixteen scales of 4 bits, as odd multiples of an eighth of the block's; they are the block's last 8 bytes.
+inline void eighths(const std::uint8_t* block, Index bytes_of_block, float* scale, float* min) {
+  constexpr Bytes kOdd = {0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255};
+  const Bytes end = bytes(block + bytes_of_block - 16);
+  const Bytes twice = __builtin_shufflevector(end, end, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15);
+  std::int8_t steps[16];
+  put((twice & 15 & ~kOdd) | ((twice >> 4) & kOdd), steps);
+  const auto unit = simd::splat<simd::Floats>(half(block));
+  forFloats(
+      steps, [&](simd::Floats step, int first)
+                 __attribute__((always_inline)) { simd::store(scale + first, unit * (0.5f + step) * 0.25f); });
+  std::fill_n(min, 16, 0.f);
 }
 
 /// The same in the upper bits of a word for each group of 32, and as odd multiples of half of `unit`.
@@ -123,12 +145,14 @@ struct IQ2_XXS : detail::Points<43> {
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
     const auto& points = detail::iq2XxsPoints();
-    const auto& masks = detail::signMasks();
-    for (int i = 0; i < 32; ++i) {
+    const auto& masks = detail::evenSignMasks();
+    detail::SignedPoints<std::uint64_t> result;
+    simd::unroll<32>([&](auto i) {
       const std::uint8_t* group = block + 2 + 8 * (i / 4);
-      const std::uint32_t seven = detail::word(group + 4) >> (7 * (i % 4)) & 127;
-      detail::putSigned(points[group[i % 4]], masks[detail::evenSigns(seven)], levels + 8 * i);
-    }
+      result.magnitudes[i] = points[group[i % 4]];
+      result.masks[i] = masks[detail::word(group + 4) >> (7 * (i % 4)) & 127];
+    });
+    result.put(levels);
   }
   static void scales(const std::uint8_t* block, float* scale, float* min) {
     detail::scalesOfWords(detail::half(block) * 0.25f, block + 6, 8, scale, min);
@@ -144,14 +168,17 @@ struct IQ2_XS : detail::Points<43> {
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
     const auto& points = detail::iq2XsPoints();
-    const auto& masks = detail::signMasks();
-    for (int i = 0; i < 32; ++i) {
+    const auto& masks = detail::evenSignMasks();
+    detail::SignedPoints<std::uint64_t> result;
+    simd::unroll<32>([&](auto i) {
       const std::uint32_t code = block[2 + 2 * i] | static_cast<std::uint32_t>(block[3 + 2 * i]) << 8;
-      detail::putSigned(points[code & 511], masks[detail::evenSigns(code >> 9)], levels + 8 * i);
-    }
+      result.magnitudes[i] = points[code & 511];
+      result.masks[i] = masks[code >> 9];
+    });
+    result.put(levels);
   }
   static void scales(const std::uint8_t* block, float* scale, float* min) {
-    detail::eighths(detail::half(block), block + 66, 16, scale, min);
+    detail::eighths(block, kBlockBytes, scale, min);
   }
 };
 
@@ -165,14 +192,16 @@ struct IQ2_S : detail::Points<43> {
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
     const auto& points = detail::iq2SPoints();
     const auto& masks = detail::signMasks();
-    for (int i = 0; i < 32; ++i) {
+    detail::SignedPoints<std::uint64_t> result;
+    simd::unroll<32>([&](auto i) {
       const int upper = block[66 + i / 4] >> (2 * (i % 4)) & 3;
-      const auto point = static_cast<std::size_t>(block[2 + i] | upper << 8);
-      detail::putSigned(points[point], masks[block[34 + i]], levels + 8 * i);
-    }
+      result.magnitudes[i] = points[static_cast<std::size_t>(block[2 + i] | upper << 8)];
+      result.masks[i] = masks[block[34 + i]];
+    });
+    result.put(levels);
   }
   static void scales(const std::uint8_t* block, float* scale, float* min) {
-    detail::eighths(detail::half(block), block + 74, 16, scale, min);
+    detail::eighths(block, kBlockBytes, scale, min);
   }
 };
 
@@ -185,12 +214,12 @@ struct IQ3_XXS : detail::Points<62> {
 
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
     const auto& points = detail::iq3XxsPoints();
-    const auto& masks = detail::signMasks();
-    for (int i = 0; i < 32; ++i) {
-      const std::uint32_t seven = detail::word(block + 66 + 4 * (i / 4)) >> (7 * (i % 4)) & 127;
-      const std::uint64_t both = points[block[2 + 2 * i]] | points[block[3 + 2 * i]] << 32;
-      detail::putSigned(both, masks[detail::evenSigns(seven)], levels + 8 * i);
-    }
+    const auto& masks = detail::evenSignMasks();
+    detail::SignedPoints<std::uint32_t> result;
+    simd::unroll<64>([&](auto i) { result.magnitudes[i] = points[block[2 + i]]; });
+    simd::unroll<32>(
+        [&](auto i) { result.masks[i] = masks[detail::word(block + 66 + 4 * (i / 4)) >> (7 * (i % 4)) & 127]; });
+    result.put(levels);
   }
   static void scales(const std::uint8_t* block, float* scale, float* min) {
     detail::scalesOfWords(detail::half(block) * 0.5f, block + 66, 4, scale, min);
@@ -207,13 +236,13 @@ struct IQ3_S : detail::Points<15> {
   static void unpack(const std::uint8_t* block, std::int8_t* levels) {
     const auto& points = detail::iq3SPoints();
     const auto& masks = detail::signMasks();
-    const auto point = [&](int i) {
+    detail::SignedPoints<std::uint32_t> result;
+    simd::unroll<64>([&](auto i) {
       const int upper = block[66 + i / 8] >> (i % 8) & 1;
-      return points[static_cast<std::size_t>(block[2 + i] | upper << 8)];
-    };
-    for (int i = 0; i < 32; ++i) {
-      detail::putSigned(point(2 * i) | point(2 * i + 1) << 32, masks[block[74 + i]], levels + 8 * i);
-    }
+      result.magnitudes[i] = points[static_cast<std::size_t>(block[2 + i] | upper << 8)];
+    });
+    simd::unroll<32>([&](auto i) { result.masks[i] = masks[block[74 + i]]; });
+    result.put(levels);
   }
   static void scales(const std::uint8_t* block, float* scale, float* min) {
     for (int group = 0; group < 8; ++group) {

@@ -35,10 +35,9 @@ inline void putFifthBits(const std::uint8_t* codes, std::uint8_t* to) {
   std::memcpy(to, &bits, sizeof(bits));
 }
 [[gnu::always_inline]] inline Bytes fifthBits(const std::uint8_t* from) {  // of 16 numbers
-  using Places = simd::Vec<std::uint8_t, 16>;
-  constexpr Places kBit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-  const std::uint8_t a = from[0], b = from[1];
-  const Places byte = {a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b};
+  constexpr Bytes kBit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  constexpr std::uint64_t kEight = 0x0101010101010101u;
+  const Bytes byte = (Bytes)simd::Vec<std::uint64_t, 2>{from[0] * kEight, from[1] * kEight};
   return (Bytes)((byte & kBit) != 0) & 16;
 }
 
@@ -215,7 +214,8 @@ struct MXFP4 {
     detail::lookUpNibbles(block + 1, kTable, levels);
   }
   static void scales(const std::uint8_t* block, float* scale, float* min) {
-    *scale = std::ldexp(1.f, block[0] - 128);
+    const std::uint32_t e = block[0];  // where it is 0 or 1, the float is subnormal
+    *scale = std::bit_cast<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23);
     *min = 0;
   }
   static bool isSound(const std::uint8_t*) { return true; }
