@@ -3,6 +3,7 @@
 //   judge LIBRARIES compare MODEL.gguf       largest difference of its logits from the engine's on the same file
 //   judge LIBRARIES tokens MODEL.gguf TEXT   whether it cuts a text file's lines into the engine's tokens
 //   judge LIBRARIES quantize FROM.gguf TO.gguf FILE_TYPE pure|mixed [IMATRIX]
+//   judge LIBRARIES imatrix FILE FOLDER      whether an importance file comes back from ggml's reader and writer
 //   judge LIBRARIES kl EXACT.gguf TEXT TOKENS MODEL.gguf...   as llama.cpp computes it, nats a token
 #include "../../examples/llama/engine.hpp"
 #include "../../examples/llama/evaluate.hpp"
@@ -75,6 +76,34 @@ int quantize(const peer::LlamaCpp& library, int argc, char** argv) {
   return 0;
 }
 
+bool isSame(const gosset::Imatrix& a, const gosset::Imatrix& b) {
+  bool same = a.entries.size() == b.entries.size() && a.datasets == b.datasets && a.chunks == b.chunks &&
+              a.chunk_size == b.chunk_size;
+  for (const auto& [name, entry] : a.entries) {
+    const auto found = b.entries.find(name);
+    same = same && found != b.entries.end() && found->second.sums.rows() == entry.sums.rows() &&
+           found->second.sums.cols() == entry.sums.cols() && found->second.sums == entry.sums &&
+           found->second.counts.size() == entry.counts.size() && found->second.counts == entry.counts;
+  }
+  return same;
+}
+
+/// An importance file written in the GGUF form, read and written by ggml, and read again; and the .dat form of that.
+int compareImatrix(const peer::LlamaCpp& library, const std::filesystem::path& path,
+                   const std::filesystem::path& folder) {
+  const gosset::Imatrix read = gosset::readImatrix(path);
+  const std::filesystem::path ours = folder / "ours.imatrix", theirs = folder / "theirs.imatrix",
+                              old = folder / "theirs.dat";
+  gosset::writeImatrix(ours, read);
+  peer::rewriteByPeer(library, ours, theirs);
+  const gosset::Imatrix back = gosset::readImatrix(theirs);
+  gosset::writeImatrixDat(old, back);
+  const bool same = isSame(read, back) && isSame(read, gosset::readImatrix(old));
+  std::printf("imatrix: %zu entries of %u chunks, %s by ggml's reader and writer\n", read.entries.size(), read.chunks,
+              same ? "kept" : "changed");
+  return same ? 0 : 1;
+}
+
 /// log softmax of each column.
 Eigen::MatrixXd logProbabilities(const std::vector<float>& logits, std::int32_t vocab) {
   Eigen::MatrixXd x =
@@ -123,6 +152,7 @@ int main(int argc, char** argv) {
     if (what == "compare" && argc == 4) return compare(library, argv[3]);
     if (what == "tokens" && argc == 5) return compareTokens(library, argv[3], argv[4]);
     if (what == "quantize" && argc >= 7) return quantize(library, argc, argv);
+    if (what == "imatrix" && argc == 5) return compareImatrix(library, argv[3], argv[4]);
     if (what == "kl" && argc >= 7) return divergence(library, argc, argv);
     throw std::invalid_argument("see the comment at the beginning of judge.cpp");
   } catch (const std::exception& error) {

@@ -78,6 +78,11 @@ class LlamaCpp {
   Signature* llama(const char* name) const {
     return function<Signature>(llama_, name);
   }
+  /// Of ggml, which libraries are built upon.
+  template <class Signature>
+  Signature* ggml(const char* name) const {
+    return function<Signature>(ggml_, name);
+  }
 
  private:
   static void* open(const std::filesystem::path& path) {
@@ -186,6 +191,31 @@ inline void quantizeByPeer(const LlamaCpp& library, const std::filesystem::path&
   const auto failed = library.llama<std::uint32_t(const char*, const char*, const Parameters*)>("llama_model_quantize")(
       from.c_str(), to.c_str(), &p);
   if (failed != 0) throw std::runtime_error("llama.cpp cannot quantize " + from.string());
+}
+
+/// Reads a GGUF file by ggml's reader and writes what it holds by ggml's writer. Source: github.com/ggml-org/ggml,
+/// include/gguf.h. Throws std::runtime_error where either refuses.
+inline void rewriteByPeer(const LlamaCpp& library, const std::filesystem::path& from, const std::filesystem::path& to) {
+  struct Init {
+    bool no_alloc;
+    void** tensors;
+  };
+  void* tensors = nullptr;
+  void* read = library.ggml<void*(const char*, Init)>("gguf_init_from_file")(from.c_str(), Init{false, &tensors});
+  if (read == nullptr) throw std::runtime_error("ggml refuses " + from.string());
+  void* copy = library.ggml<void*()>("gguf_init_empty")();
+  library.ggml<void(void*, const void*)>("gguf_set_kv")(copy, read);
+  const auto count = library.ggml<std::int64_t(const void*)>("gguf_get_n_tensors")(read);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const char* name = library.ggml<const char*(const void*, std::int64_t)>("gguf_get_tensor_name")(read, i);
+    const void* tensor = library.ggml<const void*(void*, const char*)>("ggml_get_tensor")(tensors, name);
+    library.ggml<void(void*, const void*)>("gguf_add_tensor")(copy, tensor);
+  }
+  const bool written =
+      library.ggml<bool(const void*, const char*, bool)>("gguf_write_to_file")(copy, to.c_str(), false);
+  for (void* file : {copy, read}) library.ggml<void(void*)>("gguf_free")(file);
+  library.ggml<void(void*)>("ggml_free")(tensors);
+  if (!written) throw std::runtime_error("ggml cannot write " + to.string());
 }
 
 }  // namespace peer

@@ -6,8 +6,9 @@
 
 LIBRARIES is the folder of a prebuilt llama.cpp, bins/linux-x64 of the npm package @node-llama-cpp/linux-x64; where it is
 empty or not there the judge is skipped, with a text. Every family in several types must load, and give the engine's
-logits on the same file; llama.cpp must cut texts into the same tokens, and choose the same types for a mixture. Prints a
-table, type by architecture, of the largest differences of logits, in parts of the largest logit.
+logits on the same file; llama.cpp must cut texts into the same tokens, and choose the same types for a mixture. An
+importance file, stats/imatrix2.dat of the shared data, must come back from ggml's reader and writer. Prints a table,
+type by architecture, of the largest differences of logits, in parts of the largest logit.
 """
 import os
 import subprocess
@@ -122,6 +123,16 @@ class Judge:
                 self.failures.append(f"{name} {kind}: types of tensors, here and there: {other}")
             os.remove(ours)
 
+    def imatrix(self):
+        data = os.environ.get("GOSSET_DATA", os.path.join(HERE, "..", "..", "..", "shared", "data"))
+        path = os.path.join(data, "stats", "imatrix2.dat")
+        if not os.path.exists(path):
+            return f"skipped: no importance file {path} (set GOSSET_DATA)"
+        code, out, err = run(self.judge, self.libraries, "imatrix", path, self.folder)
+        if code != 0:
+            self.failures.append(f"imatrix: {(out + err).strip()}")
+        return out.strip()
+
 
 def main():
     if len(sys.argv) != 4:
@@ -147,6 +158,7 @@ def main():
         print(", ".join(f"{kind} {it.difference('llama', kind)}" for kind in ON_ONE))
         for name in ("llama", "mixtral", "phi3", "qwen2"):
             it.mixtures(name)
+        print(it.imatrix())
         for failure in it.failures:
             print("FAILED:", failure)
         return 1 if it.failures else 0

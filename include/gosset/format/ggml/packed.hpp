@@ -40,7 +40,7 @@ struct Codes {
 }  // namespace ggml
 
 /// A matrix in one of ggml's block layouts, its bytes those of a GGUF file: rows of whole blocks, one after the other.
-/// What a file holds can be used where it lies. Numbers are decoded for products, a few rows at a time.
+/// What a file holds can be used where it lies. Products make bytes or numbers of a few rows at a time.
 template <ggml::BlockLayout F>
 class Packed<F> : public PackedBase<Packed<F>> {
  public:
