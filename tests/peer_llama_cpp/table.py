@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 
-FILE_TYPES = {"Q4_0": 2, "Q2_K": 10, "Q3_K_S": 11, "Q3_K_M": 12, "Q4_K_S": 14, "Q4_K_M": 15, "IQ4_XS": 30, "IQ4_NL": 25}
+FILE_TYPES = {"Q4_0": 2, "Q4_1": 3, "Q5_0": 8, "Q8_0": 7, "Q2_K": 10, "Q3_K_S": 11, "Q3_K_M": 12, "Q4_K_S": 14, "Q4_K_M": 15, "IQ4_XS": 30, "IQ4_NL": 25}
 
 
 def run(*command):

@@ -6,6 +6,7 @@
 #include <gosset/core/parallel.hpp>
 #include <gosset/rounding/basis_hessian.hpp>
 #include <gosset/rounding/block_changes.hpp>
+#include <gosset/rounding/block_refit.hpp>
 #include <gosset/rounding/ldl.hpp>
 #include <gosset/rounding/row_product.hpp>
 #include <gosset/rounding/tile_rates.hpp>
@@ -310,6 +311,35 @@ class Feedback {
     RowMatrixXf gradient = RowMatrixXf::Zero(stripe.rows, w_.cols());
     for (int sweep = 1; sweep <= options_.sweeps; ++sweep) {
       if (!descend(stripe, sweep, gradient)) break;
+      if constexpr (BlockFormat<F>) {
+        if (sweep < options_.sweeps) refit(stripe, gradient);
+      }
+    }
+  }
+
+  /// Better scales for the codes that a sweep has chosen, block by block (block_refit.hpp).
+  void refit(const Stripe& stripe, RowMatrixXf& gradient) requires BlockFormat<F> {
+    const auto places = permutation().indices();
+    std::vector<Index> place_of(static_cast<std::size_t>(w_.cols()));
+    for (Index place = 0; place < w_.cols(); ++place) place_of[static_cast<std::size_t>(places[place])] = place;
+    for (Index block = 0; block < grid_.groups(); ++block) {
+      const Index width = grid_.end(block) - grid_.begin(block);
+      const Eigen::Map<const Eigen::Array<Index, Eigen::Dynamic, 1>> at(place_of.data() + grid_.begin(block), width);
+      Eigen::MatrixXf h(w_.cols(), width);
+      for (Index j = 0; j < width; ++j) h.col(j) = cholesky_->hessianColumns(at[j], 1);
+      const Eigen::MatrixXf own = h(at, Eigen::all);
+      RowMatrixXf change(stripe.rows, width);
+      parallelFor(stripe.end_chunk - stripe.first_chunk, kAbout * width * width, [&](Index i) {
+        const Index row = chunks_.begin(stripe.first_chunk + i), rows = chunks_.size(stripe.first_chunk + i);
+        BlockRefit<F> better(grid_, row, rows, block, own);
+        const RowMatrixXf of_rows = gradient.middleRows(row - stripe.row, rows);
+        change.middleRows(row - stripe.row, rows) =
+            better.run(codes_.block(row, grid_.begin(block), rows, width), of_rows(Eigen::all, at));
+      });
+      if (change.isZero(0)) continue;
+      for (Index j = 0; j < width; ++j) w_.col(at[j]).segment(stripe.row, stripe.rows) -= change.col(j);
+      const RowMatrixXf minus = -change;
+      addProduct<Late<F>>(minus, h.transpose(), gradient);
     }
   }
 

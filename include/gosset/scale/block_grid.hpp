@@ -81,6 +81,16 @@ class Grid<F> {
     return scales_[static_cast<std::size_t>(row * groups() + group)];
   }
 
+  /// Sets the scales of a block: integers within the layout's range, floats as stored.
+  void setScales(Index row, Index group, const BlockScales& scales) {
+    scales_[static_cast<std::size_t>(row * groups() + group)] = scales;
+    for (std::size_t g = 0; g < static_cast<std::size_t>(kBlock / kGroup); ++g) {
+      const std::size_t at = place(row, begin(group)) + g;
+      scale_[at] = scales.scaleOf(g);
+      min_[at] = scales.minOf(g);
+    }
+  }
+
   /// Where a number lies among the levels.
   float levelAt(Index row, Index col, float x) const {
     const std::size_t at = place(row, col);
@@ -129,13 +139,7 @@ class Grid<F> {
   std::size_t place(Index row, Index col) const { return static_cast<std::size_t>((row * cols_ + col) / kGroup); }
 
   void fit(Index row, Index group, const float* numbers) {
-    const BlockScales found = detail::fitBlock<Layout>(numbers, weights_.data() + begin(group), effort_);
-    scales_[static_cast<std::size_t>(row * groups() + group)] = found;
-    for (std::size_t g = 0; g < static_cast<std::size_t>(kBlock / kGroup); ++g) {
-      const std::size_t at = place(row, begin(group)) + g;
-      scale_[at] = found.scaleOf(g);
-      min_[at] = found.minOf(g);
-    }
+    setScales(row, group, detail::fitBlock<Layout>(numbers, weights_.data() + begin(group), effort_));
   }
 
   Index rows_, cols_;
