@@ -74,14 +74,15 @@ inline Eigen::VectorXf setRope(GgufKeys& keys, const Config& c, const GgufFamily
   return factors;
 }
 
-/// The period after which a block without window comes, if that is all there is to the windows.
-inline std::optional<Index> windowPeriod(const Config& c, Index window) {
+/// The period after which a block without window comes, if that is all there is to the windows; where none comes, the
+/// usual one if no block is left that it says otherwise of.
+inline std::optional<Index> windowPeriod(const Config& c, Index window, Index usual) {
   for (Index period = 1; period <= c.layers + 1; ++period) {
     bool fits = true;
     for (Index i = 0; i < c.layers; ++i) {
       fits = fits && (c.block(static_cast<std::size_t>(i)).window == window) == ((i + 1) % period != 0);
     }
-    if (fits) return period > c.layers ? std::max<Index>(period, 6) : period;
+    if (fits) return period > c.layers ? std::max(period, usual) : period;
   }
   return std::nullopt;
 }
@@ -98,8 +99,8 @@ inline Index setBlocks(GgufKeys& keys, const Config& c, const GgufFamily& family
   const Index window = narrowestWindow(c);
   if (family.windows == Windows::kNone) return std::min(c.context, window);
   if (window == Block::kNoWindow) ggufCannotSay(family, "no block has a window");
-  const auto period = windowPeriod(c, window);
   const Index usual = family.windows == Windows::kEven ? 2 : 6;
+  const auto period = windowPeriod(c, window, usual);
   const bool any = family.windows == Windows::kPattern;
   if (!period || (!any && *period != usual)) ggufCannotSay(family, "other blocks than they expect have a window");
   keys.count("attention.sliding_window", window);

@@ -251,6 +251,22 @@ auto cannotSay(const char* architecture, const std::string& what) {
                                               "\" cannot say that " + what);
 }
 
+/// A single block with a window is what Gemma 2's readers expect; of two the second has none.
+TEST(GgufModel, OneBlockOfGemma2) {
+  const TemporaryFolder folder;
+  const nlohmann::json types = {"sliding_attention", "sliding_attention"};
+  nlohmann::json said = configOf("gemma2", {{"query_pre_attn_scalar", 8}, {"sliding_window", 6}});
+  said["num_hidden_layers"] = 1;
+  said["layer_types"] = {"sliding_attention"};
+  const Model model = modelOf(said);
+  write(folder / "one.gguf", model);
+  EXPECT_EQ(readGgufModel(folder / "one.gguf").model.config.block(0).window, 6);
+  said["num_hidden_layers"] = 2;
+  said["layer_types"] = types;
+  EXPECT_THAT([&] { write(folder / "two.gguf", modelOf(said)); },
+              cannotSay("gemma2", "other blocks than they expect have a window"));
+}
+
 TEST(GgufModel, WhatFilesCannotSayIsRefused) {
   const TemporaryFolder folder;
   const auto writing = [&](const char* type, const nlohmann::json& more) {

@@ -110,6 +110,41 @@ TEST(TrainingTest, GradientIsTheMeanWhateverTheThreads) {
   }
 }
 
+TEST(TrainingTest, TheLastQuarterOfStoriesIsHeldOut) {
+  const std::string end = "<|endoftext|>";
+  const auto split = [](const std::string& text) { return splitStories(text, "s.txt"); };
+  const std::string first(60, 'a'), second(7, 'b');
+  EXPECT_EQ(split(first + end + second), std::pair(first, second));  // the mark begins just there: at 60 of 80
+  const std::string early(50, 'a');
+  EXPECT_EQ(split(early + end + "bbbb" + end + "c"), std::pair(early + end + "bbbb", std::string("c")));
+  const std::string late(100, 'a');
+  EXPECT_EQ(split(late + end + "cc" + end), std::pair(late, "cc" + end));
+  const std::string refused = "s.txt: stories divided by <|endoftext|> expected, found none in the last quarter";
+  for (const std::string& text :
+       {std::string(), std::string(80, 'a'), end + std::string(80, 'a'), first + end, first + end + " \n ", end}) {
+    gosset::testing::expectThrows<gosset::FormatError>([&] { split(text); }, refused);
+  }
+}
+
+TEST(TrainingTest, StoriesAreJoinedEachBehindABegin) {
+  const Tokenizer tokenizer = smallTokenizer();
+  const std::vector<Token> a = tokenizer.encode("Once upon a time."), b = tokenizer.encode("The end.");
+  std::vector<Token> both = a;
+  both.insert(both.end(), b.begin(), b.end());
+  EXPECT_EQ(joinedTokens(tokenizer, "Once upon a time.<|endoftext|>The end."), both);
+  EXPECT_EQ(a.front(), b.front());
+  EXPECT_EQ(joinedTokens(tokenizer, "The end."), b);
+  EXPECT_TRUE(joinedTokens(tokenizer, "").empty());
+}
+
+TEST(TrainingTest, WindowsReachBothEnds) {
+  const std::vector<Token> tokens = {5, 6, 7, 8, 9};
+  EXPECT_EQ(windowOf(tokens, 0, 3), (std::vector<Token>{5, 6, 7}));
+  EXPECT_EQ(windowOf(tokens, 1, 3), (std::vector<Token>{6, 7, 8}));
+  EXPECT_EQ(windowOf(tokens, 2, 3), (std::vector<Token>{5, 6, 7}));
+  EXPECT_EQ(windowOf(tokens, ~std::uint64_t{0}, 4), (std::vector<Token>{5, 6, 7, 8}));
+}
+
 // Two sequences of 1 and 3 predictions count 1 to 3.
 TEST(TrainingTest, LossIsPerToken) {
   Parameters<float> parameters(kSmall);
