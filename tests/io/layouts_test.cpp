@@ -8,6 +8,7 @@
 #include <gosset/io.hpp>
 #include <gosset/matrix.hpp>
 
+#include "io/layouts_records.hpp"
 #include "testing.hpp"
 
 #include <algorithm>
@@ -30,52 +31,6 @@
 
 namespace gosset::layouts_test {
 namespace {
-
-using Bytes = std::vector<std::uint8_t>;
-using Record = std::map<std::string, std::string>;
-
-/// The blocks of one kind, each a map from key to text.
-std::vector<Record> records(const std::string& kind) {
-  std::ifstream file(std::string(GOSSET_SOURCE_DIR) + "/include/gosset/io/LAYOUTS.md");
-  std::vector<Record> all;
-  std::string line, key;
-  bool inside = false;
-  while (std::getline(file, line)) {
-    if (line.starts_with("```")) {
-      inside = line == "```vectors";
-      if (inside) all.emplace_back();
-    } else if (inside && line.starts_with(' ')) {
-      all.back()[key] += ' ' + line;
-    } else if (inside) {
-      const auto colon = line.find(':');
-      key = line.substr(0, colon);
-      all.back()[key] = line.substr(std::min(colon + 2, line.size()));
-    }
-  }
-  std::erase_if(all, [&](const Record& record) { return record.at("kind") != kind; });
-  EXPECT_FALSE(all.empty()) << "LAYOUTS.md has no vectors of the kind " << kind;
-  return all;
-}
-
-std::vector<std::string> words(const std::string& text) {
-  std::istringstream stream(text);
-  std::vector<std::string> result;
-  for (std::string word; stream >> word;) result.push_back(word);
-  return result;
-}
-
-std::vector<float> floats(const std::string& text) {
-  std::vector<float> result;
-  for (const std::string& word : words(text)) result.push_back(std::stof(word));
-  return result;
-}
-
-Bytes bytesOf(const std::string& text) {
-  Bytes result;
-  for (const std::string& word : words(text))
-    result.push_back(static_cast<std::uint8_t>(std::stoul(word, nullptr, 16)));
-  return result;
-}
 
 Index numberIn(const Record& record, const char* key) { return std::stol(record.at(key)); }
 std::uint64_t seedIn(const Record& record) { return std::stoull(record.at("seed")); }
