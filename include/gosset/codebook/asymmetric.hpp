@@ -31,6 +31,7 @@ struct Asymmetric {
   static constexpr int kDim = 1;
   static constexpr int kBits = b;
   static constexpr int kLevels = 1 << b;
+  static constexpr bool kWholeLevels = true;
   static constexpr bool kHasZero = true;
   static constexpr ScaleRule kRule = ScaleRule::kMinMax;
 

@@ -53,6 +53,9 @@ concept CodebookBase = requires {
 ///   level(q)   the level of code q
 ///   encode(x)  the code of the nearest level; ties go to the even level where levels are whole numbers, else to the
 ///              even code (Binary takes 0 as positive); x beyond the ends gives the end codes
+/// and, where that is how it encodes, so that many numbers can be encoded at once, one of
+///   kWholeLevels  true: levels are first, first + 1, .. and encode(x) is roundToEven(x clamped to them) - first
+///   kThresholds   a std::array of kLevels - 1 floats in rising order, at most 15: encode(x) is how many x reaches
 template <class C>
 concept ScalarCodebook = CodebookBase<C> && requires(float x, typename C::Code q) {
   requires C::kDim == 1;
@@ -126,6 +129,17 @@ namespace detail {
 template <class C>
 concept ConstexprLevels = ScalarCodebook<C> && requires {
   typename std::bool_constant<(C::level(typename C::Code{}), true)>;
+};
+
+template <class C>
+concept RoundsToWholeLevels = ScalarCodebook<C> && ConstexprLevels<C> && sizeof(typename C::Code) == 1 && requires {
+  requires C::kWholeLevels;
+};
+
+template <class C>
+concept CountsThresholds = ScalarCodebook<C> && sizeof(typename C::Code) == 1 && requires {
+  { C::kThresholds[0] } -> std::convertible_to<float>;
+  requires C::kLevels <= 16 && sizeof(C::kThresholds) == sizeof(float) * (C::kLevels - 1);
 };
 
 template <class C>

@@ -27,6 +27,7 @@ struct Symmetric {
   static constexpr int kBits = b;
   static constexpr int kMax = (1 << (b - 1)) - 1;
   static constexpr int kLevels = 2 * kMax + 1;
+  static constexpr bool kWholeLevels = true;
   static constexpr bool kHasZero = false;
   static constexpr ScaleRule kRule = ScaleRule::kAbsMax;
 

@@ -24,6 +24,7 @@ struct Ternary {
   static constexpr int kDim = 1;
   static constexpr int kBits = 2;
   static constexpr int kLevels = 3;
+  static constexpr bool kWholeLevels = true;
   static constexpr bool kHasZero = false;
   static constexpr ScaleRule kRule = ScaleRule::kMeanMagnitude;
 

@@ -71,6 +71,45 @@ template <class V>
 #endif
 }
 
+/// Lane by lane the smaller and the larger of two that are not NaN; either of two zeros.
+[[gnu::always_inline]] inline Floats lesser(Floats a, Floats b) {
+#if defined(GOSSET_AVX512BW)
+  return (Floats)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b);
+#elif defined(GOSSET_AVX2)
+  return (Floats)_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(GOSSET_SSE2)
+  return (Floats)_mm_min_ps((__m128)a, (__m128)b);
+#else
+  return a < b ? a : b;
+#endif
+}
+[[gnu::always_inline]] inline Floats greater(Floats a, Floats b) {
+#if defined(GOSSET_AVX512BW)
+  return (Floats)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+#elif defined(GOSSET_AVX2)
+  return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(GOSSET_SSE2)
+  return (Floats)_mm_max_ps((__m128)a, (__m128)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+/// Bit i: whether lane i of a is greater than that of b.
+[[gnu::always_inline]] inline unsigned whereGreater(Floats a, Floats b) {
+#if defined(GOSSET_AVX512BW)
+  return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ);
+#elif defined(GOSSET_AVX2)
+  return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_GT_OQ)));
+#elif defined(GOSSET_SSE2)
+  return static_cast<unsigned>(_mm_movemask_ps(_mm_cmpgt_ps((__m128)a, (__m128)b)));
+#else
+  unsigned bits = 0;
+  for (int i = 0; i < kWordLanes; ++i) bits |= a[i] > b[i] ? 1u << i : 0u;
+  return bits;
+#endif
+}
+
 [[gnu::always_inline]] inline Floats toFloats(Ints v) { return __builtin_convertvector(v, Floats); }
 
 /// a * b + c, rounded twice, on machines too that could do with once.

@@ -10,6 +10,7 @@
 #include <gosset/format/concepts.hpp>
 #include <gosset/kernel/e8p_tile.hpp>
 #include <gosset/kernel/layout.hpp>
+#include <gosset/kernel/pack.hpp>
 #include <gosset/kernel/plain.hpp>
 #include <gosset/kernel/point_product.hpp>
 #include <gosset/kernel/product.hpp>
@@ -87,6 +88,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
       return quantizeRows(w.rows(), w.cols(), largest, rowsOfW, rounding, options);
     } else {
       Packed packed(w.rows(), w.cols(), largest);
+      packed.inUnits([&](const auto& factor) { w = factor(w); });
       packed.roundRows(0, std::move(w), rounding, options);
       return packed;
     }
@@ -105,7 +107,10 @@ class Packed<F> : public PackedBase<Packed<F>> {
     static_assert(takesRows<Rounding>());
     Packed packed(rows, cols, largest);
     parallelFor(packed.layout().blocks(), 32 * detail::kBlockRows * cols, [&](Index block) {
-      RowMatrixXf part = rowsOf(block * detail::kBlockRows, packed.layout().rowsOf(block));
+      RowMatrixXf part;
+      packed.inUnits([&](const auto& factor) {
+        part = factor(rowsOf(block * detail::kBlockRows, packed.layout().rowsOf(block)));
+      });
       packed.roundRows(block, std::move(part), rounding, options);
     });
     return packed;
@@ -387,10 +392,19 @@ class Packed<F> : public PackedBase<Packed<F>> {
     return {static_cast<float>(scales_[at]), hasZero() ? static_cast<float>(zeros_[at]) : 0.f};
   }
 
-  /// Quantizes w, the rows from a block on.
+  /// Calls visit(f), where f(w) is w divided by the unit: by a product where the inverse is a float, which is quicker
+  /// and the same.
+  template <class Visit>
+  void inUnits(const Visit& visit) const {
+    constexpr float kLeastOfInverse = 0x1p-126f;
+    const float unit = unit_.get();
+    if (unit >= kLeastOfInverse) return visit([inverse = 1 / unit](const auto& w) { return w * inverse; });
+    visit([unit](const auto& w) { return w / unit; });
+  }
+
+  /// Quantizes w, the rows from a block on, in units of unit_.
   template <class Rounding>
   void roundRows(Index first_block, RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
-    if (unit_ != 1) w /= unit_;
     Grid<F> grid(w.rows(), w.cols(), options.fit, unit_);
     if (grid.cols() > grid.inputs()) {
       w.conservativeResize(Eigen::NoChange, grid.cols());
@@ -410,7 +424,8 @@ class Packed<F> : public PackedBase<Packed<F>> {
     }
     std::uint8_t* bytes = codes_.writable().data();
     parallelFor(ceilDiv(codes.rows(), detail::kBlockRows), 2 * detail::kBlockRows * cols_, [&](Index block) {
-      layout().packBlock(codes.row(block * detail::kBlockRows).data(), codesInRow(), first_block + block, bytes);
+      detail::packBlock(layout(), codes.row(block * detail::kBlockRows).data(), codesInRow(), first_block + block,
+                        bytes);
     });
   }
 

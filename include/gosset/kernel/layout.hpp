@@ -117,10 +117,10 @@ class TileLayout {
     });
   }
 
-  /// Writes the codes of a block: rowsOf(block) x codes(), rows `stride` apart.
+  /// Writes the codes of a block from a whole tile on: rowsOf(block) x codes() in all, rows `stride` apart.
   template <class Code>
-  void packBlock(const Code* codes, Index stride, Index block, std::uint8_t* bytes) const {
-    for (Index tile = 0; tile < wholeTiles(); ++tile) {
+  void packBlock(const Code* codes, Index stride, Index block, std::uint8_t* bytes, Index first_tile = 0) const {
+    for (Index tile = first_tile; tile < wholeTiles(); ++tile) {
       for (Index row = 0; row < rowsOf(block); ++row) {
         packLanes(codes + row * stride + tile * kTileCodes, bytes + at(block, tile) + 4 * row, 4 * rowsOf(block));
       }

@@ -11,6 +11,8 @@
 #include <gosset/scale/block_coder.hpp>
 #include <gosset/scale/fit.hpp>
 #include <gosset/scale/granularity.hpp>
+#include <gosset/scale/level_codes.hpp>
+#include <gosset/scale/sixteen_fits.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -77,11 +79,9 @@ class Grid {
   /// Fits all groups to w (m x cols()).
   void fitAll(const RowMatrixXf& w) {
     if constexpr (F::kOneRowOnly) {
-      parallelFor(rows_, 16 * cols_, [&](Index row) {
-        for (Index group = 0; group < groups_; ++group) {
-          const Index width = std::min(end(group), inputs_) - begin(group);
-          affine_[at(row, group)] = fitted(w.row(row).data() + begin(group), width, width);
-        }
+      parallelFor(ceilDiv(rows_, kRowsTogether), 16 * kRowsTogether * cols_, [&](Index part) {
+        const Index row = part * kRowsTogether, rows = std::min(kRowsTogether, rows_ - row);
+        for (Index group = 0; group < groups_; ++group) fitRows(row, rows, group, w);
       });
     } else {
       for (Index group = 0; group < groups_; ++group) {
@@ -185,18 +185,14 @@ class Grid {
 
   /// The codes of one whole row of cols() numbers. Of the last code only the real numbers count.
   void encodeRow(Index row, const float* x, Code* codes) const requires(!TrellisCodebook<Codebook>) {
-    for (Index group = 0; group < groups_; ++group) {
-      const Index first = begin(group);
-      encodeRun<Codebook>(x + first, (end(group) - first) / Codebook::kDim, affine(row, group),
-                          codes + first / Codebook::kDim);
-    }
+    detail::encodeGroups<Codebook>(x, cols_, width_, affine_.data() + at(row, 0), codes);
     if constexpr (VectorCodebook<Codebook>) {
       if (cols_ > inputs_) codes[cols_ / Codebook::kDim - 1] = lastCode(affine(row, groups_ - 1), x);
     }
   }
 
  private:
-  static constexpr Index kColumns = kBlockColumns<Codebook>, kTileColumns = 32;
+  static constexpr Index kColumns = kBlockColumns<Codebook>, kTileColumns = 32, kRowsTogether = 16;
 
   /// A code for the numbers of the last, partly padded one: the padding may be anything, so it becomes what the code
   /// found last has there, as long as that brings the real numbers nearer.
@@ -224,6 +220,24 @@ class Grid {
     return static_cast<std::size_t>((F::kOneRowOnly ? row * groups_ : 0) + group);
   }
   auto rowBegin(Index row) const { return affine_.begin() + row * groups_; }
+  /// Fits a group of rows [row, row + rows) to w (m x cols()).
+  void fitRows(Index row, Index rows, Index group, const RowMatrixXf& w) {
+    const Index width = std::min(end(group), inputs_) - begin(group);
+    const float* x = w.row(row).data() + begin(group);
+    unsigned left = ~0u;
+    if constexpr (detail::FitsByRange<Codebook>) {
+      if (rows == kRowsTogether && width >= 16 && std::holds_alternative<PublishedRule>(fit_)) {
+        float scale[kRowsTogether], zero[kRowsTogether];
+        constexpr detail::LevelRule kRule = detail::levelRule<Codebook, typename F::Scale>();
+        left = detail::fitSixteen(x, w.outerStride(), width, kRule, scale, zero);
+        for (Index i = 0; i < rows; ++i) affine_[at(row + i, group)] = {scale[i], zero[i]};
+      }
+    }
+    for (Index i = 0; i < rows && left != 0; ++i, left >>= 1) {
+      if ((left & 1) != 0) affine_[at(row + i, group)] = fitted(x + i * w.outerStride(), width, width);
+    }
+  }
+
   /// m rows of real numbers; contiguous, where one scale serves all.
   void fitReal(Index group, const Eigen::Ref<const RowMatrixXf>& numbers) {
     if constexpr (F::kOneRowOnly) {
