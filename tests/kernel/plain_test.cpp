@@ -3,6 +3,11 @@
 
 #include "testing.hpp"
 
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
 namespace gosset::GOSSET_ABI::detail::plain_test {
 namespace {
 
@@ -55,6 +60,29 @@ TYPED_TEST(PlainProductTest, TransposedInEveryShape) {
       }
     }
   }
+}
+
+TYPED_TEST(PlainProductTest, NumbersAreNarrowedAsOneByOne) {
+  const std::string before = instructionSet();
+  std::vector<float> x;
+  for (const float around : {1.f, 3.f, -0.1f, 65504.f, 0x1p-14f, -0x1p-20f, 0x1p-24f, 0x1p-25f, 0.f, -0.f}) {
+    for (const float ulps : {0.f, 0x1p-11f, 0x1p-12f, 3 * 0x1p-12f, -0x1p-12f, 0x1p-8f, 3 * 0x1p-9f, 0x1p-22f}) {
+      if (std::abs(around) < 65504 || ulps == 0) x.push_back(around + around * ulps);
+    }
+  }
+  for (const std::string& set : instructionSets()) {
+    useInstructionSet(set);
+    for (const std::size_t n : {std::size_t{0}, std::size_t{1}, std::size_t{7}, std::size_t{17}, x.size()}) {
+      std::vector<TypeParam> y(n + 1, TypeParam(77));
+      narrow(x.data(), static_cast<Index>(n), y.data());
+      for (std::size_t i = 0; i < n; ++i) {
+        const auto expected = static_cast<TypeParam>(x[i]);
+        ASSERT_EQ(std::memcmp(&y[i], &expected, sizeof expected), 0) << set << ": " << x[i];
+      }
+      ASSERT_EQ(y[n], TypeParam(77));
+    }
+  }
+  useInstructionSet(before);
 }
 
 }  // namespace

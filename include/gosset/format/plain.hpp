@@ -34,17 +34,34 @@ class Packed<T> : public PackedBase<Packed<T>> {
   /// Errors: std::invalid_argument where a number is beyond the range of T, or all are so small that T loses digits
   /// even of the largest.
   template <class Rounding>
-  static Packed quantize(const RowMatrixXf& w, const Rounding&, const QuantizeOptions&) {
-    const float largest = w.cwiseAbs().maxCoeff();
+  static Packed quantize(const RowMatrixXf& w, const Rounding& rounding, const QuantizeOptions& options) {
+    const auto rowsOfW = [&](Index first, Index count) { return w.middleRows(first, count); };
+    return quantizeRows(w.rows(), w.cols(), w.cwiseAbs().maxCoeff(), rowsOfW, rounding, options);
+  }
+
+  /// Whether rows can be taken a few at a time.
+  template <class>
+  static constexpr bool takesRows() {
+    return true;
+  }
+
+  /// The same for an m x n matrix of which rowsOf(first, count) are rows, and `largest` is the largest magnitude.
+  template <class RowsOf, class Rounding>
+  static Packed quantizeRows(Index rows, Index cols, float largest, const RowsOf& rowsOf, const Rounding&,
+                             const QuantizeOptions&) {
     detail::require(largest <= StorageTraits<T>::kMax, "quantize: the matrix holds a magnitude of ", largest,
                     ", beyond the ", StorageTraits<T>::kMax, " that ", formatName(), " can hold");
     const float stored = static_cast<float>(static_cast<T>(largest));
     detail::require(std::abs(stored - largest) <= std::ldexp(largest, -StorageTraits<T>::kDigits),
                     "quantize: the largest magnitude of the matrix is ", largest, ", of which ", formatName(),
                     " holds ", stored, ": it has not all its digits for numbers so small");
-    Packed packed(w.rows(), w.cols());
-    std::transform(w.data(), w.data() + w.size(), packed.values_.writable().begin(),
-                   [](float x) { return static_cast<T>(x); });
+    Packed packed(rows, cols);
+    T* values = packed.values_.writable().data();
+    parallelFor(ceilDiv(rows, kNarrowed), 4 * kNarrowed * cols, [&](Index stretch) {
+      const Index first = stretch * kNarrowed;
+      const RowMatrixXf part = rowsOf(first, std::min(kNarrowed, rows - first));
+      detail::narrow(part.data(), part.size(), values + first * cols);
+    });
     return packed;
   }
 
@@ -91,6 +108,7 @@ class Packed<T> : public PackedBase<Packed<T>> {
  private:
   using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   static constexpr Index kWidened = 128;  ///< rows that are widened at a time
+  static constexpr Index kNarrowed = 16;  ///< rows that are narrowed at a time
 
   Packed(Index rows, Index cols) : rows_(rows), cols_(cols), values_(static_cast<std::size_t>(rows * cols)) {}
 

@@ -30,6 +30,12 @@ inline void multiplyWidened(const Eigen::Ref<const RowMatrixXf>& w, const Eigen:
   addProductInOrder(w, x, y);
 }
 
+/// n numbers as stored ones, to the nearest, ties to even; finite in T.
+template <class T>
+void narrow(const float* x, Index n, T* y) {
+  GOSSET_CALL_RUNNING(narrowInSet(x, n, y))
+}
+
 /// Up to so many columns of x have kernels for products with W^T; more are worth widening W.
 inline constexpr Index kFewColumns = 16;
 

@@ -135,6 +135,29 @@ void addPlainTransposed(const T* w, Index m, Index n, Index stride, const float*
   }
 }
 
+/// How many of n floats, from the first on, have been stored in halves, which scalar code takes far longer for where no
+/// flags promise the instruction.
+inline Index narrowByVectors([[maybe_unused]] const float* x, [[maybe_unused]] Index n, [[maybe_unused]] Float16* y) {
+  Index i = 0;
+#if defined(GOSSET_AVX512BW)
+  for (; i + 16 <= n; i += 16) {
+    _mm256_storeu_si256((__m256i*)(y + i), _mm512_maskz_cvtps_ph(0xffff, _mm512_loadu_ps(x + i), 0));
+  }
+#elif defined(GOSSET_AVX2) && defined(GOSSET_F16C)
+  for (; i + 8 <= n; i += 8) _mm_storeu_si128((__m128i*)(y + i), _mm256_cvtps_ph(_mm256_loadu_ps(x + i), 0));
+#elif defined(__aarch64__)
+  for (; i + 4 <= n; i += 4) vst1_f16((__fp16*)(y + i), vcvt_f16_f32(vld1q_f32(x + i)));
+#endif
+  return i;
+}
+
+template <class T>
+void narrowInSet(const float* x, Index n, T* y) {
+  Index i = 0;
+  if constexpr (std::is_same_v<T, Float16>) i = narrowByVectors(x, n, y);
+  for (; i < n; ++i) y[i] = static_cast<T>(x[i]);
+}
+
 }  // namespace gosset::GOSSET_ABI::GOSSET_SET::detail
 
 #endif
