@@ -3,6 +3,7 @@
 #include <gosset/core/vectors.hpp>
 #else
 
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -172,6 +173,13 @@ inline constexpr bool kHasDot = true;
 inline constexpr bool kHasDot = false;
 #endif
 
+/// Whether dot() of bytes beyond 127 is as fast as of others.
+#if defined(GOSSET_DOTPROD) && !defined(GOSSET_I8MM)
+inline constexpr bool kDotsWholeBytes = false;
+#else
+inline constexpr bool kDotsWholeBytes = kHasDot;
+#endif
+
 /// Lane i of the result: acc + sum over the lane's four bytes of unsigned w times signed x. kSmall promises that no
 /// byte of w exceeds 127, which spares some machines half the work.
 template <bool kSmall>
@@ -224,6 +232,55 @@ template <class V, class F, int kBit = 1>
     using Number = std::remove_cvref_t<decltype(v[0])>;
     return overLanes(f(v, exchange<kBit, Number, kWordLanes>(v)), f, std::integral_constant<int, 2 * kBit>{});
   }
+}
+
+/// f over kCount registers, a power of two: of the second half and the first, and so on until one is left.
+template <int kCount, class V, class F>
+[[gnu::always_inline]] inline V inHalves(const V* v, const F& f) {
+  if constexpr (kCount == 1) {
+    return v[0];
+  } else {
+    V halves[kCount / 2];
+    unroll<kCount / 2>([&](auto i) __attribute__((always_inline)) { halves[i] = f(v[i], v[i + kCount / 2]); });
+    return inHalves<kCount / 2>(halves, f);
+  }
+}
+
+/// f over the lanes of each of a few registers, 1, 2 or 4, the second half of the lanes and the first, and so on. Pairs
+/// of registers go on in one as soon as half of their lanes are done.
+template <int kCount, int kBit, class V, class F>
+[[gnu::always_inline]] inline V eachInHalves(const V* v, const F& f) {
+  constexpr int kLanes = kWordLanes;
+  if constexpr (kBit == 0) {
+    return v[0];
+  } else if constexpr (kCount == 1) {
+    using Number = std::remove_cvref_t<decltype(v[0][0])>;
+    const V half = f(v[0], exchange<kBit, Number, kLanes>(v[0]));
+    return eachInHalves<1, kBit / 2>(&half, f);
+  } else {
+    V merged[kCount / 2];
+    unroll<kCount / 2>([&](auto i) __attribute__((always_inline)) {
+      const V a = v[2 * i], b = v[2 * i + 1];
+      merged[i] = [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+        return f(__builtin_shufflevector(a, b, ((I & kBit) != 0 ? kLanes + I - kBit : I)...),
+                 __builtin_shufflevector(a, b, ((I & kBit) != 0 ? kLanes + I : I + kBit)...));
+      }
+      (std::make_integer_sequence<int, kLanes>{});
+    });
+    return eachInHalves<kCount / 2, kBit / 2>(merged, f);
+  }
+}
+template <std::size_t kCount, class V, class F>
+[[gnu::always_inline]] inline auto eachOverLanes(const V (&v)[kCount], const F& f) {
+  static_assert(kCount == 1 || kCount == 2 || kCount == 4);
+  using Number = std::remove_cvref_t<decltype(v[0][0])>;
+  Number lanes[kWordLanes];
+  store(lanes, eachInHalves<static_cast<int>(kCount), kWordLanes / 2>(v, f));
+  std::array<Number, kCount> results;
+  unroll<static_cast<int>(kCount)>([&](auto k) __attribute__((always_inline)) {
+    results[k] = lanes[(k & 1) * (kWordLanes / 2) + (k >> 1) * (kWordLanes / 4)];
+  });
+  return results;
 }
 
 /// The sum over all lanes of kCount registers, both powers of two, in an order that does not depend on how many numbers

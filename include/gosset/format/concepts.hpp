@@ -43,7 +43,8 @@ namespace gosset::GOSSET_ABI {
 ///   computeProduct(x, y, activations)      y = matrix * x
 ///   computeProductRows(first, count, x, y, activations)  the rows [first, first + count) of that, into those of y
 ///   computeTransposed(x, y)                y += matrix^T * x
-///   computeTransposedRounded(x, y)         the same with x rounded to integers of 16 bits, scale by scale
+///   computeTransposedRounded(x, y)         the same with x rounded to integers of 16 bits or 8, scale by scale (how
+///                                          many: kRoundedDigits, kernel/fixed_point.hpp)
 ///   fault()                         what makes no sense of what the arrays hold
 ///   kRowsIndependent                false where a row cannot be had without the others
 ///   kFastProduct                    true where products read the packed numbers as they are, at the speed of memory

@@ -14,6 +14,26 @@
 // and meet all columns of x; what the lanes have summed up is added together once, at the end.
 namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
+/// The scales and zero points of a block's group and x of its rows, filled up with zeros: of a block of fewer rows, or
+/// of a matrix with one scale.
+template <int kTokens, class T>
+struct FilledRows {
+  T scales[kBlockRows] = {}, zeros[kBlockRows] = {};
+  float x[kTokens][kBlockRows] = {};
+
+  template <Codebook C, int kPieces>
+  [[gnu::noinline]] void fill(const CodeView<C, T, kPieces>& w, Index block, Index group, const float* rows,
+                              Index x_stride) {
+    const Index count = w.layout.rowsOf(block), at = w.layout.scaleAt(block, group, w.groups);
+    *this = {};
+    for (Index i = 0; i < count; ++i) {
+      scales[i] = w.scales[w.one_scale ? group : at + i];
+      if (w.zeros != nullptr) zeros[i] = w.zeros[w.one_scale ? group : at + i];
+      for (int k = 0; k < kTokens; ++k) x[k][i] = rows[k * x_stride + i];
+    }
+  }
+};
+
 /// x' = scale * x for the rows of `count` blocks from `first` on and kTokens columns of x, whose rows begin there:
 /// calls visit(block, token, part, x', zero) for each register of rows; rows that do not exist are 0.
 template <int kTokens, Codebook C, class T, int kPieces, class Visit>
@@ -22,26 +42,33 @@ template <int kTokens, Codebook C, class T, int kPieces, class Visit>
   // What is read next: the cache line with the next groups of a block, else the next blocks.
   constexpr Index kAhead = 64 / (kBlockRows * static_cast<Index>(sizeof(T))) + 1;
   const Index ahead = (group + kAhead < w.groups ? kAhead : count * w.groups) * kBlockRows;
-  float last[kTokens][kBlockRows];
+  const Index whole = w.one_scale ? 0 : std::min(count, w.layout.rows() / kBlockRows - first);
+  const Index start = w.one_scale ? 0 : w.layout.scaleAt(first, 0, w.groups) + group * kBlockRows;
+  const T* block_scales = w.scales + start;
+  const T* block_zeros = w.zeros != nullptr ? w.zeros + start : nullptr;
+  FilledRows<kTokens, T> last;
   for (Index b = 0; b < count; ++b) {
-    BlockFloats scale, zero = {};
-    const Index at = w.layout.scaleAt(first + b, group, w.groups) + ahead;
-    loadGroup(w, w.scales, first + b, group, scale);
-    simd::prefetch(w.scales + at);
-    if (w.zeros != nullptr) {
-      loadGroup(w, w.zeros, first + b, group, zero);
-      simd::prefetch(w.zeros + at);
-    }
-    const float* from = x + b * kBlockRows;
+    const Index at = b * w.groups * kBlockRows;
+    const T* scales = block_scales + at;
+    const T* zeros = block_zeros + (block_zeros != nullptr ? at : 0);
+    const float* rows = x + b * kBlockRows;
     Index stride = x_stride;
-    if (const Index rows = w.layout.rowsOf(first + b); rows < kBlockRows) {
-      for (int k = 0; k < kTokens; ++k) std::fill(std::copy_n(from + k * x_stride, rows, last[k]), last[k + 1], 0.f);
-      from = last[0];
+    if (b < whole) [[likely]] {
+      simd::prefetch(scales + ahead);
+      if (zeros != nullptr) simd::prefetch(zeros + ahead);
+    } else {
+      last.fill(w, first + b, group, rows, x_stride);
+      scales = last.scales;
+      if (zeros != nullptr) zeros = last.zeros;
+      rows = last.x[0];
       stride = kBlockRows;
     }
-    simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
-      simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
-        visit(b, k, p, simd::load<simd::Floats>(from + k * stride + p * simd::kWordLanes) * scale[p], zero[p]);
+    simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+      constexpr int kFirst = p * simd::kWordLanes;
+      const simd::Floats scale = simd::widen(scales + kFirst);
+      const simd::Floats zero = zeros != nullptr ? simd::widen(zeros + kFirst) : simd::Floats{};
+      simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+        visit(b, k, p, simd::load<simd::Floats>(rows + k * stride + kFirst) * scale, zero);
       });
     });
   }

@@ -17,12 +17,16 @@
 #include <gosset/kernel/activations.hpp>
 #include <gosset/kernel/folded_rows.hpp>
 //
+#include <gosset/kernel/fixed_point.hpp>
+//
 #include <gosset/kernel/float_product.hpp>
 #include <gosset/kernel/plain_product.hpp>
 #include <gosset/kernel/point_kernel.hpp>
 #include <gosset/kernel/rounded_product.hpp>
 #include <gosset/kernel/row_product.hpp>
 #include <gosset/kernel/transposed_float.hpp>
+#include <gosset/kernel/transposed_planes.hpp>
+//
 #include <gosset/kernel/transposed_integer.hpp>
 //
 #include <gosset/kernel/row_floats.hpp>

@@ -28,12 +28,12 @@ void addTransposedInSet(const CodeView<C, T, kPieces>& w, Index n, float unit, c
   }
 }
 
-/// The same with two bytes of x' in place of three, where codes have such products, and whether they do.
+/// The same with one byte or two of x' in place of three, where codes have such products, and whether they do.
 template <TileCodebook C, class T, int kPieces>
 bool addTransposedRoundedInSet(const CodeView<C, T, kPieces>& w, Index n, float unit, const float* x, Index tokens,
                                Index x_stride, float* y, Index y_stride) {
   constexpr bool kHasProduct = TileCode<C>::kExact && simd::kHasDot;
-  if constexpr (kHasProduct) addTransposedInteger<kRoundedDigits>(w, n, unit, x, tokens, x_stride, y, y_stride);
+  if constexpr (kHasProduct) addTransposedInteger<kRoundedDigits<C> >(w, n, unit, x, tokens, x_stride, y, y_stride);
   return kHasProduct;
 }
 

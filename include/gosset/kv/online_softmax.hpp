@@ -25,15 +25,21 @@ namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 inline float expInSet(float x) { return expOfNegative(simd::splat<simd::Floats>(x))[0]; }
 
 inline float largestOfInSet(const float* scores, Index count) {
+  constexpr int kChains = 4;  // to hide the latency of comparisons
+  constexpr Index kStep = kChains * simd::kWordLanes;
   float largest = -std::numeric_limits<float>::infinity();
   Index i = 0;
-  if (count >= simd::kWordLanes) {
-    auto most = simd::load<simd::Floats>(scores);
-    for (i = simd::kWordLanes; i + simd::kWordLanes <= count; i += simd::kWordLanes) {
-      const auto next = simd::load<simd::Floats>(scores + i);
-      most = next > most ? next : most;
+  if (count >= kStep) {
+    simd::Floats most[kChains];
+    for (auto& chain : most) chain = simd::splat<simd::Floats>(largest);
+    for (; i + kStep <= count; i += kStep) {
+      simd::unroll<kChains>([&](auto k) __attribute__((always_inline)) {
+        const auto next = simd::load<simd::Floats>(scores + i + k * simd::kWordLanes);
+        most[k] = next > most[k] ? next : most[k];
+      });
     }
-    for (int lane = 0; lane < simd::kWordLanes; ++lane) largest = std::max(largest, most[lane]);
+    const auto larger = [](auto a, auto b) { return a > b ? a : b; };
+    largest = simd::overLanes(simd::inHalves<kChains>(most, larger), larger);
   }
   for (; i < count; ++i) largest = std::max(largest, scores[i]);
   return largest;
