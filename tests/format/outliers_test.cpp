@@ -172,5 +172,21 @@ TEST(Outliers, FieldsThatLieAreFoundOut) {
   EXPECT_FALSE(damaged("inner.indices", 255)) << "beyond the last column, in the last block";
 }
 
+/// Products with the transpose take columns of a row for different.
+TEST(Outliers, ColumnsRiseWithinARow) {
+  const auto fault = [](std::uint8_t first, std::uint8_t second, float value) {
+    auto packed = Packed<Outliers<Backbone, 20>>::shaped(2, 100);
+    packed.visitFields([&]<class T>(std::string_view name, std::span<T> values) {
+      if (name == "indices") values[0] = static_cast<T>(first), values[1] = static_cast<T>(second);
+      if (name == "values") values[1] = static_cast<T>(value);
+    });
+    return packed.fault();
+  };
+  EXPECT_EQ(fault(3, 4, 1), "");
+  EXPECT_EQ(fault(3, 3, 0), "");
+  EXPECT_EQ(fault(3, 3, 1), "indices: expected columns that rise within a row");
+  EXPECT_EQ(fault(4, 3, 0), "indices: expected columns that rise within a row");
+}
+
 }  // namespace
 }  // namespace gosset::outliers_test

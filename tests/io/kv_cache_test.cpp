@@ -218,6 +218,9 @@ TEST(KvCacheFileErrors, Lies) {
   expectLie<std::uint8_t>(
       "keys.inner.indices", [](std::vector<std::uint8_t>& c) { c[0] = 255; },
       "keys.inner.indices: expected columns below");
+  expectLie<std::uint8_t>(
+      "keys.inner.indices", [](std::vector<std::uint8_t>& c) { c[1] = c[0]; },
+      "keys.inner.indices: expected columns that rise within a row");
   expectLie<Float16>(
       "values.window",
       [](std::vector<Float16>& w) { w[3] = static_cast<Float16>(std::numeric_limits<float>::infinity()); },

@@ -45,7 +45,7 @@ TEST_P(OnEverySet, OfCaches) {
       {"rotated stored", 0xff54b396ea7a59d1u}, {"rotated values", 0xc95706cbe454a108u},
       {"rotated attend", 0xdf2f36a5e380ec0du}, {"rotated attend many", 0xb1cbd680b316fb62u},
       {"gear stored", 0x83faadf39a03543au},    {"gear values", 0xbce73e2d1cd857a0u},
-      {"gear attend", 0xa1420cba14ecc1e5u},    {"gear attend many", 0x31a6d25f246b9ab0u},
+      {"gear attend", 0x6d581b38b5a478a7u},    {"gear attend many", 0x71e51eb11572c7d3u},
       {"preset stored", 0xec7f27d48dd0b5e3u},  {"preset values", 0x7c85b12651b6e5f3u},
       {"preset attend", 0x302d0f949431c580u},  {"preset attend many", 0x6bb4b206692494a5u},
       {"half stored", 0x67be2f3b90201cd3u},    {"half values", 0x88e3de27b309b1aau},

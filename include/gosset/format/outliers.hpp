@@ -73,16 +73,26 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
     return "Outliers<" + Packed<F>::formatName() + ", " + std::to_string(permille) + ">";
   }
 
-  /// Also columns and counts beyond the matrix.
+  /// Also columns and counts beyond the matrix, and columns that do not rise.
   std::string fault() const {
     for (Index row = 0; row < rows(); ++row) {
       Index counted = 0;
       for (Index block = 0; block + 1 < blocks(); ++block) counted += countAt(row, block);
       if (counted > keptInRow(cols())) return detail::concat("counts: expected at most ", keptInRow(cols()), " a row");
     }
-    bool inside = true;
-    forEach([&](Index, Index col, float) { inside = inside && col < cols(); });
-    return inside ? Base::fault() : detail::concat("indices: expected columns below ", cols());
+    bool inside = true, rising = true;
+    Index last_row = -1, last_col = 0;
+    float last_value = 0;
+    forEach([&](Index row, Index col, float value) {
+      const bool is_unused = col == last_col && value == 0 && last_value == 0;  // as in a matrix of zeros
+      inside = inside && col < cols();
+      rising = rising && (row != last_row || col > last_col || is_unused);
+      last_row = row;
+      last_col = col;
+      last_value = value;
+    });
+    if (!inside) return detail::concat("indices: expected columns below ", cols());
+    return rising ? Base::fault() : "indices: expected columns that rise within a row";
   }
 
   /// Calls visit(row, col, value) for each entry of S, in the order in which they are stored; values in units of the
@@ -132,7 +142,10 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
 
  private:
   static constexpr Index kBlock = 256;
-  static constexpr Index kTokens = 4, kRows = 256, kStretch = 4;  // of one step of addTransposed; the last in blocks
+  // Of one step of addTransposed; the third in blocks. Entries become floats kOnce at a time, with kMore behind them.
+  static constexpr int kTokens = 4;
+  static constexpr Index kRows = 256, kStretch = 4, kOnce = 256, kMore = 16, kRoom = kOnce + kMore;
+  using Four = simd::Vec<float, kTokens>;
 
   using Places = Eigen::Matrix<Index, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
@@ -225,7 +238,7 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
   void addTransposedEntries(const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf>& y) const {
     if (keptInRow(cols()) == 0) return;
     for (Index token = 0; token < x.cols(); token += kTokens) {
-      const Index count = std::min(kTokens, x.cols() - token);
+      const Index count = std::min<Index>(kTokens, x.cols() - token);
       for (Index first = 0; first < rows(); first += kRows) addTransposedEntries(first, token, count, x, y);
     }
   }
@@ -234,44 +247,18 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
   /// together until a stretch of blocks is done.
   void addTransposedEntries(Index first, Index token, Index tokens, const Eigen::Ref<const Eigen::MatrixXf>& x,
                             Eigen::Ref<Eigen::MatrixXf>& y) const {
-    using Four = simd::Vec<float, kTokens>;
     const Index kept = keptInRow(cols()), count = std::min(kRows, rows() - first);
-    const std::uint8_t* indices = indices_.data();
-    const Float16* values = values_.data();
     Four factors[kRows], sums[kStretch * kBlock];
-    if (blocks() == 1) {  // a few entries a row, as a token of values has
-      loadFactors(first, count, token, tokens, x, factors);
-      std::fill_n(sums, cols(), Four{});
-      for (Index i = 0, at = first * kept; i < count; ++i) {
-        for (const Index end = at + kept; at < end; ++at) {
-          sums[indices[at]] += simd::unfused(factors[i] * simd::widened(values[at]));
-        }
-      }
-      for (Index k = 0; k < tokens; ++k) {
-        for (Index j = 0; j < cols(); ++j) y(j, token + k) += sums[j][k];
-      }
-      return;
-    }
+    loadFactors(first, count, token, tokens, x, factors);
     Index next[kRows];  // entry of each row
     for (Index i = 0; i < count; ++i) next[i] = (first + i) * kept;
-    loadFactors(first, count, token, tokens, x, factors);
     for (Index block = 0; block < blocks(); block += kStretch) {
       const Index width = std::min(kStretch * kBlock, cols() - block * kBlock);
-      std::fill_n(sums, width, Four{});
-      for (Index i = 0; i < count; ++i) {
-        // Which block an entry lies in comes without a branch: there are too few in each for a branch to be foreseen.
-        const Index end = (first + i + 1) * kept;
-        Index ends[kStretch];
-        for (Index b = 0, last = next[i]; b < kStretch; ++b) {
-          last = block + b + 1 < blocks() ? std::min<Index>(last + countAt(first + i, block + b), end) : end;
-          ends[b] = last;
-        }
-        for (Index at = next[i]; at < ends[kStretch - 1]; ++at) {
-          Index column = indices[at];
-          for (Index b = 0; b + 1 < kStretch; ++b) column += at >= ends[b] ? kBlock : 0;
-          sums[column] += simd::unfused(factors[i] * simd::widened(values[at]));
-        }
-        next[i] = ends[kStretch - 1];
+      if (blocks() == 1) {  // a few entries a row, as a token of values has
+        addShortRows(first * kept, count, factors, sums);
+      } else {
+        std::fill_n(sums, width, Four{});
+        for (Index i = 0; i < count; ++i) next[i] = addStretch(first + i, block, next[i], factors[i], sums);
       }
       for (Index k = 0; k < tokens; ++k) {
         float* target = &y(block * kBlock, token + k);
@@ -280,10 +267,84 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
     }
   }
 
+  /// Entries of rows that have one block, from entry number `at` on. The same columns are large in row after row: rows
+  /// take turns among kStretch sums of each, so that an addition need not wait for the one before.
+  void addShortRows(Index at, Index count, const Four* factors, Four* sums) const {
+    const Index kept = keptInRow(cols()), together = kOnce / kept;  // rows
+    std::fill_n(sums, kStretch * kBlock, Four{});
+    float numbers[kRoom];
+    for (Index row = 0; row < count;) {
+      const Index last = std::min(row + together, count);
+      widenEntries(at, (last - row) * kept, numbers);
+      const float* number = numbers;
+      for (; row < last; ++row) {
+        Four* target = sums + row % kStretch * kBlock;
+        for (const Index end = at + kept; at < end; ++at) {
+          target[indices_[static_cast<std::size_t>(at)]] += simd::unfused(factors[row] * *number++);
+        }
+      }
+    }
+    for (Index j = 0; j < cols(); ++j) {
+      sums[j] = (sums[j] + sums[kBlock + j]) + (sums[2 * kBlock + j] + sums[3 * kBlock + j]);
+    }
+  }
+
+  /// Entries of a row in kStretch blocks, from entry number `at` on; returns that of the next stretch. Which block an
+  /// entry lies in comes without a branch: there are too few in each for a branch to be foreseen.
+  Index addStretch(Index row, Index block, Index at, Four factor, Four* sums) const {
+    using Starts = simd::Vec<std::uint16_t, static_cast<int>(kMore)>;
+    const Index end = (row + 1) * keptInRow(cols());
+    Index ends[kStretch];
+    for (Index b = 0, last = at; b < kStretch; ++b) {
+      last = block + b + 1 < blocks() ? std::min<Index>(last + countAt(row, block + b), end) : end;
+      ends[b] = last;
+    }
+    float numbers[kRoom];
+    std::uint16_t starts[kRoom];  // where the block of an entry begins
+    for (const Index last = ends[kStretch - 1]; at < last;) {
+      const Index count = std::min(last - at, kOnce);
+      widenEntries(at, count, numbers);
+      for (Index b = 0, from = 0; b < kStretch; ++b) {  // what is written too far the next block's overwrite
+        const Index to = std::clamp(ends[b] - at, from, count);
+        const auto start = simd::splat<Starts>(static_cast<std::uint16_t>(b * kBlock));
+        do {
+          simd::store(starts + from, start);
+          from += kMore;
+        } while (from < to);
+        from = to;
+      }
+      const std::uint8_t* column = indices_.data() + at;
+      // Columns rise, so four are different: their sums are read together, before a write that each might wait for.
+      Index j = 0;
+      for (; j + kTokens <= count; j += kTokens) {
+        Four* targets[kTokens];
+        Four results[kTokens];
+        simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+          targets[k] = sums + starts[j + k] + column[j + k];
+          results[k] = *targets[k] + simd::unfused(factor * numbers[j + k]);
+        });
+        simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) { *targets[k] = results[k]; });
+      }
+      for (; j < count; ++j) sums[starts[j] + column[j]] += simd::unfused(factor * numbers[j]);
+      at += count;
+    }
+    return at;
+  }
+
+  /// Up to kOnce entries as floats.
+  void widenEntries(Index at, Index count, float* numbers) const {
+    constexpr Index kLanes = simd::kWordLanes;
+    static_assert(kLanes <= kMore);
+    const Index stored = static_cast<Index>(values_.size()) - at;
+    Index j = 0;
+    for (; j < count && j + kLanes <= stored; j += kLanes)
+      simd::store(numbers + j, simd::widen(values_.data() + at + j));
+    for (; j < count; ++j) numbers[j] = simd::widened(values_[static_cast<std::size_t>(at + j)]);
+  }
+
   /// x of the rows [first, first + count) and of up to kTokens tokens, in units of the entries'.
   void loadFactors(Index first, Index count, Index token, Index tokens, const Eigen::Ref<const Eigen::MatrixXf>& x,
-                   simd::Vec<float, kTokens>* factors) const {
-    using Four = simd::Vec<float, kTokens>;
+                   Four* factors) const {
     Index i = 0;
     for (; tokens == kTokens && i + kTokens <= count; i += kTokens) {
       Four square[kTokens];
