@@ -188,5 +188,39 @@ TEST(BlockRefitOfGivenCodes, ScalesThatWereRightComeBack) {
   expectBack<ggml::Q4_K>(right, right);
 }
 
+/// Where all columns see the same activation, what one group has mended is no other's to mend.
+TEST(BlockRefitOfGivenCodes, GroupsKnowOfEachOther) {
+  using F = ggml::Codes<ggml::Q4_K>;
+  Grid<F> grid(1, 256, PublishedRule{});
+  BlockScales scales;
+  scales.scale = 0.5f;
+  scales.min = 0.25f;
+  scales.scales.fill(20);
+  scales.mins.fill(20);
+  grid.setScales(0, 0, scales);
+  CodeMatrix<F::Codebook> codes(1, 256);
+  for (Index j = 0; j < 256; ++j) codes(0, j) = static_cast<std::uint8_t>(j % 16);
+  const RowMatrixXf error = RowMatrixXf::Constant(1, 256, 12.f / 256);
+  const Eigen::MatrixXf h = Eigen::MatrixXf::Ones(256, 256) + 0.01f * Eigen::MatrixXf::Identity(256, 256);
+  const RowMatrixXf change = detail::BlockRefit<F>(grid, 0, 1, 0, h).run(codes, error * h);
+  EXPECT_LT(lossOf(error - change, h), 0.2 * lossOf(error, h));
+}
+
+/// The next power of two is the nearest to the best, and worse than what is there.
+TEST(BlockRefitOfGivenCodes, KeepsAScaleThatNoOtherBeats) {
+  using F = ggml::Codes<ggml::MXFP4>;
+  Grid<F> grid(1, 32, PublishedRule{});
+  BlockScales scales;
+  scales.scale = 1;
+  scales.scales[0] = 1;
+  grid.setScales(0, 0, scales);
+  CodeMatrix<F::Codebook> codes(1, 32);
+  codes.setConstant(F::Codebook::encode(4));
+  const RowMatrixXf error = RowMatrixXf::Constant(1, 32, 4 * 0.45f);  // the best scale is 1.45, in ratio nearer to 2
+  const Eigen::MatrixXf h = Eigen::MatrixXf::Identity(32, 32);
+  EXPECT_TRUE(detail::BlockRefit<F>(grid, 0, 1, 0, h).run(codes, error).isZero(0));
+  EXPECT_EQ(grid.scales(0, 0), scales);
+}
+
 }  // namespace
 }  // namespace gosset::block_refit_test
