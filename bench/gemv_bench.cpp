@@ -5,6 +5,9 @@
 //
 //   gemv_bench --benchmark_repetitions=5 --benchmark_enable_random_interleaving=true --benchmark_out=gemv.json
 //
+// With --sets first, each by every instruction set that the program has and the machine knows: names begin with the
+// set's.
+//
 // L2: one matrix of 128 x 4096. L3: one of 4096 x 4096. DRAM: matrices one after the other, more than 1 GB of them.
 
 #include "packed_arena.hpp"
@@ -15,6 +18,7 @@
 #include <cstdio>
 #include <map>
 #include <string>
+#include <string_view>
 
 namespace gosset::bench {
 namespace {
@@ -105,13 +109,31 @@ void packed(benchmark::State& state, Place place, Index group, Activations mode)
   count(state, place.m * place.n, matrices.bytes());
 }
 
+/// Whether all sets are measured, or the one that runs.
+bool all_sets = false;
+
+/// Registers PLACE/NAME, or SET/PLACE/NAME for each set.
+template <class Measure>
+void registerAs(const std::string& name, const Measure& measure) {
+  if (!all_sets) {
+    benchmark::RegisterBenchmark(name.c_str(), measure);
+    return;
+  }
+  for (const std::string& set : instructionSets()) {
+    benchmark::RegisterBenchmark((set + "/" + name).c_str(), [set, measure](benchmark::State& state) {
+      useInstructionSet(set);
+      measure(state);
+    });
+  }
+}
+
 /// kPieces: as detail::piecesOf<C>(group) has it.
 template <Codebook C, int kPieces = 1>
 void registerFormat(const std::string& name, Index group) {
   for (const Activations mode : {Activations::kRounded, Activations::kFloat}) {
     for (const Place& place : kPlaces) {
       const std::string full = std::string(place.name) + "/" + name + (mode == Activations::kFloat ? ", float" : "");
-      benchmark::RegisterBenchmark(full.c_str(), packed<C, kPieces>, place, group, mode);
+      registerAs(full, [=](benchmark::State& state) { packed<C, kPieces>(state, place, group, mode); });
     }
   }
 }
@@ -119,11 +141,12 @@ void registerFormat(const std::string& name, Index group) {
 void registerAll() {
   for (const Place& place : kPlaces) {
     const std::string where = std::string(place.name) + "/";
-    benchmark::RegisterBenchmark((where + "stream").c_str(), stream, place);
-    benchmark::RegisterBenchmark((where + "FP16").c_str(), plain<Float16>, place);
-    benchmark::RegisterBenchmark((where + "float").c_str(), plain<float>, place);
-    benchmark::RegisterBenchmark((where + "Eigen float").c_str(), eigen<float>, place);
-    if (place.span == 1) benchmark::RegisterBenchmark((where + "Eigen half").c_str(), eigen<Float16>, place);
+    registerAs(where + "stream", [=](benchmark::State& state) { stream(state, place); });
+    registerAs(where + "FP16", [=](benchmark::State& state) { plain<Float16>(state, place); });
+    registerAs(where + "float", [=](benchmark::State& state) { plain<float>(state, place); });
+    registerAs(where + "Eigen float", [=](benchmark::State& state) { eigen<float>(state, place); });
+    if (place.span == 1)
+      registerAs(where + "Eigen half", [=](benchmark::State& state) { eigen<Float16>(state, place); });
   }
   registerFormat<Symmetric<8>>("Symmetric<8>, rows", 0);
   registerFormat<Asymmetric<6>>("Asymmetric<6>, 128", 128);
@@ -195,6 +218,11 @@ class Reporter : public benchmark::ConsoleReporter {
 
 int main(int argc, char** argv) {
   Eigen::setNbThreads(1);
+  gosset::bench::all_sets = argc > 1 && std::string_view(argv[1]) == "--sets";
+  if (gosset::bench::all_sets) {
+    argv[1] = argv[0];
+    --argc, ++argv;
+  }
   gosset::bench::registerAll();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
