@@ -188,9 +188,7 @@ class SearchInSet final : public WalkSearch {
       squares[i] = simd::unfused(d * d * scale_);
       least = squares[i] < least ? squares[i] : least;
     }
-    float lanes[simd::kWordLanes];
-    simd::store(lanes, least);
-    const float smallest = *std::min_element(lanes, lanes + simd::kWordLanes);
+    const float smallest = leastLane<1, float, simd::kWordLanes>(least);
     std::int32_t integers[256];
     for (int i = 0; i < registers; ++i) {
       const Floats more = squares[i] - smallest, most = simd::splat<Floats>(kMost);
@@ -198,6 +196,17 @@ class SearchInSet final : public WalkSearch {
       simd::store(integers + i * simd::kWordLanes, (simd::Ints)rounded - std::bit_cast<std::int32_t>(kToInteger));
     }
     for (int i = 0; i < table_.indices(); ++i) costs[i] = static_cast<std::int16_t>(integers[i] - drift_);
+  }
+
+  /// The least lane: each becomes the lesser of itself and the one whose number differs in bit kBit, for all bits.
+  template <int kBit, class T, int n>
+  [[gnu::always_inline]] static T leastLane(simd::Vec<T, n> v) {
+    if constexpr (kBit == n) {
+      return v[0];
+    } else {
+      const auto other = simd::exchange<kBit, T, n>(v);
+      return leastLane<2 * kBit, T, n>(other < v ? other : v);
+    }
   }
 
   /// costs_[turn][block] for all turns that differ from this one in bits from kBit on.
@@ -236,9 +245,7 @@ class SearchInSet final : public WalkSearch {
         simd::store(to + w * kLanes, simd::addSaturated(simd::spread<kBits, (w * kLanes)>(best), costs));
       });
     }
-    std::int16_t lanes[kLanes];
-    simd::store(lanes, least);
-    least_ = *std::min_element(lanes, lanes + kLanes) - drift_;
+    least_ = leastLane<1, std::int16_t, kLanes>(least) - drift_;
     metrics_.swap(next_);
   }
 
