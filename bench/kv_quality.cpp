@@ -214,14 +214,27 @@ void print(const std::string& name, const std::vector<Data>& all, Index window) 
   table.row<Gear<3, 64, 4, 20>>("GEAR-3 g64 r4 s2%");
   table.row<Gear<4, 64, 4, 20>>("GEAR-4 g64 r4 s2%");
   table.row<Incoherent<Kivi<3, 64>>>("rotated KIVI-3 g64");
-  if (all.front().shape.head_dim > 64) {
+  if (const Index head_dim = all.front().shape.head_dim; head_dim > 64) {
     presetRow<KvPreset2>(table, "KvPreset2");
     presetRow<KvPreset3>(table, "KvPreset3");
     presetRow<KvPreset4>(table, "KvPreset4");
+    presetRow<KvTrellis2>(table, "KvTrellis2");
+    presetRow<KvTrellis25>(table, "KvTrellis25");
+    presetRow<KvTrellis3>(table, "KvTrellis3");
+    presetRow<KvTrellis4>(table, "KvTrellis4");
   } else {
     presetRow<KvPreset2Heads64>(table, "KvPreset2Heads64");
     presetRow<KvPreset3Heads64>(table, "KvPreset3Heads64");
     presetRow<KvPreset4Heads64>(table, "KvPreset4Heads64");
+    if (head_dim > 32) {
+      presetRow<KvTrellis25Heads64>(table, "KvTrellis25Heads64");
+      presetRow<KvTrellis3Heads64>(table, "KvTrellis3Heads64");
+      presetRow<KvTrellis4Heads64>(table, "KvTrellis4Heads64");
+    } else {
+      presetRow<KvTrellis25Heads32>(table, "KvTrellis25Heads32");
+      presetRow<KvTrellis35Heads32>(table, "KvTrellis35Heads32");
+      presetRow<KvTrellis45Heads32>(table, "KvTrellis45Heads32");
+    }
   }
 }
 
