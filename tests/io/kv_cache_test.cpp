@@ -55,7 +55,7 @@ Cache load(const std::filesystem::path& path) {
 
 template <class Cache>
 class KvCacheFile : public ::testing::Test {};
-using Caches = ::testing::Types<KvCache<Float16>, Mixed, KvPreset3::Cache>;
+using Caches = ::testing::Types<KvCache<Float16>, Mixed, KvPreset3::Cache, KvTrellis25::Cache>;
 TYPED_TEST_SUITE(KvCacheFile, Caches);
 
 TYPED_TEST(KvCacheFile, ComesBackToTheBit) {
