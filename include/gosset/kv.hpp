@@ -8,6 +8,7 @@
 #include <gosset/kv/online_softmax.hpp>
 #include <gosset/kv/plain_tokens.hpp>
 #include <gosset/kv/presets.hpp>
+#include <gosset/kv/recommend.hpp>
 #include <gosset/kv/rotation.hpp>
 #include <gosset/kv/scores.hpp>
 #include <gosset/kv/shape.hpp>
