@@ -25,13 +25,13 @@ class gosset::Packed<RowMean<F>> : public gosset::PackedWrapper<gosset::Packed<R
   }
 
   template <class Rounding>
-  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+  static Packed quantize(RowMatrixXf w, Rounding rounding, const QuantizeOptions& options) {
     StoredArray<Float16> means(static_cast<std::size_t>(w.rows()));
     for (Index row = 0; row < w.rows(); ++row) {
       means.writable()[static_cast<std::size_t>(row)] = Float16(w.row(row).mean());
     }
     w.colwise() -= widened(means);
-    Packed packed(Packed<F>::quantize(std::move(w), rounding, options));
+    Packed packed(Packed<F>::quantize(std::move(w), std::move(rounding), options));
     packed.means_ = std::move(means);
     return packed;
   }

@@ -12,6 +12,7 @@ namespace {
 
 using detail::finiteFloats;
 using detail::largestMagnitude;
+using detail::requireFiniteFloats;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNaN = std::numeric_limits<float>::quiet_NaN();
 
@@ -39,6 +40,7 @@ TEST(Finite, EachLayoutBecomesTheSameRows) {
   for (const auto& [rows, cols] : kShapes) {
     const RowMatrixXf w = testing::gaussian(rows, cols, 1);
     forEachLayout(w, [&](const auto& matrix, const char* layout) {
+      EXPECT_NO_THROW(requireFiniteFloats("f", w));
       EXPECT_EQ(finiteFloats("f", matrix), w) << layout << ' ' << matrix.rows() << " x " << matrix.cols();
     });
   }
@@ -51,6 +53,8 @@ TEST(Finite, TheFirstNumberThatIsNotFiniteIsNamedWhereverItStands) {
       w(rows - 1, cols - 1) = kInfinity;
       w(row, col) = -kInfinity;
       const std::string at = detail::concat("-inf at (", row, ", ", col, ") of ", rows, " x ", cols);
+      testing::expectThrows([&] { requireFiniteFloats("f", w); },
+                            "gosset: f: expected numbers that are finite in float, got " + at);
       forEachLayout(w, [&](const auto& matrix, const char* layout) {
         SCOPED_TRACE(layout);
         testing::expectThrows([&] { finiteFloats("f", matrix); },

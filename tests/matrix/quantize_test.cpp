@@ -10,6 +10,7 @@ namespace gosset::quantize_test {
 namespace {
 
 using Int4 = Grouped<Asymmetric<4>, 8>;
+using OneScale = PerTensor<Symmetric<8>>;  // is not quantized row by row
 
 template <class T>
 class Inputs : public ::testing::Test {};
@@ -43,6 +44,15 @@ TEST(Inputs, AnyDenseExpression) {
   every_second = w;
   EXPECT_EQ(quantize<Int4>(every_second), expected);
   EXPECT_EQ(quantize<Int4>(w.row(3)).dequantized(), expected.dequantized().row(3));
+}
+
+TEST(Quantize, AMatrixThatMayChangeBecomesTheSame) {
+  const RowMatrixXf w = testing::gaussian(17, 65);
+  EXPECT_EQ(quantize<Int4>(RowMatrixXf(w)), quantize<Int4>(w));
+  EXPECT_EQ(quantize<OneScale>(RowMatrixXf(w)), quantize<OneScale>(w));
+  EXPECT_EQ(quantize<Float16>(RowMatrixXf(w)), quantize<Float16>(w));
+  const Stochastic rounding{.seed = 5};
+  EXPECT_EQ(quantize<OneScale>(RowMatrixXf(w), rounding), quantize<OneScale>(w, rounding));
 }
 
 TEST(Quantize, ABareCodebookIsOneScaleForAll) {
@@ -151,6 +161,7 @@ TEST(QuantizeErrors, EmptyMatrices) {
   testing::expectThrows([] { (void)quantize<Int4>(Eigen::MatrixXf(0, 5)); }, "quantize: the matrix is empty (0 x 5)");
   testing::expectThrows([] { (void)quantize<Int4>(Eigen::MatrixXf(5, 0)); }, "quantize: the matrix is empty (5 x 0)");
   testing::expectThrows([] { (void)quantize<Float16>(Eigen::MatrixXf()); }, "quantize: the matrix is empty (0 x 0)");
+  testing::expectThrows([] { (void)quantize<OneScale>(RowMatrixXf(5, 0)); }, "quantize: the matrix is empty (5 x 0)");
 }
 
 TEST(QuantizeErrors, NumbersThatAreNotFinite) {
@@ -160,6 +171,10 @@ TEST(QuantizeErrors, NumbersThatAreNotFinite) {
     testing::expectThrows([&] { (void)quantize<Int4>(w); },
                           "quantize: expected numbers that are finite in float, got " + text + " at (2, 6) of 3 x 7");
     testing::expectThrows([&] { (void)quantize<float>(w); }, "got " + text + " at (2, 6) of 3 x 7");
+    const RowMatrixXf rows = w;
+    testing::expectThrows([&] { (void)quantize<Int4>(RowMatrixXf(rows)); }, "got " + text + " at (2, 6) of 3 x 7");
+    testing::expectThrows([&] { (void)quantize<OneScale>(RowMatrixXf(rows)); },
+                          "quantize: expected numbers that are finite in float, got " + text + " at (2, 6) of 3 x 7");
   };
   refuses(std::numeric_limits<float>::quiet_NaN(), "nan");
   refuses(std::numeric_limits<float>::infinity(), "inf");
@@ -180,6 +195,9 @@ TEST(QuantizeErrors, NumbersWhoseRoundedNeighboursFloatCannotHold) {
 TEST(QuantizeErrors, Percentiles) {
   testing::expectThrows([] { (void)quantize<Int4>(Eigen::MatrixXf::Ones(2, 2), Nearest{}, {.fit = Percentile{12}}); },
                         "Percentile: expected a percentile in (50, 100], got 12");
+  testing::expectThrows(
+      [] { (void)quantize<OneScale>(RowMatrixXf(RowMatrixXf::Ones(2, 2)), Nearest{}, {.fit = Percentile{12}}); },
+      "Percentile: expected a percentile in (50, 100], got 12");
 }
 
 }  // namespace

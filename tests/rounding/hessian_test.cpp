@@ -156,6 +156,38 @@ TEST(Hessian, ThreadsDoNotChangeABit) {
   EXPECT_TRUE(one.matrix().isApprox(exact, 1e-12));
 }
 
+TEST(Hessian, TheMatrixOfOneThatNobodySharesIsTakenOver) {
+  Hessian h(5);
+  h.accumulate(testing::gaussian(9, 5));
+  const Eigen::MatrixXd before = h.matrix();
+  Hessian copy = h;
+  EXPECT_EQ(std::move(copy).matrix(), before);
+  EXPECT_EQ(copy.size(), 0) << "as if moved from";
+  EXPECT_EQ(h.matrix(), before) << "others keep theirs";
+  const double* const memory = h.matrix().data();
+  const Eigen::MatrixXd taken = std::move(h).matrix();
+  EXPECT_EQ(taken.data(), memory);
+  EXPECT_EQ(taken, before);
+  EXPECT_EQ(h.size(), 0);
+  EXPECT_EQ(h.tokens(), 0);
+  EXPECT_EQ(std::move(h).matrix().size(), 0) << "there is nothing left to take";
+}
+
+TEST(Hessian, AMatrixFromElsewhereIsTakenOver) {
+  Eigen::MatrixXd matrix(2, 2);
+  matrix << 1, .25 + 1e-6, .25, 1;
+  const Eigen::MatrixXd kept = matrix;
+  const double* const memory = matrix.data();
+  const Hessian h = Hessian::fromMatrix(std::move(matrix), 3);
+  EXPECT_EQ(h.matrix().data(), memory);
+  EXPECT_EQ(h.matrix(), Hessian::fromMatrix(kept, 3).matrix());
+  EXPECT_EQ(h.matrix()(0, 1), (.25 + 1e-6) / 2 + .25 / 2);
+  EXPECT_EQ(h.matrix()(1, 0), h.matrix()(0, 1));
+  EXPECT_EQ(h.tokens(), 3);
+  testing::expectThrows([] { Hessian::fromMatrix(Eigen::MatrixXd(2, 3)); },
+                        "gosset: Hessian: expected a square matrix, got 2 x 3");
+}
+
 TEST(Hessian, WhatWasMovedFromIsEmpty) {
   Hessian from(4);
   from.accumulate(testing::gaussian(9, 4));

@@ -32,10 +32,35 @@ inline bool allFinite(const float* x, Index n) {
   return !any;
 }
 
+template <class Derived>
+void requireNotEmpty(const char* function, const Eigen::DenseBase<Derived>& w) {
+  require(w.size() > 0, function, ": the matrix is empty (", w.rows(), " x ", w.cols(), ")");
+}
+
+/// Errors: std::invalid_argument at the first number that is not finite.
+inline void requireEachFinite(const char* function, const RowMatrixXf& w) {
+  for (Index row = 0; row < w.rows(); ++row) {
+    for (Index col = 0; col < w.cols(); ++col) {
+      require(std::isfinite(w(row, col)), function, ": expected numbers that are finite in float, got ", w(row, col),
+              " at (", row, ", ", col, ") of ", w.rows(), " x ", w.cols());
+    }
+  }
+}
+
+/// Errors: std::invalid_argument where W is empty or holds anything but finite floats.
+inline void requireFiniteFloats(const char* function, const RowMatrixXf& w) {
+  requireNotEmpty(function, w);
+  std::atomic<bool> finite = true;
+  parallelFor(w.rows(), w.cols(), [&](Index row) {
+    if (!allFinite(w.row(row).data(), w.cols())) finite = false;
+  });
+  if (!finite) requireEachFinite(function, w);
+}
+
 /// W in float, row-major. Errors: std::invalid_argument where W is empty or holds anything but finite floats.
 template <class Derived>
 void toFiniteFloats(const char* function, const Eigen::DenseBase<Derived>& w, RowMatrixXf& result) {
-  require(w.size() > 0, function, ": the matrix is empty (", w.rows(), " x ", w.cols(), ")");
+  requireNotEmpty(function, w);
   const auto& matrix = w.derived().matrix();
   constexpr bool kInMemory = (std::remove_cvref_t<decltype(matrix)>::Flags & Eigen::DirectAccessBit) != 0;
   constexpr Index kRows = 16;  // together
@@ -50,12 +75,7 @@ void toFiniteFloats(const char* function, const Eigen::DenseBase<Derived>& w, Ro
     if constexpr (kInMemory) result.middleRows(first, count) = matrix.middleRows(first, count).template cast<float>();
     if (!allFinite(result.row(first).data(), count * w.cols())) finite = false;
   });
-  for (Index row = 0; row < result.rows() && !finite; ++row) {
-    for (Index col = 0; col < result.cols(); ++col) {
-      require(std::isfinite(result(row, col)), function, ": expected numbers that are finite in float, got ",
-              result(row, col), " at (", row, ", ", col, ") of ", result.rows(), " x ", result.cols());
-    }
-  }
+  if (!finite) requireEachFinite(function, result);
 }
 
 template <class Derived>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
+#include <gosset/core/reorder.hpp>
 #include <gosset/format/concepts.hpp>
 #include <gosset/rounding/concepts.hpp>
 
@@ -61,18 +62,13 @@ class Packed<ActOrder<F>> : public PackedWrapper<Packed<ActOrder<F>>, F> {
 
   /// Errors: std::invalid_argument where the order that comes does not name each column once.
   template <class Rounding>
-  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+  static Packed quantize(RowMatrixXf w, Rounding rounding, const QuantizeOptions& options) {
     const std::vector<std::uint32_t> order = rounding.columnOrder(w.cols());
     checkOrder(order, w.cols());
-    gatherColumns(w, order);
-    const BasisChange change{.hessian =
-                                 [order](Eigen::MatrixXd& h) {
-                                   gatherColumns(h, order);
-                                   h.transposeInPlace();
-                                   gatherColumns(h, order);
-                                 },
-                             .tokens = [order](RowMatrixXf& x) { gatherColumns(x, order); }};
-    return Packed(Packed<F>::quantize(std::move(w), inBasis(rounding, change), options), stored(order));
+    detail::gatherColumns(w, order);
+    const BasisChange change{.hessian = [order](Eigen::MatrixXd& h) { detail::gatherBoth(h, order); },
+                             .tokens = [order](RowMatrixXf& x) { detail::gatherColumns(x, order); }};
+    return Packed(Packed<F>::quantize(std::move(w), inBasis(std::move(rounding), change), options), stored(order));
   }
 
   /// The matrix whose column order[k] is column k of what is inside. Errors: std::invalid_argument as quantize().
@@ -139,13 +135,6 @@ class Packed<ActOrder<F>> : public PackedWrapper<Packed<ActOrder<F>>, F> {
     StoredArray<std::uint32_t> result(order.size());
     std::copy(order.begin(), order.end(), result.writable().begin());
     return result;
-  }
-
-  /// Column k becomes what column order[k] was.
-  template <class Matrix>
-  static void gatherColumns(Matrix& w, const std::vector<std::uint32_t>& order) {
-    const Matrix old = w;
-    for (Index k = 0; k < w.cols(); ++k) w.col(k) = old.col(static_cast<Index>(order[static_cast<std::size_t>(k)]));
   }
 
   Index column(Index k) const { return static_cast<Index>(order_[static_cast<std::size_t>(k)]); }

@@ -79,7 +79,7 @@ class Packed<ChannelScaled<F, T>> : public PackedWrapper<Packed<ChannelScaled<F,
   /// Errors: std::invalid_argument where the scales that come are not n positive finite numbers; where a magnitude of W
   /// is beyond 2^127.
   template <class Rounding>
-  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+  static Packed quantize(RowMatrixXf w, Rounding rounding, const QuantizeOptions& options) {
     const float largest = w.cwiseAbs().maxCoeff();
     detail::require(largest <= 0x1p127f, "quantize: the matrix holds a magnitude of ", largest,
                     ", beyond 2^127, up to which the values of its codes are finite in float");
@@ -97,7 +97,8 @@ class Packed<ChannelScaled<F, T>> : public PackedWrapper<Packed<ChannelScaled<F,
     StoredArray<T> stored = detail::storedChannelScales<T>(wanted);
     const Eigen::VectorXf s = detail::widenedScales(stored);
     w.array().rowwise() *= s.transpose().array();
-    return Packed(Packed<F>::quantize(std::move(w), inBasis(rounding, dividedBy(s)), options), std::move(stored), unit);
+    return Packed(Packed<F>::quantize(std::move(w), inBasis(std::move(rounding), dividedBy(s)), options),
+                  std::move(stored), unit);
   }
 
   static std::string formatName() { return detail::scaledName<T>("ChannelScaled<" + Packed<F>::formatName()); }

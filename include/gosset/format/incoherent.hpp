@@ -47,7 +47,7 @@ class Packed<Incoherent<F>> : public PackedWrapper<Packed<Incoherent<F>>, F> {
   /// Errors: std::invalid_argument where the matrix is so large that sums on the way to its basis and back could leave
   /// the range of float.
   template <class Rounding>
-  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+  static Packed quantize(RowMatrixXf w, Rounding rounding, const QuantizeOptions& options) {
     const double norm = normOf(w);
     const double most = 0x1p126 / std::sqrt(static_cast<double>(std::max(w.rows(), w.cols())));
     detail::require(norm <= most, "quantize: the matrix, ", w.rows(), " x ", w.cols(), ", has a norm of ", norm,
@@ -66,7 +66,7 @@ class Packed<Incoherent<F>> : public PackedWrapper<Packed<Incoherent<F>>, F> {
                                applyColSigns(x, inputSeed(seed));
                                hadamardRows(x);
                              }};
-    return Packed(Packed<F>::quantize(std::move(w), inBasis(rounding, change), options), seed);
+    return Packed(Packed<F>::quantize(std::move(w), inBasis(std::move(rounding), change), options), seed);
   }
 
   static std::string formatName() { return "Incoherent<" + Packed<F>::formatName() + ">"; }

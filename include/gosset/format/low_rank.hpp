@@ -188,9 +188,9 @@ class Packed<LowRank<F, r, T>> : public PackedWrapper<Packed<LowRank<F, r, T>>, 
 
   /// Errors: std::invalid_argument where low_rank_iterations is negative, and what the inner format refuses.
   template <class Rounding>
-  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+  static Packed quantize(RowMatrixXf w, Rounding rounding, const QuantizeOptions& options) {
     detail::requireIterations(options.low_rank_iterations);
-    Packed packed(Packed<F>::quantize(w, rounding, options));
+    Packed packed(Packed<F>::quantize(w, std::move(rounding), options));
     w -= packed.inner_.dequantized();
     packed.factors_.fit(std::move(w), options);
     return packed;
@@ -263,13 +263,13 @@ class Packed<LowRankFirst<F, r, T>> : public Packed<LowRank<F, r, T>> {
 
   /// Errors: std::invalid_argument where low_rank_iterations is negative, and what the inner format refuses.
   template <class Rounding>
-  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+  static Packed quantize(RowMatrixXf w, Rounding rounding, const QuantizeOptions& options) {
     detail::requireIterations(options.low_rank_iterations);
     typename Base::Factors factors(w.rows(), w.cols());
     factors.fit(w, options);
     const RowMatrixXf negative = -factors.left();
     detail::addProductInOrder(negative, factors.right(), w);
-    return Packed(Packed<F>::quantize(std::move(w), rounding, options), std::move(factors));
+    return Packed(Packed<F>::quantize(std::move(w), std::move(rounding), options), std::move(factors));
   }
 
   static std::string formatName() {

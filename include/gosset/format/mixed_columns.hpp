@@ -63,14 +63,14 @@ class Packed<MixedColumns<F, T>> : public PackedWrapper<Packed<MixedColumns<F, T
   }
 
   template <class Rounding>
-  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+  static Packed quantize(RowMatrixXf w, Rounding rounding, const QuantizeOptions& options) {
     const std::vector<std::uint32_t> chosen = rounding.outlierColumns(w.cols());
     Eigen::MatrixXf outliers(w.rows(), static_cast<Index>(chosen.size()));
     for (std::size_t k = 0; k < chosen.size(); ++k) {
       outliers.col(static_cast<Index>(k)) = w.col(chosen[k]);
       w.col(chosen[k]).setZero();
     }
-    Packed packed(Packed<F>::quantize(std::move(w), inBasis(rounding, without(chosen)), options));
+    Packed packed(Packed<F>::quantize(std::move(w), inBasis(std::move(rounding), without(chosen)), options));
     packed.store(chosen, outliers);
     return packed;
   }

@@ -58,12 +58,12 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
   }
 
   template <class Rounding>
-  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+  static Packed quantize(RowMatrixXf w, Rounding rounding, const QuantizeOptions& options) {
     Places places(w.rows(), keptInRow(w.cols()));
     RowMatrixXf rest = w;
     const Eigen::RowVectorXf weights = outlierWeights(rounding, w.cols());
     parallelFor(w.rows(), 16 * w.cols(), [&](Index row) { takeOut(rest.row(row), weights, places.row(row)); });
-    Packed packed(Packed<F>::quantize(std::move(rest), rounding, options));
+    Packed packed(Packed<F>::quantize(std::move(rest), std::move(rounding), options));
     w -= packed.inner_.dequantized();
     packed.keep(w, places);
     return packed;

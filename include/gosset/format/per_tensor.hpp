@@ -31,8 +31,8 @@ class Packed<C> : public Packed<PerTensor<C>> {
     return Packed(Base::shaped(rows, cols, lengths));
   }
   template <class Rounding>
-  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
-    return Packed(Base::quantize(std::move(w), rounding, options));
+  static Packed quantize(RowMatrixXf w, Rounding rounding, const QuantizeOptions& options) {
+    return Packed(Base::quantize(std::move(w), std::move(rounding), options));
   }
   static Packed assembled(const Grid<PerTensor<C>>& grid, const CodeMatrix<C>& codes) {
     return Packed(Base::assembled(grid, codes));

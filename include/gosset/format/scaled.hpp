@@ -81,7 +81,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
 
   /// Errors: std::invalid_argument where a magnitude is beyond 2^127.
   template <class Rounding>
-  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+  static Packed quantize(RowMatrixXf w, Rounding rounding, const QuantizeOptions& options) {
     const float largest = detail::largestMagnitude(w);
     const auto rowsOfW = [&](Index first, Index count) { return w.middleRows(first, count); };
     if constexpr (takesRows<Rounding>()) {
@@ -89,7 +89,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
     } else {
       Packed packed(w.rows(), w.cols(), largest);
       packed.inUnits([&](const auto& factor) { w = factor(w); });
-      packed.roundRows(0, std::move(w), rounding, options);
+      packed.roundRows(0, std::move(w), std::move(rounding), options);
       return packed;
     }
   }
@@ -404,14 +404,14 @@ class Packed<F> : public PackedBase<Packed<F>> {
 
   /// Quantizes w, the rows from a block on, in units of unit_.
   template <class Rounding>
-  void roundRows(Index first_block, RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+  void roundRows(Index first_block, RowMatrixXf w, Rounding&& rounding, const QuantizeOptions& options) {
     Grid<F> grid(w.rows(), w.cols(), options.fit, unit_);
     if (grid.cols() > grid.inputs()) {
       w.conservativeResize(Eigen::NoChange, grid.cols());
       w.rightCols(grid.cols() - grid.inputs()).setZero();
     }
     CodeMatrix<Codebook> codes(w.rows(), codesInRow());
-    roundInto(rounding, w, grid, codes);
+    roundInto(std::forward<Rounding>(rounding), w, grid, codes);
     store(first_block, grid, codes);
   }
 

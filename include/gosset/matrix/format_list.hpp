@@ -57,14 +57,14 @@ struct FormatList {
 /// options) does. Names are those of C++ without namespace; spaces do not matter. Errors: std::invalid_argument where
 /// the list has no such format (the text says which it has), where the rounding does not go with it, and as quantize().
 template <class List, class Derived, class Rounding = Nearest>
-[[nodiscard]] AnyMatrix quantizeAs(std::string_view format, const Eigen::DenseBase<Derived>& w,
-                                   const Rounding& rounding = {}, const QuantizeOptions& options = {}) {
+[[nodiscard]] AnyMatrix quantizeAs(std::string_view format, const Eigen::DenseBase<Derived>& w, Rounding rounding = {},
+                                   const QuantizeOptions& options = {}) {
   static_assert(DenseExpression<Derived>,
                 "quantizeAs<Formats>(name, W): W must hold float, double, Eigen::half or Eigen::bfloat16");
   auto result = List::visit(format, [&]<class F>(std::type_identity<F>) -> AnyMatrix {
     constexpr detail::Refusal kRefusal = detail::refusalOf<F, Rounding>();
     if constexpr (kRefusal == detail::Refusal::kNone) {
-      return AnyMatrix(detail::quantizeUnchecked<F>(w, rounding, options));
+      return AnyMatrix(detail::quantizeUnchecked<F>(w, std::move(rounding), options));
     } else {
       detail::invalidArgument("quantizeAs: ", format, ": ", detail::refusalText(kRefusal));
     }

@@ -4,6 +4,7 @@
 #include <gosset/core/types.hpp>
 
 #include <functional>
+#include <utility>
 
 // Formats put the inputs of a matrix into another basis, W' = W T^-1 and x' = T x, and hand on a rounding that still
 // speaks of x. What a rounding knows of its inputs, a Hessian or activations, follows them there.
@@ -18,9 +19,9 @@ struct BasisChange {
 /// A rounding for a matrix whose inputs are in another basis. Roundings that know nothing of the inputs stay as they
 /// are; the others have inBasis(change).
 template <class Rounding>
-Rounding inBasis(const Rounding& rounding, const BasisChange& change) {
+Rounding inBasis(Rounding rounding, const BasisChange& change) {
   if constexpr (requires { rounding.inBasis(change); }) {
-    return rounding.inBasis(change);
+    return std::move(rounding).inBasis(change);
   } else {
     return rounding;
   }

@@ -26,20 +26,20 @@ namespace gosset::GOSSET_ABI {
 template <class Inner = Nearest>
 class BySensitivity : public RoundingWrapper<BySensitivity<Inner>, Inner> {
  public:
-  explicit BySensitivity(const Hessian& hessian, Inner rounding = {})
-      : RoundingWrapper<BySensitivity<Inner>, Inner>(std::move(rounding)), hessian_(hessian) {}
+  explicit BySensitivity(Hessian hessian, Inner rounding = {})
+      : RoundingWrapper<BySensitivity<Inner>, Inner>(std::move(rounding)), hessian_(std::move(hessian)) {}
 
   /// What numbers of each of n inputs count, relative to the largest: sqrt(H_jj / max H_jj); all 1 where H is zero.
   Eigen::VectorXf outlierWeights(Index n) const {
     detail::require(n == hessian_.size(), "BySensitivity: expected a matrix of ", hessian_.size(),
                     " inputs, as the Hessian has, got ", n);
-    const Eigen::VectorXd diagonal = hessian_.matrix().diagonal().cwiseMax(0.0);
+    const Eigen::VectorXd diagonal = hessian_.diagonal().cwiseMax(0.0);
     const double largest = diagonal.maxCoeff();
     if (!(largest > 0)) return Eigen::VectorXf::Ones(n);
     return (diagonal / largest).cwiseSqrt().template cast<float>();
   }
 
-  void changeBasis(const BasisChange& change) { hessian_ = hessian_.inBasis(change); }
+  void changeBasis(const BasisChange& change) { hessian_ = std::move(hessian_).inBasis(change); }
 
  private:
   BasisHessian hessian_;

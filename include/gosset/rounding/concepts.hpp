@@ -8,6 +8,7 @@
 #include <concepts>
 #include <cstdint>
 #include <functional>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,10 @@
 //
 // A format uses every hook that a rounding has, or refuses it with a sentence when the program is compiled: nothing is
 // ignored in silence.
+//
+// Roundings come by value, and what is done last with one is done with an rvalue: one that knows of the inputs may have
+// a second round() && and inBasis() &&, which work in the memory of what it keeps. quantize<F>(W, Ldlq(std::move(h)))
+// factorizes in the array that h had.
 //
 // This room holds roundings and what they are told of the inputs. What may not enter: how codes are packed (format/),
 // searches that quantize again and again (calibration/).
@@ -100,9 +105,9 @@ enum class HowRounded {
 
 /// Chooses the codes of w under scales that are fitted first, unless the rounding does that itself.
 template <class Rounding, ScaledFormat F>
-void roundInto(const Rounding& rounding, RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) {
-  if constexpr (!RoundingTraits<Rounding>::kFitsGrid) grid.fitAll(w);
-  rounding.round(w, grid, codes);
+void roundInto(Rounding&& rounding, RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) {
+  if constexpr (!RoundingTraits<std::remove_cvref_t<Rounding>>::kFitsGrid) grid.fitAll(w);
+  std::forward<Rounding>(rounding).round(w, grid, codes);
 }
 
 namespace detail {
@@ -147,8 +152,16 @@ class RoundingWrapper {
 
   template <ScaledFormat F>
   requires RoundsInto<Inner, F>
-  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
+  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const& {
     inner_.round(w, grid, codes);
+  }
+  /// What Self knows besides is forgotten first, as it may share a Hessian with what is inside.
+  template <ScaledFormat F>
+  requires RoundsInto<Inner, F>
+  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) && {
+    Inner inner = std::move(inner_);
+    static_cast<void>(Self(std::move(static_cast<Self&>(*this))));
+    std::move(inner).round(w, grid, codes);
   }
   Eigen::VectorXf channelScales(const RowMatrixXf& w,
                                 const ChannelScaleTrial& trial) const requires GivesChannelScales<Inner> {
@@ -162,11 +175,12 @@ class RoundingWrapper {
     return inner_.columnOrder(n);
   }
 
-  Self inBasis(const BasisChange& change) const {
-    Self result = static_cast<const Self&>(*this);
-    result.inner_ = gosset::inBasis(inner_, change);
-    if constexpr (requires { result.changeBasis(change); }) result.changeBasis(change);
-    return result;
+  Self inBasis(const BasisChange& change) const& { return Self(static_cast<const Self&>(*this)).inBasis(change); }
+  Self inBasis(const BasisChange& change) && {
+    Self& self = static_cast<Self&>(*this);
+    inner_ = gosset::inBasis(std::move(inner_), change);
+    if constexpr (requires { self.changeBasis(change); }) self.changeBasis(change);
+    return std::move(self);
   }
 
  protected:

@@ -4,6 +4,7 @@
 #include <gosset/core/error.hpp>
 #include <gosset/core/late.hpp>
 #include <gosset/core/parallel.hpp>
+#include <gosset/core/reorder.hpp>
 #include <gosset/rounding/basis_hessian.hpp>
 #include <gosset/rounding/block_changes.hpp>
 #include <gosset/rounding/block_refit.hpp>
@@ -18,6 +19,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <numeric>
 #include <optional>
@@ -75,7 +77,7 @@ class Feedback {
  public:
   using C = typename F::Codebook;
 
-  Feedback(const BasisHessian& hessian, RowMatrixXf& w, Grid<F>& grid, CodeMatrix<C>& codes, FeedbackOptions options)
+  Feedback(BasisHessian hessian, RowMatrixXf& w, Grid<F>& grid, CodeMatrix<C>& codes, FeedbackOptions options)
       : w_(w),
         grid_(grid),
         codes_(codes),
@@ -87,12 +89,9 @@ class Feedback {
     require(options_.damping >= 0 && std::isfinite(options_.damping), "Ldlq: expected a damping >= 0, got ",
             options_.damping);
     require(options_.sweeps >= 0, "Ldlq: expected a number of sweeps >= 0, got ", options_.sweeps);
-    Eigen::MatrixXd h = padded(normalised(hessian.matrix()));
+    Eigen::MatrixXd h = padded(normalised(std::move(hessian).matrix()));
     orderBlocks(h);
-    if (options_.order != BlockOrder::kLastFirst) {
-      const auto places = permutation();
-      h = places.transpose() * h * places;
-    }
+    if (options_.order != BlockOrder::kLastFirst) gatherBoth(h, columnsAtPlaces());
     cholesky_.emplace(std::move(h), options_.damping);
     if constexpr (requires { grid_.setColumnWeights(std::vector<double>()); }) grid_.setColumnWeights(columnWeights());
     chooseRates();
@@ -100,7 +99,7 @@ class Feedback {
 
   void run() {
     if (static_groups_) grid_.fitAll(w_);
-    if (options_.order != BlockOrder::kLastFirst) w_ = w_ * permutation();
+    if (options_.order != BlockOrder::kLastFirst) gatherColumns(w_, columnsAtPlaces());
     firstPass();
     for (Index chunk = 0; chunk < chunks_.count() && options_.sweeps > 0;) {
       const Index first = chunk, row = chunks_.begin(first);
@@ -191,13 +190,13 @@ class Feedback {
   /// The first column of the block whose first place this is.
   Index columnAt(Index place) const { return block_at_[static_cast<std::size_t>(place / kDim)] * kDim; }
 
-  /// Takes columns to their places: (W P)(:, place) = W(:, column).
-  Eigen::PermutationMatrix<Eigen::Dynamic> permutation() const {
-    Eigen::PermutationMatrix<Eigen::Dynamic> p(w_.cols());
+  /// The column at each place.
+  std::vector<std::uint32_t> columnsAtPlaces() const {
+    std::vector<std::uint32_t> columns(static_cast<std::size_t>(w_.cols()));
     for (Index place = 0; place < w_.cols(); ++place) {
-      p.indices()[place] = static_cast<int>(columnAt(place) + place % kDim);
+      columns[static_cast<std::size_t>(place)] = static_cast<std::uint32_t>(columnAt(place) + place % kDim);
     }
-    return p;
+    return columns;
   }
 
   /// First place of the panel that ends before place `end`: about kPanel columns, and never a part of a group that is

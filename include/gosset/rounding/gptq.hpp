@@ -34,12 +34,18 @@ class Gptq {
   static constexpr bool kFitsGrid = true;
   static constexpr unsigned kOptionalHooks = kColumnOrderHook;
 
-  explicit Gptq(const Hessian& hessian, GptqOptions options = {}) : hessian_(hessian), options_(std::move(options)) {}
+  explicit Gptq(Hessian hessian, GptqOptions options = {})
+      : hessian_(std::move(hessian)), options_(std::move(options)) {}
 
   template <ScaledFormat F>
-  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
+  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const& {
+    Gptq(*this).round(w, grid, codes);
+  }
+  /// The same, in the Hessian's own memory where nobody else has it.
+  template <ScaledFormat F>
+  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) && {
     const auto order = options_.act_order ? detail::BlockOrder::kByDiagonal : detail::BlockOrder::kFirstFirst;
-    detail::Feedback<F>(hessian_, w, grid, codes,
+    detail::Feedback<F>(std::move(hessian_), w, grid, codes,
                         {options_.damping, options_.sweeps, order, options_.static_groups, {}, {}, options_.progress})
         .run();
   }
@@ -48,7 +54,7 @@ class Gptq {
   std::vector<std::uint32_t> columnOrder(Index n) const {
     detail::require(n == hessian_.size(), "Gptq: expected a matrix of ", hessian_.size(),
                     " inputs, as the Hessian has, got ", n);
-    const Eigen::VectorXd diagonal = hessian_.matrix().diagonal();
+    const Eigen::VectorXd diagonal = hessian_.diagonal();
     std::vector<std::uint32_t> order(static_cast<std::size_t>(n));
     std::iota(order.begin(), order.end(), 0u);
     std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
@@ -57,10 +63,10 @@ class Gptq {
     return order;
   }
 
-  Gptq inBasis(const BasisChange& change) const {
-    Gptq result = *this;
-    result.hessian_ = hessian_.inBasis(change);
-    return result;
+  Gptq inBasis(const BasisChange& change) const& { return Gptq(*this).inBasis(change); }
+  Gptq inBasis(const BasisChange& change) && {
+    hessian_ = std::move(hessian_).inBasis(change);
+    return std::move(*this);
   }
 
  private:

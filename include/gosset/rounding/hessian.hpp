@@ -35,20 +35,22 @@ class Hessian {
   /// Errors: std::invalid_argument where it is empty, not square, not symmetric or not finite.
   template <DenseExpression Matrix>
   static Hessian fromMatrix(const Matrix& matrix, double tokens = 1) {
-    detail::require(matrix.rows() == matrix.cols() && matrix.rows() >= 1, "Hessian: expected a square matrix, got ",
-                    matrix.rows(), " x ", matrix.cols());
+    requireShape(matrix.rows(), matrix.cols());
+    return fromMatrix(Eigen::MatrixXd(matrix.derived().matrix().template cast<double>()), tokens);
+  }
+  /// The same, in that matrix's memory.
+  static Hessian fromMatrix(Eigen::MatrixXd&& matrix, double tokens = 1) {
+    requireShape(matrix.rows(), matrix.cols());
     detail::require(tokens > 0 && std::isfinite(tokens), "Hessian: expected a positive number of tokens, got ", tokens);
-    Hessian h(matrix.rows());
-    *h.mean_ = matrix.derived().matrix().template cast<double>();
-    h.tokens_ = tokens;
-    const Eigen::MatrixXd& mean = *h.mean_;
-    detail::require(mean.allFinite(), "Hessian: the matrix holds NaN or infinity");
-    const double asymmetry = (mean - mean.transpose()).cwiseAbs().maxCoeff();
-    detail::require(asymmetry <= 1e-4 * mean.cwiseAbs().maxCoeff(),
+    detail::require(matrix.allFinite(), "Hessian: the matrix holds NaN or infinity");
+    const double asymmetry = (matrix - matrix.transpose()).cwiseAbs().maxCoeff();
+    detail::require(asymmetry <= 1e-4 * matrix.cwiseAbs().maxCoeff(),
                     "Hessian: expected a symmetric matrix, got one where an entry and its mirror differ by ",
                     asymmetry);
-    // By halves, whose sum is finite.
-    if (asymmetry > 0) *h.mean_ = (mean / 2 + mean.transpose() / 2).eval();
+    if (asymmetry > 0) makeSymmetric(matrix);
+    Hessian h(1);
+    *h.mean_ = std::move(matrix);
+    h.tokens_ = tokens;
     return h;
   }
 
@@ -89,12 +91,32 @@ class Hessian {
   double tokens() const { return tokens_; }
 
   /// n x n, symmetric; zero while nothing was accumulated.
-  const Eigen::MatrixXd& matrix() const {
+  const Eigen::MatrixXd& matrix() const& {
     static const Eigen::MatrixXd none;
     return mean_ != nullptr ? *mean_ : none;
   }
+  /// The same, taken over where no copy shares it, and this one is left as if moved from; else a copy.
+  Eigen::MatrixXd matrix() && {
+    const Hessian taken = std::move(*this);
+    if (!taken.isOnlyOwner()) return taken.matrix();
+    return std::move(*taken.mean_);
+  }
 
  private:
+  static void requireShape(Index rows, Index cols) {
+    detail::require(rows == cols && rows >= 1, "Hessian: expected a square matrix, got ", rows, " x ", cols);
+  }
+
+  /// The mean of entry and mirror, by halves, whose sum is finite.
+  static void makeSymmetric(Eigen::MatrixXd& matrix) {
+    for (Index col = 0; col < matrix.cols(); ++col) {
+      for (Index row = 0; row < col; ++row) {
+        matrix(row, col) = matrix(row, col) / 2 + matrix(col, row) / 2;
+        matrix(col, row) = matrix(row, col);
+      }
+    }
+  }
+
   /// a * share + b * other, each product rounded before the sum.
   static double blend(double a, double share, double b, double other) {
     return simd::unfused(a * share) + simd::unfused(b * other);
@@ -151,12 +173,14 @@ class Hessian {
     }
   }
 
+  bool isOnlyOwner() const {
+    if (mean_.use_count() != 1) return false;
+    std::atomic_thread_fence(std::memory_order_acquire);  // what the last other owner did with it is done
+    return true;
+  }
+
   Eigen::MatrixXd& owned() {
-    if (mean_.use_count() != 1) {
-      mean_ = std::make_shared<Eigen::MatrixXd>(matrix());
-    } else {
-      std::atomic_thread_fence(std::memory_order_acquire);  // what the last other owner did with it is done
-    }
+    if (!isOnlyOwner()) mean_ = std::make_shared<Eigen::MatrixXd>(matrix());
     return *mean_;
   }
 

@@ -36,22 +36,28 @@ class Ldlq {
  public:
   static constexpr bool kFitsGrid = true;
 
-  explicit Ldlq(const Hessian& hessian, LdlqOptions options = {}) : hessian_(hessian), options_(std::move(options)) {}
+  explicit Ldlq(Hessian hessian, LdlqOptions options = {})
+      : hessian_(std::move(hessian)), options_(std::move(options)) {}
 
   template <ScaledFormat F>
-  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const {
+  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const& {
+    Ldlq(*this).round(w, grid, codes);
+  }
+  /// The same, in the Hessian's own memory where nobody else has it.
+  template <ScaledFormat F>
+  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) && {
     const int sweeps = options_.sweeps.value_or(TrellisCodebook<typename F::Codebook> ? 1 : 4);
-    detail::Feedback<F>(hessian_, w, grid, codes,
+    detail::Feedback<F>(std::move(hessian_), w, grid, codes,
                         {options_.damping, sweeps, detail::BlockOrder::kLastFirst, false, options_.mean_bits,
                          options_.rate_spread, options_.progress})
         .run();
   }
 
   /// This rounding for a matrix whose inputs are in another basis.
-  Ldlq inBasis(const BasisChange& change) const {
-    Ldlq result = *this;
-    result.hessian_ = hessian_.inBasis(change);
-    return result;
+  Ldlq inBasis(const BasisChange& change) const& { return Ldlq(*this).inBasis(change); }
+  Ldlq inBasis(const BasisChange& change) && {
+    hessian_ = std::move(hessian_).inBasis(change);
+    return std::move(*this);
   }
 
  private:

@@ -61,7 +61,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
   /// Errors: std::invalid_argument where a row is no whole number of blocks, or its numbers too large or too small for
   /// the layout's scales.
   template <class Rounding>
-  static Packed quantize(RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+  static Packed quantize(RowMatrixXf w, Rounding rounding, const QuantizeOptions& options) {
     requireShape(w);
     Packed packed(w.rows(), w.cols());
     if constexpr (RoundingTraits<Rounding>::kRowByRow) {
@@ -73,7 +73,7 @@ class Packed<F> : public PackedBase<Packed<F>> {
       packed.blocks_.writable();
       parallelFor(ceilDiv(w.rows(), together), 1024 * together * w.cols(), part);
     } else {
-      packed.round(0, std::move(w), rounding, options);
+      packed.round(0, std::move(w), std::move(rounding), options);
     }
     return packed;
   }
@@ -145,11 +145,11 @@ class Packed<F> : public PackedBase<Packed<F>> {
 
   /// Quantizes w, the rows from `first` on.
   template <class Rounding>
-  void round(Index first, RowMatrixXf w, const Rounding& rounding, const QuantizeOptions& options) {
+  void round(Index first, RowMatrixXf w, Rounding&& rounding, const QuantizeOptions& options) {
     using Grid = gosset::Grid<ggml::Codes<F>>;
     Grid grid(w.rows(), w.cols(), options.fit);
     CodeMatrix<typename F::Levels> codes(w.rows(), w.cols());
-    roundInto(rounding, w, grid, codes);
+    roundInto(std::forward<Rounding>(rounding), w, grid, codes);
     std::uint8_t* to = blocks_.writable().data() + first * rowBytes();
     for (Index row = 0; row < grid.rows(); ++row) {
       for (Index group = 0; group < grid.groups(); ++group, to += F::kBlockBytes) {
