@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -31,6 +32,12 @@ struct BlockReport {
   int passes = 0;                    ///< over the text
 };
 
+/// Bytes in memory at one moment of packing a block.
+struct BlockMoment {
+  const LinearInfo* packing = nullptr;  ///< null as the text runs through the block
+  double floats = 0, hessians = 0, packed = 0;
+};
+
 /// The layer whose input a layer has: q_proj for k_proj and v_proj, gate_proj for up_proj, else itself.
 inline std::string sameInput(const std::string& name) {
   for (const auto& [same, first] :
@@ -50,14 +57,28 @@ inline std::string calibratedWith(const std::string& name) {
 }
 
 /// Decibels; a row at a time, as gosset::distortion() would take three copies in double.
-inline double signalToNoise(const RowMatrixXf& exact, const gosset::AnyMatrix& packed) {
+inline double signalToNoise(const gosset::AnyMatrix& exact, const gosset::AnyMatrix& packed) {
   const RowMatrixXf decoded = packed.dequantized();
   double signal = 0, noise = 0;
   for (Index row = 0; row < exact.rows(); ++row) {
-    signal += exact.row(row).cast<double>().squaredNorm();
-    noise += (exact.row(row).cast<double>() - decoded.row(row).cast<double>()).squaredNorm();
+    const Eigen::RowVectorXd weights = exact.row(row).cast<double>();
+    signal += weights.squaredNorm();
+    noise += (weights - decoded.row(row).cast<double>()).squaredNorm();
   }
   return 10 * std::log10(signal / noise);
+}
+
+/// Packs layer number `layer`, whose floats stay as they are, with what is known of its inputs, which does not, and
+/// reports it. Throws as packInPlace().
+inline gosset::AnyMatrix packReported(const LinearInfo& info, const gosset::AnyMatrix& exact, const FormatEntry& format,
+                                      std::uint64_t seed, std::uint64_t layer, std::optional<LayerInputs> inputs,
+                                      const Peers* peers, BlockReport& report) {
+  const auto start = std::chrono::steady_clock::now();
+  gosset::AnyMatrix packed = packInPlace(info, exact.dequantized(), format, seed, layer, std::move(inputs), peers);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  report.linears.push_back({info.name, format.name, packed.bitsPerWeight(), signalToNoise(exact, packed),
+                            info.rows * info.cols, packed.bytes(), seconds.count()});
+  return packed;
 }
 
 struct BlockQuantizerOptions {
@@ -103,8 +124,8 @@ class BlockQuantizer {
     return packed;
   }
 
-  /// Calls use(info, weights, number of the matrix, calibration) for each linear layer of a block instead, all of which
-  /// must have formats that need one. `out` as in quantize().
+  /// Calls use(info, weights, number of the matrix, what is known of its inputs) for each linear layer of a block
+  /// instead, all of which must have formats that need one. `out` as in quantize().
   template <class Use, class Step>
   void calibrateEach(std::size_t block, std::uint64_t firstIndex, PackedModel exact, const ActivationFile& in,
                      ActivationWriter& out, Use&& use, Step&& step) const {
@@ -123,16 +144,36 @@ class BlockQuantizer {
     }
   }
 
-  /// Of a block's matrices alone: the bytes of Hessians in the fullest batch.
-  Index mostHessianBytes(const Config& alone, std::size_t block) const {
+  /// What quantize() will have in memory of a block's matrices alone, without doing it: visit(BlockMoment) as the text
+  /// runs through the block for each batch, and as each matrix is packed. bitsOf(LinearInfo): of a packed weight.
+  template <class BitsOf, class Visit>
+  void eachMoment(const Config& alone, std::size_t block, BitsOf&& bitsOf, Visit&& visit) const {
     auto shape = emptyWeights<gosset::AnyMatrix>(alone, false);
     std::vector<Linear> linears;
     forEachLinearOf(shape, block, [&](const LinearInfo& info, gosset::AnyMatrix& matrix) {
-      linears.push_back({info, &matrix, nullptr, 0});
+      linears.push_back({info, &matrix, nullptr, linears.size()});
     });
-    Index most = 0;
-    for (const auto& batch : batchesOf(linears)) most = std::max(most, hessianBytes(batch));
-    return most;
+    const auto floatsOf = [](const Linear& one) { return 4. * static_cast<double>(one.info.rows * one.info.cols); };
+    BlockMoment now;
+    double useless = 0;  // of the floats, those of what is packed
+    for (const Linear& one : linears) now.floats += floatsOf(one);
+    const std::vector<Batch> batches = batchesOf(linears);
+    for (const Batch& batch : batches) {
+      const bool last = &batch == &batches.back();
+      now.hessians = static_cast<double>(hessianBytes(batch));
+      now.packing = nullptr;
+      visit(now);
+      if (last) now.floats -= useless;
+      for (Linear* one : batch) {
+        now.packing = &one->info;
+        visit(now);
+        now.packed += floatsOf(*one) * bitsOf(one->info) / 32;
+        (last ? now.floats : useless) += last ? -floatsOf(*one) : floatsOf(*one);
+        if (formatOf(one->info).needsCalibration && !isNeededLater(*one, batch)) {
+          now.hessians -= static_cast<double>(hessianBytes({one}));
+        }
+      }
+    }
   }
 
  private:
@@ -229,35 +270,28 @@ class BlockQuantizer {
   }
 
   void pack(Linear& one, Calibration& calibration, BlockReport& report, const Batch& batch, bool last) const {
-    const FormatEntry& format = formatOf(one.info);
-    const RowMatrixXf weights = one.exact->dequantized();
+    *one.packed = packReported(one.info, *one.exact, formatOf(one.info), options_.seed, one.index,
+                               inputsOf(one, calibration, batch), options_.peers, report);
     if (last) *one.exact = gosset::AnyMatrix();
-    const Calibration mine = inputsOf(one, calibration, batch);
-    const auto start = std::chrono::steady_clock::now();
-    *one.packed = packLayer(one.info, weights, format, options_.seed, one.index, mine, options_.peers);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    report.linears.push_back({one.info.name, format.name, one.packed->bitsPerWeight(),
-                              signalToNoise(weights, *one.packed), weights.size(), one.packed->bytes(),
-                              seconds.count()});
+  }
+
+  /// Whether another layer of the batch, which comes later, has the same inputs.
+  static bool isNeededLater(const Linear& one, const Batch& batch) {
+    return std::any_of(batch.begin(), batch.end(), [&](const Linear* other) {
+      return other->index > one.index && sameInput(other->info.name) == sameInput(one.info.name);
+    });
   }
 
   /// The inputs of one layer, which is the only one that keeps them where no other of the batch is still to come.
-  Calibration inputsOf(const Linear& one, Calibration& calibration, const Batch& batch) const {
-    Calibration mine;
-    if (!formatOf(one.info).needsCalibration) return mine;
+  std::optional<LayerInputs> inputsOf(const Linear& one, Calibration& calibration, const Batch& batch) const {
+    if (!formatOf(one.info).needsCalibration) return std::nullopt;
     const std::string input = sameInput(one.info.name);
     const bool own = calibration.contains(one.info.name);
     const auto found = calibration.find(own ? one.info.name : input);
-    if (found == calibration.end()) return mine;
-    const bool more = std::any_of(batch.begin(), batch.end(), [&](const Linear* other) {
-      return other->index > one.index && sameInput(other->info.name) == input;
-    });
-    if (more) {
-      mine.emplace(one.info.name, found->second);
-    } else {
-      mine.emplace(one.info.name, std::move(found->second));
-      calibration.erase(found);
-    }
+    if (found == calibration.end()) return std::nullopt;
+    if (isNeededLater(one, batch)) return found->second;
+    std::optional<LayerInputs> mine = std::move(found->second);
+    calibration.erase(found);
     return mine;
   }
 

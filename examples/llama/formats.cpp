@@ -11,7 +11,9 @@
 #include <gosset/rounding.hpp>
 
 #include <initializer_list>
+#include <optional>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 // The table of formats: one line each. What takes a compiler long, a format's products and its quantization by each
@@ -73,15 +75,16 @@ template <class Choose>
 constexpr bool kLooksAtInputs = std::is_invocable_v<Choose, const PackJob&, const LayerInputs&>;
 
 template <class F, class Choose>
-AnyMatrix packAs(const PackJob& job) {
-  const auto how = [&] {
+AnyMatrix packAs(PackJob job) {
+  auto how = [&] {
     if constexpr (kLooksAtInputs<Choose>) {
-      return Choose{}(job, *job.inputs);
+      const LayerInputs inputs = *std::exchange(job.inputs, std::nullopt);  // of which the rounding keeps what it needs
+      return Choose{}(job, inputs);
     } else {
       return Choose{}(job);
     }
   }();
-  AnyMatrix matrix(quantize<F>(job.weights, how.rounding, {.fit = how.fit, .seed = job.seed}));
+  AnyMatrix matrix(quantize<F>(std::move(job.weights), std::move(how.rounding), {.fit = how.fit, .seed = job.seed}));
   matrix.setActivations(how.activations);
   return matrix;
 }

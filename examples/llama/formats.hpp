@@ -9,29 +9,31 @@
 #include <gosset/io/safetensors.hpp>
 
 #include <limits>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 // The formats that the programs know by name. Another one is a line in formats.cpp.
 namespace llama {
 
-/// What there is to go by when one matrix is packed.
+/// What there is to go by when one matrix is packed, in whose memory that is done.
 struct PackJob {
   const LinearInfo& layer;
-  const RowMatrixXf& weights;
-  std::uint64_t seed = 0;               ///< another for each matrix
-  const LayerInputs* inputs = nullptr;  ///< for formats that look at them
-  double bits = 0;                      ///< of a weight, for formats that have any number of them
-  const Peers* peers = nullptr;         ///< who shares the rows, where they can be shared
+  RowMatrixXf weights;
+  std::uint64_t seed = 0;                  ///< another for each matrix
+  std::optional<LayerInputs> inputs = {};  ///< for formats that look at them
+  double bits = 0;                         ///< of a weight, for formats that have any number of them
+  const Peers* peers = nullptr;            ///< who shares the rows, where they can be shared
 };
 
 struct FormatEntry {
   std::string name;    ///< on the command line
   std::string about;   ///< for people
   std::string stored;  ///< as gosset has it, and files; formats that differ only in how they choose codes share one
-  gosset::AnyMatrix (*pack)(const PackJob&);
+  gosset::AnyMatrix (*pack)(PackJob);
   bool needsCalibration = false;
   bool independentRows = true;  ///< whether a row can be read without the others, as those of an embedding are
   std::string family = {};      ///< of one that has any number of bits: its name before that number
@@ -111,28 +113,38 @@ inline const FormatEntry& embeddingFormatBeside(const FormatEntry& layers) {
 
 /// The embedding in `format`, which is one of findEmbeddingFormat(). Throws std::invalid_argument, which names the
 /// tensor, where the format cannot hold it.
-inline gosset::AnyMatrix packEmbedding(const LinearInfo& info, const RowMatrixXf& embedding, const FormatEntry& format,
+inline gosset::AnyMatrix packEmbedding(const LinearInfo& info, RowMatrixXf embedding, const FormatEntry& format,
                                        std::uint64_t seed) {
   constexpr std::uint64_t kNoLayer = std::numeric_limits<std::uint64_t>::max();
   return naming(info.name + " in format \"" + format.name + "\"", [&] {
-    return format.pack({info, embedding, gosset::randomBits(seed, kNoLayer)});
+    return format.pack({info, std::move(embedding), gosset::randomBits(seed, kNoLayer)});
   });
 }
 
-/// Linear layer number `layer` in `format`. Throws std::invalid_argument, which names the layer, where the format
-/// cannot hold its weights, or looks at a layer's inputs and `calibration` lacks them. Peers, which all call this,
-/// share the work of roundings with feedback.
-inline gosset::AnyMatrix packLayer(const LinearInfo& info, const RowMatrixXf& weights, const FormatEntry& format,
-                                   std::uint64_t seed, std::uint64_t layer, const Calibration& calibration,
-                                   const Peers* peers = nullptr) {
-  const auto inputs = calibration.find(info.name);
-  if (format.needsCalibration && inputs == calibration.end()) {
+/// Linear layer number `layer` in `format`, in the memory of its weights and of what is known of its inputs, where
+/// nobody else has that. Throws std::invalid_argument, which names the layer, where the format cannot hold its weights,
+/// or looks at a layer's inputs and there are none. Peers, which all call this, share the work of roundings with
+/// feedback.
+inline gosset::AnyMatrix packInPlace(const LinearInfo& info, RowMatrixXf weights, const FormatEntry& format,
+                                     std::uint64_t seed, std::uint64_t layer, std::optional<LayerInputs> inputs,
+                                     const Peers* peers = nullptr) {
+  if (format.needsCalibration && !inputs) {
     throw std::invalid_argument("format \"" + format.name + "\" needs a calibration of \"" + info.name + "\"");
   }
   return naming(info.name + " in format \"" + format.name + "\"", [&] {
-    return format.pack({info, weights, gosset::randomBits(seed, layer),
-                        format.needsCalibration ? &inputs->second : nullptr, format.bits, peers});
+    return format.pack(
+        {info, std::move(weights), gosset::randomBits(seed, layer), std::move(inputs), format.bits, peers});
   });
+}
+
+/// The same of weights that stay as they are.
+inline gosset::AnyMatrix packLayer(const LinearInfo& info, const RowMatrixXf& weights, const FormatEntry& format,
+                                   std::uint64_t seed, std::uint64_t layer, const Calibration& calibration,
+                                   const Peers* peers = nullptr) {
+  std::optional<LayerInputs> inputs;
+  const auto found = calibration.find(info.name);
+  if (format.needsCalibration && found != calibration.end()) inputs = found->second;
+  return packInPlace(info, weights, format, seed, layer, std::move(inputs), peers);
 }
 
 /// The model with each linear layer in `format`, the embedding in a format of its own, and norms in 16-bit floats.

@@ -27,12 +27,17 @@ class SharedRows : public gosset::RoundingWrapper<SharedRows<Inner>, Inner> {
 
   template <gosset::ScaledFormat F>
   requires gosset::RoundsInto<Inner, F>
-  void round(gosset::RowMatrixXf& w, gosset::Grid<F>& grid, gosset::CodeMatrix<typename F::Codebook>& codes) const {
+  void round(gosset::RowMatrixXf& w, gosset::Grid<F>& grid, gosset::CodeMatrix<typename F::Codebook>& codes) const& {
+    SharedRows(*this).round(w, grid, codes);
+  }
+  template <gosset::ScaledFormat F>
+  requires gosset::RoundsInto<Inner, F>
+  void round(gosset::RowMatrixXf& w, gosset::Grid<F>& grid, gosset::CodeMatrix<typename F::Codebook>& codes) && {
     constexpr bool kCanBeCut = requires { grid.rowsOf(Index{0}, Index{1}); };
     if constexpr (kCanBeCut) {
       if (peers_ != nullptr && peers_->count() > 1 && w.rows() >= 2 * kBand) return roundMine(w, grid, codes);
     }
-    this->inner_.round(w, grid, codes);
+    std::move(this->inner_).round(w, grid, codes);
   }
 
  private:
@@ -44,7 +49,7 @@ class SharedRows : public gosset::RoundingWrapper<SharedRows<Inner>, Inner> {
 
   /// The last process has a band in any case.
   template <gosset::ScaledFormat F>
-  void roundMine(gosset::RowMatrixXf& w, gosset::Grid<F>& grid, gosset::CodeMatrix<typename F::Codebook>& codes) const {
+  void roundMine(gosset::RowMatrixXf& w, gosset::Grid<F>& grid, gosset::CodeMatrix<typename F::Codebook>& codes) {
     if constexpr (!F::kOneRowOnly) grid.fitAll(w);
     const Index rows = w.rows(), rank = peers_->rank();
     const Index begin = rank == 0 ? 0 : endOf(rank - 1, rows), end = endOf(rank, rows);
@@ -52,7 +57,7 @@ class SharedRows : public gosset::RoundingWrapper<SharedRows<Inner>, Inner> {
       gosset::RowMatrixXf mine = w.middleRows(begin, end - begin);
       gosset::Grid<F> band = grid.rowsOf(begin, end - begin);
       gosset::CodeMatrix<typename F::Codebook> bandCodes = codes.middleRows(begin, end - begin);
-      this->inner_.round(mine, band, bandCodes);
+      std::move(this->inner_).round(mine, band, bandCodes);
       codes.middleRows(begin, end - begin) = bandCodes;
       grid.setRowsOf(begin, band);
     }

@@ -58,8 +58,8 @@ class BudgetSearch {
       PackedModel exact = source.block(block);
       std::vector<Candidates> packed;
       const auto use = [&](const LinearInfo& info, const RowMatrixXf& weights, std::uint64_t number,
-                           const Calibration& calibration) {
-        packed.push_back(packInAll(info, weights, number, calibration));
+                           std::optional<LayerInputs> inputs) {
+        packed.push_back(packInAll(info, weights, number, std::move(inputs)));
       };
       blocks.calibrateEach(block, index, exact, in, out, use, [] {});
       out.commit();
@@ -98,11 +98,14 @@ class BudgetSearch {
 
   static constexpr Index kTrialTokens = 4000;
 
+  /// The last one in the memory of what is known of the inputs.
   Candidates packInAll(const LinearInfo& info, const RowMatrixXf& weights, std::uint64_t number,
-                       const Calibration& calibration) const {
+                       std::optional<LayerInputs> inputs) const {
     Candidates packed;
-    for (const FormatEntry* format : tried_) {
-      packed.push_back(packLayer(info, weights, *format, seed_, number, calibration));
+    for (std::size_t i = 0; i < tried_.size(); ++i) {
+      const bool last = i + 1 == tried_.size();
+      std::optional<LayerInputs> mine = last ? std::move(inputs) : inputs;
+      packed.push_back(packInPlace(info, weights, *tried_[i], seed_, number, std::move(mine)));
     }
     return packed;
   }
@@ -154,14 +157,14 @@ class BudgetSearch {
     measured(info.name);
   }
 
-  static Calibration headInputs(LayerSource& source, const std::vector<Sequence>& text, const ActivationFile& in) {
-    Calibration calibration;
+  static LayerInputs headInputs(LayerSource& source, const std::vector<Sequence>& text, const ActivationFile& in) {
+    LayerInputs inputs(source.config().dim);
     const Eigen::VectorXf norm = source.finalNorm();
     forEachPiece(text, [&](Index first, Index count, bool) {
       const Eigen::MatrixXf x = detail::rmsNorm(in.read(first, count), norm, source.config().normEps);
-      calibration.try_emplace(outputName(), x.rows()).first->second.add(x.transpose());
+      inputs.add(x.transpose());
     });
-    return calibration;
+    return inputs;
   }
 
   std::vector<const FormatEntry*> tried_;

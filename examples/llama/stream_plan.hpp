@@ -103,40 +103,54 @@ inline StreamPlan planStream(const StreamOptions& o, const Config& c, bool tied,
   const double tokens = static_cast<double>(tokensOf(text));
   const double batch =
       kFloat * kTokensAtOnce * static_cast<double>(4 * c.dim + 4 * std::max(c.hidden, c.experts.hidden));
+  const double samples = kFloat * std::min(tokens, static_cast<double>(LayerInputs::kMostTokens)) *
+                         static_cast<double>(3 * c.dim + std::max(c.hidden, c.experts.hidden));
 
   StreamPlan plan;
+  // The matrix in the format's basis and its codes, with scales, as they are before they are packed; the gradient of
+  // some rows and what a panel of columns needs. H, already there, is factorized where it stands.
   const auto pack = [&](const LinearInfo& info, double others) {
-    const auto weights = static_cast<double>(info.rows * info.cols), n = static_cast<double>(info.cols);
-    const detail::PackTimes& format = timesOf(info.name);
+    const auto rows = static_cast<double>(info.rows), n = static_cast<double>(info.cols);
+    const double codeBytes = formats.at(info.name)->family.empty() ? 1.25 : 2;
+    const double panels = kFloat * n * (std::min(rows, 2048.) + 6 * 128);
     const bool calibrated = formats.at(info.name)->needsCalibration;
-    // The matrix, its copy in the format's basis, codes or the decoded matrix; H in that basis and its factor share one
-    // array, and there is another for a moment.
     plan.memory =
-        std::max(plan.memory, kProgram + others + 3 * kFloat * weights + (calibrated ? 2 * kDouble * n * n : 0));
-    plan.outDisk += weights * format.bits / 8;
-    plan.seconds += format.seconds(info.rows, info.cols);
+        std::max(plan.memory, kProgram + others + rows * n * (kFloat + codeBytes) + (calibrated ? panels : 0));
+  };
+  const auto bitsOf = [&](const LinearInfo& info) { return timesOf(info.name).bits; };
+  const auto addCost = [&](const LinearInfo& info) {
+    plan.outDisk += static_cast<double>(info.rows * info.cols) * bitsOf(info) / 8;
+    plan.seconds += timesOf(info.name).seconds(info.rows, info.cols);
   };
   for (std::size_t block = 0; block < static_cast<std::size_t>(c.layers); ++block) {
     const Config alone = oneBlock(c, block);
     const auto shape = emptyWeights<std::monostate>(alone, false);
     const auto weights = static_cast<double>(linearSize(shape));
-    const auto hessians = static_cast<double>(blocks.mostHessianBytes(alone, block));
-    plan.fullest = std::max(plan.fullest, hessians);
-    plan.memory = std::max(plan.memory, kFloat * weights + hessians + batch);
+    blocks.eachMoment(alone, block, bitsOf, [&](const BlockMoment& now) {
+      const double resident = now.floats + now.hessians + now.packed + samples;
+      plan.fullest = std::max(plan.fullest, now.hessians);
+      if (now.packing != nullptr) return pack(*now.packing, resident);
+      plan.memory = std::max(plan.memory, kProgram + resident + batch);
+    });
     std::map<std::string, double> inputs;
     forEachLinearOf(shape, block, [&](const LinearInfo& info, std::monostate) {
       const auto n = static_cast<double>(info.cols);
       if (formats.at(info.name)->needsCalibration) inputs[sameInput(info.name)] = n * n;
-      pack(info, kDouble * n * n);
+      addCost(info);
     });
     for (const auto& [name, entries] : inputs) plan.seconds += entries * tokens * times.hessian;
     plan.seconds += weights * tokens * times.product * (o.on == CalibrateOn::kPacked ? 2 : 1);
   }
   const LinearInfo embedding = embeddingInfo(c);
   const double embedded = kFloat * static_cast<double>(c.vocab * c.dim);
-  plan.memory = std::max(plan.memory, 2 * embedded);
+  plan.memory = std::max(plan.memory, kProgram + 1.25 * embedded);
   plan.outDisk += embedded / kFloat;
-  if (!tied) pack({outputName(), c.vocab, c.dim}, 0);
+  if (!tied) {
+    const LinearInfo output = outputInfo(c);
+    const double n = formats.at(output.name)->needsCalibration ? static_cast<double>(output.cols) : 0;
+    pack(output, embedded + kDouble * n * n);
+    addCost(output);
+  }
   const ActivationShape shape{o.activationBits, c.dim, tokensOf(text)};
   plan.workDisk = tokens > 0 ? 2. * static_cast<double>(shape.bytes()) : 0;
   return plan;

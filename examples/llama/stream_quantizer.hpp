@@ -249,17 +249,18 @@ class StreamQuantizer {
 
   /// The embedded text, and the embedding's part where it is this run's and not there yet.
   void embed(bool writePart) {
-    const RowMatrixXf exact = source_.embedding();
+    RowMatrixXf exact = source_.embedding();
+    const bool onPacked = o_.on == CalibrateOn::kPacked;
+    const auto embedText = [&](const auto& rowOf) {
+      if (needsText() && peers_.first()) embedInto(activations(0), shape_, text_, source_.config(), rowOf);
+    };
+    if (!onPacked) embedText([&](Token token) -> Eigen::RowVectorXf { return exact.row(token); });
     gosset::AnyMatrix packed;
-    if (writePart || o_.on == CalibrateOn::kPacked) {
+    if (writePart || onPacked) {
       detail::requireFinite(embeddingName(), exact);
-      packed = packEmbedding(embeddingInfo(source_.config()), exact, *formats_.at(embeddingName()), seed_);
+      packed = packEmbedding(embeddingInfo(source_.config()), std::move(exact), *formats_.at(embeddingName()), seed_);
     }
-    if (needsText() && peers_.first()) {
-      embedInto(activations(0), shape_, text_, source_.config(), [&](Token token) -> Eigen::RowVectorXf {
-        return o_.on == CalibrateOn::kPacked ? packed.row(token) : Eigen::RowVectorXf(exact.row(token));
-      });
-    }
+    if (onPacked) embedText([&](Token token) { return packed.row(token); });
     if (writePart) {
       write(0, embeddingPart(source_.config(), source_.configText(), source_.tied(), packed, tokenizer_));
     }
@@ -328,26 +329,20 @@ class StreamQuantizer {
   void packOutput(PackedModel& head, BlockReport& report, Step&& step) {
     const LinearInfo info = outputInfo(source_.config());
     const FormatEntry& format = *formats_.at(info.name);
-    Calibration calibration;
+    std::optional<LayerInputs> inputs;
     if (format.needsCalibration) {
+      inputs.emplace(info.cols);
       const Eigen::VectorXf norm = source_.finalNorm();
       const ActivationFile in(activations(blockCount()), shape_);
       forEachPiece(text_, [&](Index first, Index count, bool) {
         const Eigen::MatrixXf x = detail::rmsNorm(in.read(first, count), norm, source_.config().normEps);
-        naming("the inputs of " + info.name,
-               [&] { calibration.try_emplace(info.name, x.rows()).first->second.add(x.transpose()); });
+        naming("the inputs of " + info.name, [&] { inputs->add(x.transpose()); });
         step();
       });
       ++report.passes;
     }
-    const RowMatrixXf weights = head.output->dequantized();
-    head.output.reset();
-    const auto start = std::chrono::steady_clock::now();
-    head.output = packLayer(info, weights, format, seed_, firstIndexOf(blockCount()), calibration, &peers_);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    report.linears.push_back({info.name, format.name, head.output->bitsPerWeight(),
-                              signalToNoise(weights, *head.output), weights.size(), head.output->bytes(),
-                              seconds.count()});
+    head.output =
+        packReported(info, *head.output, format, seed_, firstIndexOf(blockCount()), std::move(inputs), &peers_, report);
   }
 
   static constexpr const char* kKey = "quantize.key";

@@ -415,7 +415,7 @@ TEST_F(PackedFileErrors, AnEmbeddingWhoseRowsAreMixedIsRefused) {
   const Calibration calibration =
       calibrate(Engine(floatModel(randomModel(smallConfig(), true))), {randomTokens(model_.config, 40)}, [] {});
   const LayerInputs& inputs = calibration.at("lm_head.weight");
-  model.embedding = findFormat("quip#2").pack({embeddingInfo(model_.config), model_.embedding, 1, &inputs});
+  model.embedding = findFormat("quip#2").pack({embeddingInfo(model_.config), model_.embedding, 1, inputs});
   savePacked(path_, model, anyTokenizer(31));
   expectRefused("\"model.embed_tokens.weight\" has the format \"Incoherent<E8P>\", which mixes the rows");
 }
