@@ -164,11 +164,12 @@ void printCost() {
 
 void evaluate(const Options& o, LayerSource& source, const std::vector<Sequence>& sequences) {
   const PackedSource packed(o.stream.out);
-  makeFolder(o.stream.work);
+  const fs::path work = o.stream.work / "evaluation";
+  const nlohmann::ordered_json key = evaluationKey(o.stream.model, o.stream.out, sequences);
   std::size_t pieces = 0;
   forEachPiece(sequences, [&](Index, Index, bool) { ++pieces; });
   Progress progress("evaluation", 2 * pieces * static_cast<std::size_t>(source.config().layers));
-  const StreamedQuality quality = evaluateStreamed(source, packed, sequences, o.stream.work, [&] { progress.step(); });
+  const StreamedQuality quality = evaluateStreamed(source, packed, sequences, work, key, [&] { progress.step(); });
   std::printf("%-8s %11s %9s %8s %8s %8s\n%-8s %s %8.2f\n%-8s %s %8.2f\n", "", "perplexity", "KL, nats", "+/-", "99.9%",
               "top-1 %", "float", lossText(quality.exact).c_str(), 100 * quality.exact.top1Agreement, "packed",
               lossText(quality.packed).c_str(), 100 * quality.packed.top1Agreement);
@@ -181,10 +182,10 @@ void writeBudget(const Options& o, LayerSource& source) {
   const std::string embedding = findEmbeddingFormat(o.embedding.empty() ? "int8" : o.embedding).name;
   const Tokenizer tokenizer = readTokenizerFor(o.stream.model, o.tokenizer, source.config().vocab);
   const SplitText text = readText(o, tokenizer, source.config(), true);
-  makeFolder(o.stream.work);
+  const nlohmann::ordered_json key = search.key(o.stream.model, text.calibrating, o.stream.activationBits);
   Progress progress("layers", linearNames(source.config(), !source.tied()).size());
-  search.measure(source, text.calibrating, o.stream.work, o.stream.hessianBytes, o.stream.activationBits,
-                 [&](const std::string&) { progress.step(); });
+  search.measure(source, text.calibrating, o.stream.work / "budget", key, o.stream.hessianBytes,
+                 o.stream.activationBits, [&](const std::string&) { progress.step(); });
   writeWhole(o.writeRecipe, recipeText(search.recipe(*o.budget, embedding)));
 }
 

@@ -34,41 +34,50 @@ class BudgetSearch {
     if (tried_.empty()) throw std::invalid_argument("--budget needs --formats to choose from");
   }
 
-  /// Packs every linear layer in every format, by text whose activations lie in `work` meanwhile. measured(name) comes
-  /// after each layer.
+  /// What the losses depend on.
+  nlohmann::ordered_json key(const std::filesystem::path& model, const std::vector<Sequence>& text,
+                             int activationBits) const {
+    nlohmann::ordered_json formats = nlohmann::ordered_json::array();
+    for (const FormatEntry* format : tried_) formats.push_back(format->name);
+    return {{"model", modelHash(model)},
+            {"text", tokensHash(text)},
+            {"bits of activations", activationBits},
+            {"seed", seed_},
+            {"formats", formats}};
+  }
+
+  /// Packs every linear layer in every format, by text whose activations lie in `work` meanwhile. What each block's
+  /// layers lose stays there: a run that was killed goes on with the block that it was in, and one for another budget
+  /// has nothing left to measure. measured(name) comes after each layer. Throws gosset::FormatError, which names the
+  /// first difference, where `work` is of another run than `run`.
   template <class Measured>
   void measure(LayerSource& source, const std::vector<Sequence>& text, const std::filesystem::path& work,
-               Index hessianBytes, int activationBits, Measured&& measured) {
+               const nlohmann::ordered_json& run, Index hessianBytes, int activationBits, Measured&& measured) {
+    makeFolder(work);
+    Manifest::requireSame(work, run);
+    Manifest::write(work, run);
     const Config& c = source.config();
-    ChosenFormats calibrated;  // so that each layer is
-    for (const std::string& name : linearNames(c, !source.tied())) calibrated[name] = &findFormat("gptq4");
-    const BlockQuantizer blocks(calibrated, text, {seed_, hessianBytes, nullptr});
-    const ActivationShape shape{activationBits, c.dim, tokensOf(text)};
-    const auto path = [&](std::size_t block) { return work / ("budget-" + std::to_string(block % 2) + ".bin"); };
-    const std::vector<Sequence> trial = split(text, kTrialTokens, 0).measured;
-    {
-      const RowMatrixXf embedding = source.embedding();
-      embedInto(path(0), shape, text, c, [&](Token token) -> Eigen::RowVectorXf { return embedding.row(token); });
-    }
+    const auto blocks = static_cast<std::size_t>(c.layers), parts = blocks + (source.tied() ? 0 : 1);
+    const Passed passed{
+        text, split(text, kTrialTokens, 0).measured, {activationBits, c.dim, tokensOf(text)}, work, hessianBytes};
     std::uint64_t index = 0;
-    std::size_t block = 0;
-    for (; block < static_cast<std::size_t>(c.layers); ++block) {
-      const ActivationFile in(path(block), shape);
-      ActivationWriter out(path(block + 1), shape);
-      PackedModel exact = source.block(block);
-      std::vector<Candidates> packed;
-      const auto use = [&](const LinearInfo& info, const RowMatrixXf& weights, std::uint64_t number,
-                           std::optional<LayerInputs> inputs) {
-        packed.push_back(packInAll(info, weights, number, std::move(inputs)));
-      };
-      blocks.calibrateEach(block, index, exact, in, out, use, [] {});
-      out.commit();
-      measureBlock(block, exact, packed, trial, in, measured);
-      index += linearNames(oneBlock(c, block), false).size();
+    for (std::size_t part = 0; part < parts; ++part) {
+      const bool head = part == blocks;
+      const std::vector<LinearInfo> linears = head ? std::vector{outputInfo(c)} : linearsOf(oneBlock(c, part), part);
+      if (std::filesystem::exists(passed.losses(part))) {
+        readLosses(passed.losses(part), linears);
+      } else {
+        if (part == 0) embedText(source, passed);
+        const std::size_t first = layers_.size();
+        if (head) measureHead(source, passed, index, part);
+        if (!head) measureBlock(source, passed, index, part);
+        writeLosses(passed.losses(part), first);
+      }
+      for (const LinearInfo& info : linears) measured(info.name);
+      std::filesystem::remove(passed.activations(part));
+      index += linears.size();
     }
-    if (!source.tied()) measureHead(source, text, trial, index, ActivationFile(path(block), shape), measured);
-    std::filesystem::remove(path(0));
-    std::filesystem::remove(path(1));
+    std::filesystem::remove(passed.activations(blocks));
   }
 
   /// The recipe of least loss within `bits` a weight over the linear layers. Throws std::invalid_argument where even
@@ -96,7 +105,63 @@ class BudgetSearch {
 
   using Candidates = std::vector<gosset::AnyMatrix>;  // one a format
 
+  /// The text on its way through the float model.
+  struct Passed {
+    const std::vector<Sequence>& text;
+    std::vector<Sequence> trial;  ///< its beginning, on which losses are measured
+    ActivationShape shape;
+    std::filesystem::path work;
+    Index hessianBytes;
+
+    /// What enters part number `part`.
+    std::filesystem::path activations(std::size_t part) const {
+      return work / ("activations-" + std::to_string(part) + ".bin");
+    }
+    std::filesystem::path losses(std::size_t part) const { return work / ("losses-" + std::to_string(part) + ".json"); }
+  };
+
   static constexpr Index kTrialTokens = 4000;
+
+  static std::vector<LinearInfo> linearsOf(const Config& alone, std::size_t block) {
+    std::vector<LinearInfo> linears;
+    const auto shape = emptyWeights<std::monostate>(alone, false);
+    forEachLinearOf(shape, block, [&](const LinearInfo& info, std::monostate) { linears.push_back(info); });
+    return linears;
+  }
+
+  static void embedText(LayerSource& source, const Passed& passed) {
+    if (std::filesystem::exists(passed.activations(0))) return;
+    const RowMatrixXf embedding = source.embedding();
+    embedInto(passed.activations(0), passed.shape, passed.text, source.config(),
+              [&](Token token) -> Eigen::RowVectorXf { return embedding.row(token); });
+  }
+
+  /// A list of [bytes, loss] for each layer from number `first` on, one a format.
+  void writeLosses(const std::filesystem::path& path, std::size_t first) const {
+    nlohmann::ordered_json layers;
+    for (std::size_t i = first; i < layers_.size(); ++i) {
+      nlohmann::ordered_json& choices = layers[layers_[i].info.name] = nlohmann::ordered_json::array();
+      for (const gosset::LayerChoice& choice : layers_[i].choices) choices.push_back({choice.bytes, choice.loss});
+    }
+    writeWhole(path, layers.dump(1) + "\n");
+  }
+
+  void readLosses(const std::filesystem::path& path, const std::vector<LinearInfo>& linears) {
+    const nlohmann::json layers = gosset::parseJson(readBytes(path, std::uintmax_t{1} << 28), path.string());
+    for (const LinearInfo& info : linears) {
+      const auto found = layers.find(info.name);
+      const bool whole = found != layers.end() && found->is_array() && found->size() == tried_.size();
+      check(whole, path.string(), ": \"", info.name, "\": a list of ", tried_.size(), " losses expected");
+      layers_.push_back({info, {}});
+      for (const nlohmann::json& choice : *found) {
+        const bool pair =
+            choice.is_array() && choice.size() == 2 && choice[0].is_number_integer() && choice[1].is_number();
+        check(pair, path.string(), ": \"", info.name, "\": a number of bytes and a loss expected, found ",
+              shortText(choice));
+        layers_.back().choices.push_back({choice[0].get<Index>(), choice[1].get<double>()});
+      }
+    }
+  }
 
   /// The last one in the memory of what is known of the inputs.
   Candidates packInAll(const LinearInfo& info, const RowMatrixXf& weights, std::uint64_t number,
@@ -118,43 +183,53 @@ class BudgetSearch {
     return result;
   }
 
-  template <class Measured>
-  void measureBlock(std::size_t block, PackedModel& exact, const std::vector<Candidates>& packed,
-                    const std::vector<Sequence>& trial, const ActivationFile& in, Measured&& measured) {
-    const std::vector<Eigen::MatrixXf> reference = outputs(exact, trial, in);
+  void measureBlock(LayerSource& source, const Passed& passed, std::uint64_t firstIndex, std::size_t block) {
+    ChosenFormats calibrated;  // so that each layer is
+    for (const std::string& name : linearNames(source.config(), !source.tied())) {
+      calibrated[name] = &findFormat("gptq4");
+    }
+    const BlockQuantizer blocks(calibrated, passed.text, {seed_, passed.hessianBytes, nullptr});
+    const ActivationFile in(passed.activations(block), passed.shape);
+    ActivationWriter out(passed.activations(block + 1), passed.shape);
+    PackedModel exact = source.block(block);
+    std::vector<Candidates> packed;
+    const auto use = [&](const LinearInfo& info, const RowMatrixXf& weights, std::uint64_t number,
+                         std::optional<LayerInputs> inputs) {
+      packed.push_back(packInAll(info, weights, number, std::move(inputs)));
+    };
+    blocks.calibrateEach(block, firstIndex, exact, in, out, use, [] {});
+    out.commit();
+    const std::vector<Eigen::MatrixXf> reference = outputs(exact, passed.trial, in);
     auto candidates = packed.begin();
     forEachLinearOf(exact, block, [&](const LinearInfo& info, gosset::AnyMatrix& place) {
       const gosset::AnyMatrix original = place;
       layers_.push_back({info, {}});
       for (const gosset::AnyMatrix& candidate : *candidates++) {
         place = candidate;
-        layers_.back().choices.push_back({candidate.bytes(), relativeChange(reference, outputs(exact, trial, in))});
+        layers_.back().choices.push_back(
+            {candidate.bytes(), relativeChange(reference, outputs(exact, passed.trial, in))});
       }
       place = original;
-      measured(info.name);
     });
   }
 
-  template <class Measured>
-  void measureHead(LayerSource& source, const std::vector<Sequence>& text, const std::vector<Sequence>& trial,
-                   std::uint64_t number, const ActivationFile& in, Measured&& measured) {
+  void measureHead(LayerSource& source, const Passed& passed, std::uint64_t number, std::size_t part) {
+    const ActivationFile in(passed.activations(part), passed.shape);
     const LinearInfo info = outputInfo(source.config());
     PackedModel head = source.head();
-    const RowMatrixXf weights = head.output->dequantized();
-    const Candidates packed = packInAll(info, weights, number, headInputs(source, text, in));
+    const Candidates packed = packInAll(info, head.output->dequantized(), number, headInputs(source, passed.text, in));
     const Engine exact(head);
     layers_.push_back({info, {}});
     for (const gosset::AnyMatrix& candidate : packed) {
       head.output = candidate;
       const Engine engine(head);
       double change = 0;
-      forEachPiece(trial, [&](Index first, Index count, bool) {
+      forEachPiece(passed.trial, [&](Index first, Index count, bool) {
         const Eigen::MatrixXf x = in.read(first, count);
         change += relativeChange({exact.logits(x)}, {engine.logits(x)}) * static_cast<double>(count);
       });
-      layers_.back().choices.push_back({candidate.bytes(), change / static_cast<double>(tokensOf(trial))});
+      layers_.back().choices.push_back({candidate.bytes(), change / static_cast<double>(tokensOf(passed.trial))});
     }
-    measured(info.name);
   }
 
   static LayerInputs headInputs(LayerSource& source, const std::vector<Sequence>& text, const ActivationFile& in) {

@@ -5,6 +5,8 @@
 #include "evaluate.hpp"
 #include "layer_source.hpp"
 #include "packed_folder.hpp"
+#include "reference_logits.hpp"
+#include "work_folder.hpp"
 
 #include <filesystem>
 
@@ -18,68 +20,87 @@ struct StreamedQuality {
 
 namespace detail {
 
-/// The activations of one model on the way through it, in two files of a folder at most.
+/// The activations of one model on the way through it, in two files of a folder at most. Another passage of the same
+/// name in the same folder goes on where this one was left.
 class Passage {
  public:
   Passage(std::filesystem::path folder, std::string name, const ActivationShape& shape,
           const std::vector<Sequence>& sequences)
       : folder_(std::move(folder)), name_(std::move(name)), shape_(shape), sequences_(sequences) {}
-  ~Passage() {
-    std::error_code ignored;
-    std::filesystem::remove(path(), ignored);
-  }
-  Passage(const Passage&) = delete;
-  Passage& operator=(const Passage&) = delete;
 
-  template <class RowOf>
-  void embed(const Config& config, RowOf&& rowOf) {
-    embedInto(path(), shape_, sequences_, config, rowOf);
+  /// Embeds the text, unless it has come as far already. rowOf(embedding(), token) gives a row.
+  template <class Embedding, class RowOf>
+  void begin(const Config& config, Embedding&& embedding, RowOf&& rowOf) {
+    for (block_ = static_cast<std::size_t>(config.layers); block_ > 0; --block_) {
+      if (std::filesystem::exists(path(block_))) break;
+    }
+    for (std::size_t block = 0; block < block_; ++block) std::filesystem::remove(path(block));
+    if (block_ > 0 || std::filesystem::exists(path(0))) return;
+    const auto rows = embedding();
+    embedInto(path(0), shape_, sequences_, config, [&](Token token) { return rowOf(rows, token); });
   }
 
-  template <class Step>
-  void through(PackedModel block, Step&& step) {
-    const std::filesystem::path before = path();
-    const ActivationFile in(before, shape_);
-    ++block_;
-    ActivationWriter out(path(), shape_);
-    runBlock(Engine(std::move(block)), sequences_, in, &out, {}, step);
+  /// Through block number `block`, which load() gives, unless the text has come farther already.
+  template <class Load, class Step>
+  void through(std::size_t block, Load&& load, Step&& step) {
+    if (block < block_) return forEachPiece(sequences_, [&](Index, Index, bool) { step(); });
+    const ActivationFile in(path(block), shape_);
+    ActivationWriter out(path(block + 1), shape_);
+    runBlock(Engine(load(block)), sequences_, in, &out, {}, step);
     out.commit();
-    std::filesystem::remove(before);
+    block_ = block + 1;
+    std::filesystem::remove(path(block));
   }
 
-  ActivationFile end() const { return ActivationFile(path(), shape_); }
+  ActivationFile end() const { return ActivationFile(path(block_), shape_); }
+  void remove() const { std::filesystem::remove(path(block_)); }
 
  private:
-  std::filesystem::path path() const { return folder_ / (name_ + "-" + std::to_string(block_) + ".bin"); }
+  std::filesystem::path path(std::size_t block) const {
+    return folder_ / (name_ + "-" + std::to_string(block) + ".bin");
+  }
 
   std::filesystem::path folder_;
   std::string name_;
   ActivationShape shape_;
   const std::vector<Sequence>& sequences_;
-  std::size_t block_ = 0;
+  std::size_t block_ = 0;  ///< whose input is there
 };
 
 }  // namespace detail
 
+/// What an evaluation depends on. All bytes of both models are read.
+inline nlohmann::ordered_json evaluationKey(const std::filesystem::path& exact, const std::filesystem::path& packed,
+                                            const std::vector<Sequence>& sequences) {
+  return {{"model", modelHash(exact)}, {"packed model", modelHash(packed)}, {"text", tokensHash(sequences)}};
+}
+
 /// Runs both models over the sequences block by block, both activations in files of `work` in 32 bits, and holds the
 /// packed one's predictions against the float one's: what measureQuality() finds of models in memory. step() comes
-/// after each piece of text through a block or the head. Throws std::invalid_argument where the models differ in shape.
+/// after each piece of text through a block or the head. A run that was killed goes on with the block that it was in,
+/// where `work` is the same; `key`: what the run is of. Throws std::invalid_argument where the models differ in shape,
+/// gosset::FormatError, which names the first difference, where `work` is of another run.
 template <class Step>
 StreamedQuality evaluateStreamed(LayerSource& exact, const PackedSource& packed, const std::vector<Sequence>& sequences,
-                                 const std::filesystem::path& work, Step&& step) {
+                                 const std::filesystem::path& work, const nlohmann::ordered_json& key, Step&& step) {
   const Config& c = exact.config();
   if (packed.config() != c) throw std::invalid_argument("evaluate: two models of one config expected");
   const ActivationShape shape{32, c.dim, tokensOf(sequences)};
+  makeFolder(work);
+  Manifest::requireSame(work, key);
+  Manifest::write(work, key);
   detail::Passage floats(work, "float", shape, sequences), codes(work, "packed", shape, sequences);
-  {
-    const RowMatrixXf embedding = exact.embedding();
-    floats.embed(c, [&](Token token) -> Eigen::RowVectorXf { return embedding.row(token); });
-    const gosset::AnyMatrix packedEmbedding = packed.embedding();
-    codes.embed(c, [&](Token token) { return packedEmbedding.row(token); });
-  }
+  floats.begin(
+      c, [&] { return exact.embedding(); },
+      [](const RowMatrixXf& rows, Token token) -> Eigen::RowVectorXf { return rows.row(token); });
+  codes.begin(
+      c, [&] { return packed.embedding(); },
+      [](const gosset::AnyMatrix& rows, Token token) { return rows.row(token); });
   for (std::size_t block = 0; block < static_cast<std::size_t>(c.layers); ++block) {
-    floats.through(exact.block(block), step);
-    codes.through(packed.block(block), step);
+    floats.through(
+        block, [&](std::size_t b) { return exact.block(b); }, step);
+    codes.through(
+        block, [&](std::size_t b) { return packed.block(b); }, step);
     packed.forget();
   }
   const Engine exactHead(exact.head()), packedHead(packed.head());
@@ -104,6 +125,9 @@ StreamedQuality evaluateStreamed(LayerSource& exact, const PackedSource& packed,
     }
     first += size;
   }
+  floats.remove();
+  codes.remove();
+  std::filesystem::remove(work / Manifest::kName);
   return {own.quality(), other.quality()};
 }
 

@@ -18,6 +18,10 @@ TEST(RelativeChange, IsTheMeanOverTokens) {
   EXPECT_EQ(relativeChange({Eigen::MatrixXf::Zero(2, 1)}, {Eigen::MatrixXf::Zero(2, 1)}), 0);
 }
 
+std::vector<const FormatEntry*> three() {
+  return {&findFormat("asym2-g32"), &findFormat("gptq2-g32"), &findFormat("gptq4-g32")};
+}
+
 class BudgetSearchTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(BudgetSearchTest, KeepsToTheBudgetAndMoreBitsLoseLess) {
@@ -27,9 +31,11 @@ TEST_P(BudgetSearchTest, KeepsToTheBudgetAndMoreBitsLoseLess) {
   saveHuggingFace<float>(folder / "tied", randomModel(streamedConfig(), false));
   LayerSource source(folder / GetParam());
   const std::vector<Sequence> text = someText(source.config());
-  BudgetSearch search({&findFormat("asym2-g32"), &findFormat("gptq2-g32"), &findFormat("gptq4-g32")}, 1);
+  BudgetSearch search(three(), 1);
   std::size_t measured = 0;
-  search.measure(source, text, folder.path(), 32 * 32 * 8, 16, [&](const std::string&) { ++measured; });
+  const fs::path work = folder / "work";
+  const auto key = search.key(folder / GetParam(), text, 16);
+  search.measure(source, text, work, key, 32 * 32 * 8, 16, [&](const std::string&) { ++measured; });
   const std::vector<std::string> names = linearNames(source.config(), !source.tied());
   EXPECT_EQ(measured, names.size());
 
@@ -55,10 +61,71 @@ TEST_P(BudgetSearchTest, KeepsToTheBudgetAndMoreBitsLoseLess) {
   EXPECT_LT(few, more);
   EXPECT_EQ(count(30), names.size());
   expectThrows([&] { search.recipe(1, "fp16"); }, "budget");
-  for (const auto& entry : fs::directory_iterator(folder.path())) EXPECT_TRUE(entry.is_directory()) << entry.path();
+  for (const auto& entry : fs::directory_iterator(work)) EXPECT_EQ(entry.path().extension(), ".json") << entry.path();
+
+  BudgetSearch again(three(), 1);
+  fs::remove_all(folder / GetParam() / "model.safetensors");  // nothing is measured again
+  again.measure(source, text, work, key, 32 * 32 * 8, 16, [&](const std::string&) { --measured; });
+  EXPECT_EQ(measured, 0u);
+  EXPECT_EQ(recipeText(again.recipe(4.5, "fp16")), recipeText(search.recipe(4.5, "fp16")));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, BudgetSearchTest, ::testing::Values("experts", "own", "tied"));
+
+/// The bytes of all losses.
+std::string lossesOf(const fs::path& work) {
+  std::string all;
+  for (int part = 0; fs::exists(work / ("losses-" + std::to_string(part) + ".json")); ++part) {
+    all += readBytes(work / ("losses-" + std::to_string(part) + ".json"), 1 << 20);
+  }
+  return all;
+}
+
+TEST(BudgetSearch, KilledAgainAndAgainItComesToTheSameLosses) {
+  const TemporaryFolder folder;
+  saveHuggingFace<float>(folder / "model", randomModel(streamedConfig(), true));
+  const std::vector<Sequence> text = someText(streamedConfig());
+  const auto measureIn = [&](const fs::path& work) {
+    LayerSource source(folder / "model");
+    BudgetSearch search(three(), 1);
+    search.measure(source, text, work, search.key(folder / "model", text, 16), 1 << 20, 16, [](const std::string&) {});
+  };
+  measureIn(folder / "whole");
+  int kills = 0;
+  for (unsigned wait = 300; kills < 200 && !runsToItsEnd([&] { measureIn(folder / "work"); }, wait); wait += wait / 8) {
+    ++kills;
+  }
+  EXPECT_GT(kills, 3);
+  EXPECT_LT(kills, 200);
+  EXPECT_FALSE(lossesOf(folder / "whole").empty());
+  EXPECT_EQ(lossesOf(folder / "work"), lossesOf(folder / "whole"));
+}
+
+TEST(BudgetSearch, WhatIsOfAnotherRunIsRefused) {
+  const TemporaryFolder folder;
+  saveHuggingFace<float>(folder / "model", randomModel(streamedConfig(), true));
+  const std::vector<Sequence> text = someText(streamedConfig());
+  LayerSource source(folder / "model");
+  const fs::path work = folder / "work", losses = work / "losses-1.json";
+  BudgetSearch search(three(), 1);
+  const auto key = search.key(folder / "model", text, 16);
+  const auto measure = [&](const nlohmann::ordered_json& run) {
+    BudgetSearch(three(), 1).measure(source, text, work, run, 1 << 20, 16, [](const std::string&) {});
+  };
+  measure(key);
+  expectThrows<gosset::FormatError>(
+      [&] { measure(search.key(folder / "model", text, 32)); },
+      "manifest.json: is of another run, whose /bits of activations is 16; here it is 32");
+  expectThrows<gosset::FormatError>([&] { measure(BudgetSearch({three()[0]}, 1).key(folder / "model", text, 16)); },
+                                    "manifest.json: is of another run, whose /formats/1 is \"gptq2-g32\"");
+  const std::string name = "model.layers.1.self_attn.q_proj.weight";
+  writeWhole(losses, "{}");
+  expectThrows<gosset::FormatError>([&] { measure(key); },
+                                    "losses-1.json: \"" + name + "\": a list of 3 losses expected");
+  writeWhole(losses, "{\"" + name + "\": [[1, 2], [1], [1, 3]]}");
+  expectThrows<gosset::FormatError>(
+      [&] { measure(key); }, "losses-1.json: \"" + name + "\": a number of bytes and a loss expected, found [1]");
+}
 
 TEST(BudgetSearch, NeedsFormats) {
   expectThrows([] { BudgetSearch({}, 1); }, "--budget needs --formats to choose from");

@@ -28,7 +28,8 @@ TEST(StreamedQualityTest, IsThatOfModelsInMemory) {
 
     LayerSource source(run.model);
     const PackedSource parts(run.out);
-    const StreamedQuality found = evaluateStreamed(source, parts, text, folder.path(), [] {});
+    const StreamedQuality found =
+        evaluateStreamed(source, parts, text, folder.path(), evaluationKey(run.model, run.out, text), [] {});
     EXPECT_NEAR(found.packed.perplexity, expected.perplexity, 1e-5 * expected.perplexity) << name;
     EXPECT_NEAR(found.packed.klDivergence, expected.klDivergence, 1e-5 * expected.klDivergence) << name;
     EXPECT_NEAR(found.packed.klError, expected.klError, 1e-4 * expected.klError) << name;
@@ -57,8 +58,76 @@ TEST(StreamedQualityTest, TwoModelsOfOneConfigAreExpected) {
   const Streamed run{folder / "a", folder / "out", "int8"};
   run.run();
   LayerSource source(folder / "b");
-  expectThrows([&] { evaluateStreamed(source, PackedSource(run.out), someText(other), folder.path(), [] {}); },
+  expectThrows([&] { evaluateStreamed(source, PackedSource(run.out), someText(other), folder.path(), {}, [] {}); },
                "evaluate: two models of one config expected");
+}
+
+TEST(StreamedQualityTest, KilledAgainAndAgainItComesToTheSameNumbers) {
+  const TemporaryFolder folder;
+  saveHuggingFace<float>(folder / "model", randomModel(streamedConfig(), true));
+  const Streamed run{folder / "model", folder / "out", "asym3-g32"};
+  run.run();
+  const std::vector<Sequence> text = someText(streamedConfig());
+  const auto evaluateIn = [&](const fs::path& work) {
+    LayerSource source(run.model);
+    return evaluateStreamed(source, PackedSource(run.out), text, work, evaluationKey(run.model, run.out, text), [] {});
+  };
+  const StreamedQuality whole = evaluateIn(folder / "whole");
+  const auto stopped = [&] {  // blocks that both models have been through
+    int blocks = 0;
+    while (fs::exists(folder / "work" / ("packed-" + std::to_string(blocks + 1) + ".bin"))) ++blocks;
+    return blocks;
+  };
+  int kills = 0, most = 0;
+  for (unsigned wait = 300; kills < 200 && !runsToItsEnd([&] { evaluateIn(folder / "work"); }, wait);
+       wait += wait / 8) {
+    ++kills;
+    most = std::max(most, stopped());
+  }
+  EXPECT_GT(kills, 3);
+  EXPECT_LT(kills, 200);
+  const StreamedQuality killed = evaluateIn(folder / "work");
+  EXPECT_EQ(killed.packed.klDivergence, whole.packed.klDivergence);
+  EXPECT_EQ(killed.packed.perplexity, whole.packed.perplexity);
+  EXPECT_EQ(killed.exact.perplexity, whole.exact.perplexity);
+}
+
+TEST(StreamedQualityTest, GoesOnBehindTheBlocksThatAreDone) {
+  const TemporaryFolder folder;
+  saveHuggingFace<float>(folder / "model", randomModel(streamedConfig(), true));
+  const Streamed run{folder / "model", folder / "out", "asym3-g32"};
+  run.run();
+  const std::vector<Sequence> text = someText(streamedConfig());
+  const fs::path work = folder / "work";
+  const auto key = evaluationKey(run.model, run.out, text);
+  LayerSource source(run.model);
+  const StreamedQuality whole = evaluateStreamed(source, PackedSource(run.out), text, folder / "whole", key, [] {});
+  int steps = 0;
+  const auto stopInTheSecondBlock = [&] {
+    if (++steps == 15) throw std::runtime_error("stopped");  // 6 pieces through a block of either model
+  };
+  EXPECT_THROW(evaluateStreamed(source, PackedSource(run.out), text, work, key, stopInTheSecondBlock),
+               std::runtime_error);
+  EXPECT_TRUE(fs::exists(work / "float-1.bin"));
+  EXPECT_TRUE(fs::exists(work / "packed-1.bin"));
+  EXPECT_FALSE(fs::exists(work / "float-0.bin"));
+  fs::rename(work / "float-1.bin", work / "kept");  // what is there is not made again
+  fs::copy(work / "packed-1.bin", work / "float-1.bin");
+  const StreamedQuality mixed = evaluateStreamed(source, PackedSource(run.out), text, work, key, [] {});
+  EXPECT_NE(mixed.exact.perplexity, whole.exact.perplexity);
+  EXPECT_EQ(mixed.packed.perplexity, whole.packed.perplexity);
+  EXPECT_FALSE(fs::exists(work / "float-3.bin"));
+  EXPECT_FALSE(fs::exists(work / "manifest.json"));
+
+  steps = 0;
+  EXPECT_THROW(evaluateStreamed(source, PackedSource(run.out), text, work, key, stopInTheSecondBlock),
+               std::runtime_error);
+  const std::vector<Sequence> other = {text[0]};
+  expectThrows<gosset::FormatError>(
+      [&] {
+        evaluateStreamed(source, PackedSource(run.out), other, work, evaluationKey(run.model, run.out, other), [] {});
+      },
+      "manifest.json: is of another run, whose /text is ");
 }
 
 TEST(PackedFolderTest, HasTheEmbeddingsTokenizerAndNoConfig) {

@@ -3,10 +3,6 @@
 
 #include "streamed.hpp"
 
-#include <sys/wait.h>
-
-#include <csignal>
-
 namespace llama::testing::stream_quantizer_test {
 namespace {
 
@@ -176,34 +172,13 @@ TEST_F(StreamQuantizerTest, NothingElseStaysInTheWorkingFolder) {
   }
 }
 
-/// Runs in another process, which is killed after some microseconds. Whether it came to its end before.
-bool runsToItsEnd(const Streamed& run, unsigned microseconds) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    Eigen::setNbThreads(1);  // those of the parent are not here
-    try {
-      run.run();
-    } catch (const std::exception& error) {
-      std::fprintf(stderr, "%s\n", error.what());
-      ::_exit(1);
-    }
-    ::_exit(0);
-  }
-  ::usleep(microseconds);
-  ::kill(child, SIGKILL);
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  EXPECT_TRUE(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
-  return !WIFSIGNALED(status);
-}
-
 TEST_F(StreamQuantizerTest, KilledAgainAndAgainItComesToTheSameBits) {
   for (const CalibrateOn on : {CalibrateOn::kFloat, CalibrateOn::kPacked}) {
     Streamed whole = streamed("gptq3-g32", "whole"), killed = streamed("gptq3-g32", "killed");
     whole.on = killed.on = on;
     whole.run();
     int kills = 0;
-    for (unsigned wait = 300; kills < 200 && !runsToItsEnd(killed, wait); wait += wait / 8) ++kills;
+    for (unsigned wait = 300; kills < 200 && !runsToItsEnd([&] { killed.run(); }, wait); wait += wait / 8) ++kills;
     EXPECT_GT(kills, 3);
     EXPECT_LT(kills, 200);
     EXPECT_EQ(partsOf(killed.out), partsOf(whole.out));

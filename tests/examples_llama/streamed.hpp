@@ -7,6 +7,11 @@
 #include "files.hpp"
 #include "reference.hpp"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
 #include <map>
 #include <string>
 
@@ -84,6 +89,28 @@ struct Streamed {
     return parts;
   }
 };
+
+/// Works in another process, which is killed after some microseconds. Whether it came to its end before.
+template <class Work>
+bool runsToItsEnd(const Work& work, unsigned microseconds) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    Eigen::setNbThreads(1);  // those of the parent are not here
+    try {
+      work();
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+      ::_exit(1);
+    }
+    ::_exit(0);
+  }
+  ::usleep(microseconds);
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+  return !WIFSIGNALED(status);
+}
 
 /// The bytes of all safetensors files of a folder.
 inline std::map<std::string, std::string> partsOf(const fs::path& folder) {
