@@ -14,6 +14,7 @@
 #include <optional>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 // The table of formats: one line each. What takes a compiler long, a format's products and its quantization by each
@@ -51,25 +52,83 @@ constexpr auto outlierColumns = [](const PackJob&, const LayerInputs& inputs) {
 };
 constexpr auto awq = [](const PackJob&, const LayerInputs& inputs) { return How{Awq(inputs.tokens)}; };
 constexpr auto sensitive = [](const PackJob&, const LayerInputs& inputs) { return How{BySensitivity(inputs.hessian)}; };
+/// GPTQ or LDLQ, which share what takes a compiler long.
+class WithFeedback {
+ public:
+  static constexpr bool kFitsGrid = true;
+
+  explicit WithFeedback(std::variant<Gptq, Ldlq> rounding) : rounding_(std::move(rounding)) {}
+
+  template <ScaledFormat F>
+  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) const& {
+    WithFeedback(*this).round(w, grid, codes);
+  }
+  template <ScaledFormat F>
+  void round(RowMatrixXf& w, Grid<F>& grid, CodeMatrix<typename F::Codebook>& codes) && {
+    std::visit([&](auto& rounding) { std::move(rounding).round(w, grid, codes); }, rounding_);
+  }
+  WithFeedback inBasis(const BasisChange& change) const& { return WithFeedback(*this).inBasis(change); }
+  WithFeedback inBasis(const BasisChange& change) && {
+    std::visit([&](auto& rounding) { rounding = std::move(rounding).inBasis(change); }, rounding_);
+    return std::move(*this);
+  }
+
+ private:
+  std::variant<Gptq, Ldlq> rounding_;
+};
+
+/// GPTQ, or what a recipe asks for in place of it.
+WithFeedback gptqOf(const PackJob& job, const Hessian& h);
+/// LDLQ, the same; `options` has what the format says of it.
+WithFeedback ldlqOf(const PackJob& job, const Hessian& h, LdlqOptions options = {});
+
+WithFeedback gptqOf(const PackJob& job, const Hessian& h) {
+  if (job.options.feedback == "ldlq") return ldlqOf(job, h);
+  const GptqOptions usual;
+  return WithFeedback(Gptq(h, {.damping = job.options.damping.value_or(usual.damping),
+                               .sweeps = job.options.sweeps.value_or(usual.sweeps),
+                               .act_order = job.options.byDiagonal.value_or(true)}));
+}
+WithFeedback ldlqOf(const PackJob& job, const Hessian& h, LdlqOptions options) {
+  if (job.options.feedback == "gptq") return gptqOf(job, h);
+  options.damping = job.options.damping.value_or(options.damping);
+  if (job.options.sweeps) options.sweeps = job.options.sweeps;
+  if (job.options.rateSpread) options.rate_spread = job.options.rateSpread;
+  return WithFeedback(Ldlq(h, std::move(options)));
+}
+
 constexpr auto gptq = [](const PackJob& job, const LayerInputs& inputs) {
-  return How{SharedRows(Gptq(inputs.hessian, {.act_order = true}), job.peers), LeastSquares{}};
+  return How{SharedRows(gptqOf(job, inputs.hessian), job.peers), LeastSquares{}};
 };
 constexpr auto sensitiveGptq = [](const PackJob& job, const LayerInputs& inputs) {
-  return How{BySensitivity(inputs.hessian, SharedRows(Gptq(inputs.hessian, {.act_order = true}), job.peers)),
-             LeastSquares{}};
+  return How{BySensitivity(inputs.hessian, SharedRows(gptqOf(job, inputs.hessian), job.peers)), LeastSquares{}};
 };
 constexpr auto ldlq = [](const PackJob& job, const LayerInputs& inputs) {
-  return How{SharedRows(Ldlq(inputs.hessian), job.peers)};
+  return How{SharedRows(ldlqOf(job, inputs.hessian), job.peers)};
 };
 constexpr auto ldlqMean = [](const PackJob& job, const LayerInputs& inputs) {
-  return How{SharedRows(Ldlq(inputs.hessian, {.mean_bits = job.bits}), job.peers)};
+  return How{SharedRows(ldlqOf(job, inputs.hessian, {.mean_bits = job.bits}), job.peers)};
 };
 constexpr auto ldlqEven = [](const PackJob& job, const LayerInputs& inputs) {
-  return How{SharedRows(Ldlq(inputs.hessian, {.mean_bits = job.bits, .rate_spread = 0}), job.peers)};
+  return How{SharedRows(ldlqOf(job, inputs.hessian, {.mean_bits = job.bits, .rate_spread = 0}), job.peers)};
 };
 constexpr auto ldlqLeastSquares = [](const PackJob& job, const LayerInputs& inputs) {
-  return How{SharedRows(Ldlq(inputs.hessian), job.peers), LeastSquares{}};
+  return How{SharedRows(ldlqOf(job, inputs.hessian), job.peers), LeastSquares{}};
 };
+
+/// As a recipe calls it.
+template <class Choose>
+constexpr const char* roundingName() {
+  constexpr auto is = []<class... Others>(const Others&...) {
+    return (std::is_same_v<std::remove_const_t<Choose>, std::remove_const_t<Others>> || ...);
+  };
+  if (is(gptq, sensitiveGptq)) return "gptq";
+  if (is(ldlq, ldlqMean, ldlqEven, ldlqLeastSquares)) return "ldlq";
+  if (is(stochastic)) return "stochastic";
+  if (is(smoothQuant)) return "smoothquant";
+  if (is(awq)) return "awq";
+  return "nearest";
+}
 
 template <class Choose>
 constexpr bool kLooksAtInputs = std::is_invocable_v<Choose, const PackJob&, const LayerInputs&>;
@@ -96,8 +155,15 @@ struct Line {
 
 template <class F, class Choose>
 Line<F> line(const char* name, const char* about, Choose) {
-  return {{{name, about, Packed<F>::formatName(), &packAs<F, Choose>, kLooksAtInputs<Choose>,
-            Packed<F>::kRowsIndependent}}};
+  return {{{name,
+            about,
+            Packed<F>::formatName(),
+            &packAs<F, Choose>,
+            kLooksAtInputs<Choose>,
+            Packed<F>::kRowsIndependent,
+            {},
+            0,
+            roundingName<Choose>()}}};
 }
 
 /// A line for each of these numbers of bits.

@@ -19,6 +19,15 @@
 // The formats that the programs know by name. Another one is a line in formats.cpp.
 namespace llama {
 
+/// What a recipe says of how codes are chosen, where that is another way than the format's own.
+struct RoundingOptions {
+  std::string feedback = {};              ///< gptq or ldlq, in place of the other
+  std::optional<double> damping = {};     ///< of gptq and ldlq
+  std::optional<int> sweeps = {};         ///< of these
+  std::optional<bool> byDiagonal = {};    ///< of gptq: columns by falling diagonal of H, or as they stand
+  std::optional<double> rateSpread = {};  ///< of trellis-mixed#
+};
+
 /// What there is to go by when one matrix is packed, in whose memory that is done.
 struct PackJob {
   const LinearInfo& layer;
@@ -27,6 +36,7 @@ struct PackJob {
   std::optional<LayerInputs> inputs = {};  ///< for formats that look at them
   double bits = 0;                         ///< of a weight, for formats that have any number of them
   const Peers* peers = nullptr;            ///< who shares the rows, where they can be shared
+  RoundingOptions options = {};
 };
 
 struct FormatEntry {
@@ -38,6 +48,10 @@ struct FormatEntry {
   bool independentRows = true;  ///< whether a row can be read without the others, as those of an embedding are
   std::string family = {};      ///< of one that has any number of bits: its name before that number
   double bits = 0;              ///< of these, a multiple of 1/8
+  std::string rounding = {};    ///< nearest, stochastic, smoothquant, awq, gptq or ldlq
+  RoundingOptions options = {};
+
+  bool hasFeedback() const { return rounding == "gptq" || rounding == "ldlq"; }
 };
 
 /// "trellis#2.5".
@@ -91,17 +105,22 @@ inline const FormatEntry& findFormat(const std::string& name) {
   throw std::invalid_argument("format \"" + name + "\" is none of " + known);
 }
 
-/// A format for the embedding. Throws std::invalid_argument also for one that cannot read a row alone, or looks at a
-/// layer's inputs, which an embedding does not have.
-inline const FormatEntry& findEmbeddingFormat(const std::string& name) {
-  const FormatEntry& format = findFormat(name);
+/// Throws std::invalid_argument for a format that cannot read a row alone, or looks at a layer's inputs, which an
+/// embedding does not have.
+inline void requireEmbeddingFormat(const FormatEntry& format) {
   if (!format.independentRows) {
-    throw std::invalid_argument("format \"" + name +
+    throw std::invalid_argument("format \"" + format.name +
                                 "\" mixes the rows of a matrix, but those of an embedding are read one by one");
   }
   if (format.needsCalibration) {
-    throw std::invalid_argument("format \"" + name + "\" looks at a layer's inputs, and an embedding has none");
+    throw std::invalid_argument("format \"" + format.name + "\" looks at a layer's inputs, and an embedding has none");
   }
+}
+
+/// A format for the embedding. Throws std::invalid_argument also as requireEmbeddingFormat().
+inline const FormatEntry& findEmbeddingFormat(const std::string& name) {
+  const FormatEntry& format = findFormat(name);
+  requireEmbeddingFormat(format);
   return format;
 }
 
@@ -132,8 +151,8 @@ inline gosset::AnyMatrix packInPlace(const LinearInfo& info, RowMatrixXf weights
     throw std::invalid_argument("format \"" + format.name + "\" needs a calibration of \"" + info.name + "\"");
   }
   return naming(info.name + " in format \"" + format.name + "\"", [&] {
-    return format.pack(
-        {info, std::move(weights), gosset::randomBits(seed, layer), std::move(inputs), format.bits, peers});
+    return format.pack({info, std::move(weights), gosset::randomBits(seed, layer), std::move(inputs), format.bits,
+                        peers, format.options});
   });
 }
 

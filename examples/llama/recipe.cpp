@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <mutex>
 #include <set>
 #include <string_view>
 
@@ -47,15 +49,25 @@ class RecipeReader {
     }
   }
 
+  [[noreturn]] void refuse(const YAML::Node& node, const char* key, const char* expected) const {
+    failAt(node, "\"", key, "\": ", expected, " expected, found ",
+           node.IsScalar() ? "\"" + node.Scalar() + "\"" : "no scalar");
+  }
+
   template <class Number>
   Number number(const YAML::Node& node, const char* key, const char* expected) const {
     const std::string text = node.IsScalar() ? node.Scalar() : "";
     Number value{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (text.empty() || error != std::errc{} || end != text.data() + text.size()) {
-      failAt(node, "\"", key, "\": ", expected, " expected, found ",
-             node.IsScalar() ? "\"" + text + "\"" : "no scalar");
-    }
+    if (text.empty() || error != std::errc{} || end != text.data() + text.size()) refuse(node, key, expected);
+    return value;
+  }
+
+  std::optional<double> positive(const YAML::Node& node, const char* key) const {
+    constexpr const char* kExpected = "a finite number of at least 0";
+    if (!node) return std::nullopt;
+    const auto value = number<double>(node, key, kExpected);
+    if (!(value >= 0) || !std::isfinite(value)) refuse(node, key, kExpected);
     return value;
   }
 
@@ -67,16 +79,69 @@ class RecipeReader {
   }
 
   RecipeRule readRule(const YAML::Node& node) const {
-    expectKeys(node, {"bits", "format", "match"});
+    expectKeys(node, {"bits", "damping", "format", "match", "order", "rounding", "spread", "sweeps"});
     RecipeRule rule{text(node, "match"), text(node, "format")};
     if (node["bits"]) {
       rule.format = withBits(rule.format, number<double>(node["bits"], "bits", "a number of bits"));
+    }
+    if (node["rounding"]) rule.rounding = text(node, "rounding");
+    rule.options.damping = positive(node["damping"], "damping");
+    rule.options.rateSpread = positive(node["spread"], "spread");
+    if (node["sweeps"]) {
+      constexpr const char* kExpected = "a whole number from 0 to 100";
+      rule.options.sweeps = number<int>(node["sweeps"], "sweeps", kExpected);
+      if (*rule.options.sweeps < 0 || *rule.options.sweeps > 100) refuse(node["sweeps"], "sweeps", kExpected);
+    }
+    if (node["order"]) {
+      const std::string order = text(node, "order");
+      if (order != "diagonal" && order != "columns") refuse(node["order"], "order", "diagonal or columns");
+      rule.options.byDiagonal = order == "diagonal";
     }
     return rule;
   }
 
   const std::string& source_;
 };
+
+/// What is not as usual, by the keys of a rule.
+std::vector<std::pair<std::string, std::string>> optionsOf(const RoundingOptions& o) {
+  const auto text = [](double number) {
+    char digits[32];
+    return std::string(digits, std::to_chars(digits, digits + sizeof(digits), number).ptr);
+  };
+  std::vector<std::pair<std::string, std::string>> options;
+  if (o.damping) options.emplace_back("damping", text(*o.damping));
+  if (o.sweeps) options.emplace_back("sweeps", std::to_string(*o.sweeps));
+  if (o.byDiagonal) options.emplace_back("order", *o.byDiagonal ? "diagonal" : "columns");
+  if (o.rateSpread) options.emplace_back("spread", text(*o.rateSpread));
+  return options;
+}
+
+/// The entry, or another one for the same codes, that is rounded so. Of those with feedback each can do both, unless it
+/// has rates of its own, which LDLQ alone gives.
+FormatEntry roundedBy(const FormatEntry& entry, const std::string& rounding) {
+  if (rounding.empty() || entry.rounding == rounding) return entry;
+  std::string known = entry.rounding;
+  const bool wantsFeedback = rounding == "gptq" || rounding == "ldlq";
+  for (const FormatEntry& other : formatTable()) {
+    if (other.stored != entry.stored || !other.family.empty() || !entry.family.empty()) continue;
+    const bool can = other.rounding == rounding || (wantsFeedback && other.hasFeedback());
+    if (can) {
+      FormatEntry result = other;
+      if (other.rounding != rounding) result.options.feedback = result.rounding = rounding;
+      return result;
+    }
+    if (known.find(other.rounding) == std::string::npos) known += ", " + other.rounding;
+  }
+  throw std::invalid_argument("\"rounding\": one of those that format \"" + entry.name + "\" has (" + known +
+                              ") expected, found \"" + rounding + "\"");
+}
+
+void requireOption(bool fits, const FormatEntry& entry, const char* key, const char* of) {
+  if (fits) return;
+  throw std::invalid_argument(std::string("\"") + key + "\": of " + of + " alone, and format \"" + entry.name +
+                              "\" is rounded by " + entry.rounding);
+}
 
 std::optional<Index> wholeNumber(std::string_view text) {
   Index value = 0;
@@ -138,7 +203,10 @@ std::string recipeText(const Recipe& recipe) {
       << YAML::BeginSeq;
   for (const RecipeRule& rule : recipe.rules) {
     out << YAML::BeginMap << YAML::Key << "match" << YAML::Value << YAML::DoubleQuoted << rule.match << YAML::Key
-        << "format" << YAML::Value << YAML::DoubleQuoted << rule.format << YAML::EndMap;
+        << "format" << YAML::Value << YAML::DoubleQuoted << rule.format;
+    if (!rule.rounding.empty()) out << YAML::Key << "rounding" << YAML::Value << rule.rounding;
+    for (const auto& [key, value] : optionsOf(rule.options)) out << YAML::Key << key << YAML::Value << value;
+    out << YAML::EndMap;
   }
   out << YAML::EndSeq << YAML::EndMap;
   return std::string(out.c_str()) + "\n";
@@ -153,6 +221,29 @@ bool matchesPattern(const std::string& pattern, const std::string& name, Index l
   return matches(pattern, name, pattern, layers);
 }
 
+const FormatEntry& formatOfRule(const RecipeRule& rule) {
+  const FormatEntry& named = findFormat(rule.format);
+  FormatEntry entry = roundedBy(named, rule.rounding);
+  const bool mixed = entry.family == "trellis-mixed#";
+  requireOption(!rule.options.damping || entry.hasFeedback(), entry, "damping", "gptq and ldlq");
+  requireOption(!rule.options.sweeps || entry.hasFeedback(), entry, "sweeps", "gptq and ldlq");
+  requireOption(!rule.options.byDiagonal || entry.rounding == "gptq", entry, "order", "gptq");
+  requireOption(!rule.options.rateSpread || mixed, entry, "spread", "trellis-mixed#");
+  const std::string feedback = entry.options.feedback;
+  entry.options = rule.options;
+  entry.options.feedback = feedback;
+  std::string unusual = feedback;
+  for (const auto& [key, value] : optionsOf(rule.options)) {
+    unusual += (unusual.empty() ? "" : ", ") + key + " " + value;
+  }
+  if (unusual.empty()) return findFormat(entry.name);
+  entry.name += " (" + unusual + ")";
+  static std::mutex mutex;
+  static std::map<std::string, FormatEntry> made;
+  const std::lock_guard lock(mutex);
+  return made.emplace(entry.name, entry).first->second;
+}
+
 ChosenFormats chooseFormats(const Recipe& recipe, const Config& config, bool tied) {
   std::vector<std::string> names = linearNames(config, !tied);
   names.insert(names.begin(), embeddingName());
@@ -164,8 +255,11 @@ ChosenFormats chooseFormats(const Recipe& recipe, const Config& config, bool tie
     if (rule == recipe.rules.end()) throw std::invalid_argument("recipe: no rule matches \"" + name + "\"");
     used.insert(&*rule);
     const bool embedding = name == embeddingName();
-    chosen[name] = naming("recipe: rule \"" + rule->match + "\" for \"" + name + "\"",
-                          [&] { return embedding ? &findEmbeddingFormat(rule->format) : &findFormat(rule->format); });
+    chosen[name] = naming("recipe: rule \"" + rule->match + "\" for \"" + name + "\"", [&] {
+      const FormatEntry& format = formatOfRule(*rule);
+      if (embedding) requireEmbeddingFormat(format);
+      return &format;
+    });
   }
   for (const RecipeRule& rule : recipe.rules) {
     if (used.contains(&rule)) continue;

@@ -24,17 +24,31 @@
 //     - match: "*.experts.*"
 //       format: trellis#
 //       bits: 2.5                            # of formats that have any number of them
+//     - match: "*.down_proj.*"
+//       format: gptq4-g32
+//       rounding: ldlq                       # how codes are chosen, in place of the way that goes with the name
+//       sweeps: 2
 //     - match: "*"
 //       format: trellis-mixed#
 //       bits: 3
 //
+// A rule may say how codes are chosen:
+//
+//   rounding  nearest, stochastic, smoothquant, awq, gptq or ldlq, where the table has that way for the format's codes
+//   damping   of gptq and ldlq: at least 0, in units of the mean diagonal of H
+//   sweeps    of these: 0 to 100 passes of coordinate descent
+//   order     of gptq: diagonal, columns by falling diagonal of H, or columns, as they stand
+//   spread    of trellis-mixed#: at least 0, by how many bits the rate of 32 columns may differ from the mean
+//
 // In a pattern `*` stands for any letters, {a..b} for a whole number from a to b and {a} for one; negative ones count
-// blocks from behind, -1 being the last. A format's name says how it is rounded, too (formats.cpp).
+// blocks from behind, -1 being the last. A format's name says how it is rounded, unless the rule does.
 namespace llama {
 
 struct RecipeRule {
   std::string match;   ///< a pattern of names
   std::string format;  ///< of the table, its bits included
+  std::string rounding = {};
+  RoundingOptions options = {};  ///< but for `feedback`, which follows from `rounding`
 };
 
 struct Recipe {
@@ -64,8 +78,12 @@ Recipe uniformRecipe(const std::string& format, const std::string& embedding, st
 /// braces are not as above.
 bool matchesPattern(const std::string& pattern, const std::string& name, Index layers);
 
+/// The format that a rule asks for, which lives as long as the program. Its name says what is not as usual. Throws
+/// std::invalid_argument, which names the key, where the format is unknown, or has no such rounding or option.
+const FormatEntry& formatOfRule(const RecipeRule& rule);
+
 /// The format of each matrix. Throws std::invalid_argument where no rule matches a name, a rule decides on none, a
-/// format is unknown, or it is the embedding's and cannot be.
+/// format is unknown, lacks what its rule asks for, or is the embedding's and cannot be.
 ChosenFormats chooseFormats(const Recipe& recipe, const Config& config, bool tied);
 
 }  // namespace llama

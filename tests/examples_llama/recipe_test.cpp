@@ -3,6 +3,10 @@
 
 #include "reference.hpp"
 
+#include <gosset/codebook.hpp>
+#include <gosset/matrix.hpp>
+#include <gosset/rounding.hpp>
+
 namespace llama::testing::recipe_test {
 namespace {
 
@@ -35,7 +39,8 @@ TEST(Recipe, WhatIsNotOneIsRefusedWithItsLine) {
   const auto refused = [](const std::string& text, const std::string& error) {
     expectThrows<gosset::FormatError>([&] { parseRecipe(text, "r.yaml"); }, error);
   };
-  refused("rules:\n  - match: a\n    formt: b\n", "r.yaml, line 3: the key \"formt\" is none of bits, format, match");
+  refused("rules:\n  - match: a\n    formt: b\n",
+          "r.yaml, line 3: the key \"formt\" is none of bits, damping, format, match, order, rounding, spread, sweeps");
   refused("rules:\n  - match: a\n", "r.yaml, line 2: a rule without \"format\"");
   refused("rules:\n  - format: a\n", "r.yaml, line 2: a rule without \"match\"");
   refused("seeds: 1\nrules: []\n", "r.yaml, line 1: the key \"seeds\" is none of rules, seed");
@@ -47,6 +52,18 @@ TEST(Recipe, WhatIsNotOneIsRefusedWithItsLine) {
           "\"seed\": a whole number of at least 0 expected, found no scalar");
   refused("rules: [{match: a, format: b, bits: x}]", "\"bits\": a number of bits expected, found \"x\"");
   refused("rules: [{match: a, format: b, bits: 2x}]", "\"bits\": a number of bits expected, found \"2x\"");
+  const auto option = [](const std::string& text) { return "rules: [{match: a, format: b, " + text + "}]"; };
+  for (const std::string key : {"damping", "spread"}) {
+    for (const std::string value : {"-1", "x", "inf", "nan", ".1x"}) {
+      refused(option(key + ": " + value),
+              "line 1: \"" + key + "\": a finite number of at least 0 expected, found \"" + value + "\"");
+    }
+  }
+  for (const std::string value : {"-1", "101", "1.5", "many"}) {
+    refused(option("sweeps: " + value), "\"sweeps\": a whole number from 0 to 100 expected, found \"" + value + "\"");
+  }
+  refused(option("order: rows"), "\"order\": diagonal or columns expected, found \"rows\"");
+  refused(option("rounding: [gptq]"), "\"rounding\": a text expected");
   refused("rules: [{match: a, format: [b]}]", "\"format\": a text expected");
   refused("rules: [{match: a, format: b, match: c}]", "the key \"match\" is there twice");
   refused("rules: [3]", "keys and their values expected");
@@ -107,6 +124,81 @@ TEST(Recipe, WhatDoesNotFitTheModelIsRefused) {
   refused({{"*", "int9"}}, "format \"int9\" is none of");
   refused({{"*", "gptq4"}},
           "recipe: rule \"*\" for \"model.embed_tokens.weight\": format \"gptq4\" looks at a layer's");
+}
+
+TEST(Recipe, RulesSayHowCodesAreChosen) {
+  const auto named = [](const std::string& rule) {
+    const Recipe recipe = parseRecipe("rules: [{match: a, " + rule + "}]", "r");
+    const Recipe again = parseRecipe(recipeText(recipe), "again");
+    const FormatEntry& format = formatOfRule(recipe.rules.front());
+    EXPECT_EQ(&format, &formatOfRule(again.rules.front())) << rule;
+    return format.name;
+  };
+  EXPECT_EQ(named("format: gptq4-g32"), "gptq4-g32");
+  EXPECT_EQ(named("format: gptq4-g32, rounding: gptq"), "gptq4-g32");
+  EXPECT_EQ(named("format: gptq4-g32, rounding: nearest"), "asym4-g32");
+  EXPECT_EQ(named("format: asym4-g32, rounding: gptq"), "gptq4-g32");
+  EXPECT_EQ(named("format: int4, rounding: stochastic"), "int4-stochastic");
+  EXPECT_EQ(named("format: sparse3-g32, rounding: gptq, damping: 0.02"), "spqr3-g32 (damping 0.02)");
+  EXPECT_EQ(named("format: gptq4-g32, rounding: ldlq"), "gptq4-g32 (ldlq)");
+  EXPECT_EQ(named("format: asym4-g32, rounding: ldlq, sweeps: 2"), "gptq4-g32 (ldlq, sweeps 2)");
+  EXPECT_EQ(named("format: quip#2, rounding: gptq, order: columns"), "quip#2 (gptq, order columns)");
+  EXPECT_EQ(named("format: trellis-mixed#, bits: 2.5, spread: 0.5, sweeps: 0"),
+            "trellis-mixed#2.5 (sweeps 0, spread 0.5)");
+}
+
+TEST(Recipe, WhatAFormatCannotBeRoundedByIsRefused) {
+  const auto refused = [](const std::string& rule, const std::string& text) {
+    const Recipe recipe = parseRecipe("rules: [{match: \"*\", format: int8}, {match: a, " + rule + "}]", "r");
+    expectThrows([&] { formatOfRule(recipe.rules.back()); }, text);
+  };
+  refused("format: int8, rounding: gptq",
+          "\"rounding\": one of those that format \"int8\" has (nearest) expected, found \"gptq\"");
+  refused("format: gptq4-g32, rounding: best",
+          "\"rounding\": one of those that format \"gptq4-g32\" has (gptq, nearest) expected, found \"best\"");
+  refused("format: trellis#2, rounding: gptq", "format \"trellis#2\" has (ldlq) expected, found \"gptq\"");
+  refused("format: int8, sweeps: 2", "\"sweeps\": of gptq and ldlq alone, and format \"int8\" is rounded by nearest");
+  refused("format: awq4-g32, damping: .1",
+          "\"damping\": of gptq and ldlq alone, and format \"awq4-g32\" is rounded by awq");
+  refused("format: quip#2, order: columns", "\"order\": of gptq alone, and format \"quip#2\" is rounded by ldlq");
+  refused("format: trellis#2, spread: 1",
+          "\"spread\": of trellis-mixed# alone, and format \"trellis#2\" is rounded by ldlq");
+  const Recipe recipe = parseRecipe("rules: [{match: \"*\", format: int8, sweeps: 1}]", "r");
+  expectThrows([&] { chooseFormats(recipe, smallConfig(), false); },
+               "recipe: rule \"*\" for \"model.embed_tokens.weight\": \"sweeps\": of gptq and ldlq alone");
+}
+
+/// Each option against the library's own rounding.
+TEST(Recipe, OptionsReachTheRounding) {
+  using G32 = gosset::Grouped<gosset::Asymmetric<4>, 32>;
+  const LinearInfo info{"layer", 48, 64};
+  const RowMatrixXf w = gosset::testing::gaussian(info.rows, info.cols, 1);
+  Calibration calibration;
+  calibration.try_emplace(info.name, info.cols).first->second.add(gosset::testing::gaussian(40, info.cols, 2));
+  const gosset::Hessian& h = calibration.at(info.name).hessian;
+  const auto packed = [&](const std::string& rule) {
+    const Recipe recipe = parseRecipe("rules: [{match: a, " + rule + "}]", "r");
+    return packLayer(info, w, formatOfRule(recipe.rules.front()), 1, 0, calibration).dequantized();
+  };
+  const auto expected = [&](const auto& rounding) {
+    return RowMatrixXf(gosset::quantize<G32>(w, rounding, {.fit = gosset::LeastSquares{}}).dequantized());
+  };
+  const RowMatrixXf usual = packed("format: gptq4-g32");
+  EXPECT_EQ(usual, expected(gosset::Gptq(h, {.act_order = true})));
+  const std::pair<const char*, RowMatrixXf> cases[] = {
+      {"damping: 0.5", expected(gosset::Gptq(h, {.damping = .5, .act_order = true}))},
+      {"sweeps: 3", expected(gosset::Gptq(h, {.sweeps = 3, .act_order = true}))},
+      {"order: columns", expected(gosset::Gptq(h))},
+      {"rounding: ldlq", expected(gosset::Ldlq(h))},
+      {"rounding: ldlq, sweeps: 0", expected(gosset::Ldlq(h, {.sweeps = 0}))},
+      {"rounding: ldlq, damping: 2", expected(gosset::Ldlq(h, {.damping = 2}))}};
+  for (const auto& [rule, values] : cases) {
+    EXPECT_EQ(packed(std::string("format: gptq4-g32, ") + rule), values) << rule;
+    EXPECT_NE(values, usual) << rule;
+  }
+  const RowMatrixXf mixed = packed("format: trellis-mixed#2"), even = packed("format: trellis-mixed#2, spread: 0");
+  EXPECT_NE(even, mixed);
+  EXPECT_EQ(even, packed("format: trellis#2"));
 }
 
 TEST(Recipe, OfOneFormat) {
