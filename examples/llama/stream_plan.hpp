@@ -91,7 +91,7 @@ struct TextTimes {
 /// What is known without the model's weights.
 inline StreamPlan planStream(const StreamOptions& o, const Config& c, bool tied, const ChosenFormats& formats,
                              const std::vector<Sequence>& text) {
-  constexpr double kFloat = sizeof(float), kDouble = sizeof(double), kProgram = 1e8;
+  constexpr double kFloat = sizeof(float), kDouble = sizeof(double), kProgram = 2e8;
   const BlockQuantizer blocks(formats, text, {1, o.hessianBytes, nullptr});
   const detail::TextTimes times = detail::TextTimes::tried();
   std::map<const FormatEntry*, detail::PackTimes> tried;
