@@ -3,9 +3,11 @@
 
 #include "block_run.hpp"
 #include "recipe.hpp"
+#include "shared_inputs.hpp"
 
 #include <chrono>
 #include <cmath>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -224,21 +226,30 @@ class BlockQuantizer {
   template <class Step>
   Calibration gather(std::size_t block, const PackedModel& exact, const Batch& batch, const ActivationFile& in,
                      ActivationWriter* out, BlockReport& report, Step&& step) const {
-    std::set<std::string> wanted;
+    std::map<std::string, Index> widths;
+    bool router = false;
     for (const Linear* one : batch) {
       if (!formatOf(one->info).needsCalibration) continue;
-      wanted.insert(sameInput(one->info.name));
-      if (one->info.name.find(".experts.") != std::string::npos) wanted.insert(routerName(block));
+      widths[sameInput(one->info.name)] = one->info.cols;
+      router = router || one->info.name.find(".experts.") != std::string::npos;
     }
+    const Alone alone;
+    const Peers& peers = options_.peers != nullptr ? *options_.peers : alone;
+    const std::map<std::string, Index> owners = whoGathers(widths, peers.count());
+    const auto isMine = [&](const std::string& name) {
+      const auto owner = owners.find(name);
+      return owner != owners.end() ? owner->second == peers.rank() : router && name == routerName(block);
+    };
     Calibration calibration;
-    const Observer observer = [&](const std::string& alone, const Eigen::Ref<const Eigen::MatrixXf>& x) {
-      const std::string name = nameInModel(alone, block);
-      if (!wanted.contains(name)) return;
+    const Observer observer = [&](const std::string& nameAlone, const Eigen::Ref<const Eigen::MatrixXf>& x) {
+      const std::string name = nameInModel(nameAlone, block);
+      if (!isMine(name)) return;
       naming("the inputs of " + name,
              [&] { calibration.try_emplace(name, x.rows()).first->second.add(x.transpose()); });
     };
     const Engine engine(exact);
     runBlock(engine, sequences_, in, out, observer, step);
+    if (peers.count() > 1) shareInputs(owners, widths, calibration, peers);
     feedStarved(block, engine, batch, calibration, report);
     return calibration;
   }
