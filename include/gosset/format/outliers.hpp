@@ -292,7 +292,6 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
   /// Entries of a row in kStretch blocks, from entry number `at` on; returns that of the next stretch. Which block an
   /// entry lies in comes without a branch: there are too few in each for a branch to be foreseen.
   Index addStretch(Index row, Index block, Index at, Four factor, Four* sums) const {
-    using Starts = simd::Vec<std::uint16_t, static_cast<int>(kMore)>;
     const Index end = (row + 1) * keptInRow(cols());
     Index ends[kStretch];
     for (Index b = 0, last = at; b < kStretch; ++b) {
@@ -306,9 +305,9 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
       widenEntries(at, count, numbers);
       for (Index b = 0, from = 0; b < kStretch; ++b) {  // what is written too far the next block's overwrite
         const Index to = std::clamp(ends[b] - at, from, count);
-        const auto start = simd::splat<Starts>(static_cast<std::uint16_t>(b * kBlock));
+        const auto start = static_cast<std::uint16_t>(b * kBlock);
         do {
-          simd::store(starts + from, start);
+          std::fill_n(starts + from, kMore, start);
           from += kMore;
         } while (from < to);
         from = to;
