@@ -318,9 +318,9 @@ class Feedback {
 
   /// Better scales for the codes that a sweep has chosen, block by block (block_refit.hpp).
   void refit(const Stripe& stripe, RowMatrixXf& gradient) requires BlockFormat<F> {
-    const auto places = permutation().indices();
+    const auto columns = columnsAtPlaces();
     std::vector<Index> place_of(static_cast<std::size_t>(w_.cols()));
-    for (Index place = 0; place < w_.cols(); ++place) place_of[static_cast<std::size_t>(places[place])] = place;
+    for (Index place = 0; place < w_.cols(); ++place) place_of[columns[static_cast<std::size_t>(place)]] = place;
     for (Index block = 0; block < grid_.groups(); ++block) {
       const Index width = grid_.end(block) - grid_.begin(block);
       const Eigen::Map<const Eigen::Array<Index, Eigen::Dynamic, 1>> at(place_of.data() + grid_.begin(block), width);
