@@ -134,7 +134,7 @@ TEST(RecommendCache, RefusesWhatNothingKeepsTo) {
   expectThrows([] { recommendCache(heads(128), 1.5, 1024); },
                "recommendCache: no measured formats take at most 1.5 bits a number in blocks of 1024 tokens, heads of "
                "128; the smallest take 1.97778");
-  expectThrows([] { recommendCache(heads(128), 2, 64); }, "heads of 128; the smallest take 2.5");
+  expectThrows([] { recommendCache(heads(128), 2, 32); }, "heads of 128; the smallest take 2.75");
   expectThrows([] { recommendCache(heads(128), 0, 1024); }, "recommendCache: expected bits > 0, got 0");
   expectThrows([] { recommendCache(heads(128), std::numeric_limits<double>::quiet_NaN(), 1024); },
                "recommendCache: expected bits > 0, got nan");
