@@ -49,10 +49,10 @@ class MpiPeers final : public Peers {
 }  // namespace
 
 std::unique_ptr<Peers> startPeers(int& argc, char**& argv) {
-  // Not through mpirun, a process is alone, and MPI need not start.
-  if (std::getenv("OMPI_COMM_WORLD_SIZE") == nullptr && std::getenv("PMI_SIZE") == nullptr) {
-    return std::make_unique<Alone>();
-  }
+  // Through neither mpirun nor srun, a process is alone, and MPI need not start.
+  const bool alone = std::getenv("OMPI_COMM_WORLD_SIZE") == nullptr && std::getenv("PMI_SIZE") == nullptr &&
+                     std::getenv("PMIX_RANK") == nullptr;
+  if (alone) return std::make_unique<Alone>();
   return std::make_unique<MpiPeers>(argc, argv);
 }
 
@@ -66,7 +66,7 @@ void stopPeers() {
 #else
 
 std::unique_ptr<Peers> startPeers(int&, char**&) {
-  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"}) {
     const char* size = std::getenv(name);
     if (size != nullptr && std::atoi(size) > 1) {
       throw std::runtime_error("mpirun started several processes, and this program was built without MPI");

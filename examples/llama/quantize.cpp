@@ -194,7 +194,7 @@ void run(Options& o, const Peers& peers) {
   const Config& config = source.config();
   setShare(o, config);
   if (o.budget) {
-    if (!peers.first()) return;
+    if (peers.count() > 1) throw std::invalid_argument("--budget measures in one process; start it without mpirun");
     writeBudget(o, source);
     return printCost();
   }

@@ -76,11 +76,15 @@ inline constexpr std::string_view kReferenceMagic = "gosset reference logits 1\n
 inline constexpr std::size_t kReferenceHeader = sizeof(float) + sizeof(std::int32_t) + sizeof(double);
 inline constexpr std::uint16_t kNoProbability = 65535;
 
+/// gosset's, for results that another version need not repeat.
+inline std::string versionText() {
+  return std::to_string(GOSSET_VERSION_MAJOR) + "." + std::to_string(GOSSET_VERSION_MINOR) + "." +
+         std::to_string(GOSSET_VERSION_PATCH);
+}
+
 inline std::string referenceKeyText(const ReferenceKey& key) {
-  const std::string version = std::to_string(GOSSET_VERSION_MAJOR) + "." + std::to_string(GOSSET_VERSION_MINOR) + "." +
-                              std::to_string(GOSSET_VERSION_PATCH);
-  return nlohmann::ordered_json{{"gosset", version}, {"model", key.model}, {"tokens", key.tokens},
-                                {"how", key.how},    {"vocab", key.vocab}, {"predicted", key.predicted}}
+  return nlohmann::ordered_json{{"gosset", versionText()}, {"model", key.model}, {"tokens", key.tokens},
+                                {"how", key.how},          {"vocab", key.vocab}, {"predicted", key.predicted}}
       .dump();
 }
 

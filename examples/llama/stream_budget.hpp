@@ -39,7 +39,8 @@ class BudgetSearch {
                              int activationBits) const {
     nlohmann::ordered_json formats = nlohmann::ordered_json::array();
     for (const FormatEntry* format : tried_) formats.push_back(format->name);
-    return {{"model", modelHash(model)},
+    return {{"gosset", detail::versionText()},
+            {"model", modelHash(model)},
             {"text", tokensHash(text)},
             {"bits of activations", activationBits},
             {"seed", seed_},

@@ -72,7 +72,10 @@ class Passage {
 /// What an evaluation depends on. All bytes of both models are read.
 inline nlohmann::ordered_json evaluationKey(const std::filesystem::path& exact, const std::filesystem::path& packed,
                                             const std::vector<Sequence>& sequences) {
-  return {{"model", modelHash(exact)}, {"packed model", modelHash(packed)}, {"text", tokensHash(sequences)}};
+  return {{"gosset", detail::versionText()},
+          {"model", modelHash(exact)},
+          {"packed model", modelHash(packed)},
+          {"text", tokensHash(sequences)}};
 }
 
 /// Runs both models over the sequences block by block, both activations in files of `work` in 32 bits, and holds the

@@ -57,10 +57,7 @@ class StreamQuantizer {
         parts_(packedParts(source.config())) {
     requireShare();
     const nlohmann::ordered_json run = key();
-    detail::Hash hash;
-    const std::string text_of_key = run.dump();
-    hash.add(std::as_bytes(std::span(text_of_key)));
-    keyHash_ = hash.text();
+    keyHash_ = hashOf(run.dump());
     Manifest::requireSame(o_.work, run);
     requireOwnOutput();
     peers_.wait();
@@ -74,12 +71,13 @@ class StreamQuantizer {
   nlohmann::ordered_json key() const {
     nlohmann::ordered_json formats;
     for (const auto& [name, format] : formats_) formats[name] = format->name;
-    return {{"model", modelHash(o_.model)},
+    return {{"gosset", detail::versionText()},
+            {"model", modelHash(o_.model)},
+            {"tokenizer", hashOf(tokenizer_.vocabulary().file() + detail::tokenizerAbout(tokenizer_))},
             {"text", tokensHash(text_)},
             {"calibrate on", o_.on == CalibrateOn::kFloat ? "float" : "packed"},
             {"bits of activations", o_.activationBits},
             {"seed", seed_},
-            {"bytes of Hessians", o_.hessianBytes},
             {"formats", formats}};
   }
 
@@ -89,12 +87,13 @@ class StreamQuantizer {
   void run(Report&& report, Step&& step) {
     const std::vector<std::size_t> left = partsLeft();
     const std::size_t next = firstBlockToRun(left);
+    const bool text = needsText();
+    const bool embeds = !left.empty() && (left.front() == 0 || (text && !hasActivations(next)));
     peers_.wait();  // until all have seen what is there
     if (peers_.first()) removeOldActivations(next);
     if (left.empty()) return;
     Clock clock(left, source_.config());
-    const bool text = needsText();
-    if (left.front() == 0 || (text && !hasActivations(next))) embed(left.front() == 0);
+    if (embeds) embed(left.front() == 0);
     if (left.front() == 0) report(clock.done("embedding", 0, {}));
     if (text) passEarlierBlocks(next, std::max<std::size_t>(left.front(), 1) - 1, step);
     for (const std::size_t part : left) {
@@ -147,6 +146,11 @@ class StreamQuantizer {
     double weights_ = 0, doneWeights_ = 0;
   };
 
+  static std::string hashOf(const std::string& text) {
+    detail::Hash hash;
+    hash.add(std::as_bytes(std::span(text)));
+    return hash.text();
+  }
   bool needsText() const { return needsCalibration(formats_); }
   std::size_t blockCount() const { return parts_ - 2; }
   std::filesystem::path partPath(std::size_t part) const { return o_.out / packedPartName(part, parts_); }

@@ -49,6 +49,18 @@ namespace detail {
 inline constexpr const char* kTokenizerTensor = "tokenizer";
 inline constexpr const char* kTokenizerKey = "llama.tokenizer";
 
+/// What a packed model says of its tokenizer beside the bytes of its file.
+inline std::string tokenizerAbout(const Tokenizer& tokenizer) {
+  const bool json = tokenizer.vocabulary().kind() == Vocabulary::Kind::kHuggingFace;
+  const TextFrame& frame = tokenizer.frame();
+  return nlohmann::ordered_json{
+      {"kind", json ? "tokenizer.json" : "llama2.c"},
+      {"bos_token_id", frame.bos ? nlohmann::ordered_json(*frame.bos) : nlohmann::ordered_json()},
+      {"eos_token_id", frame.eos},
+      {"chat_template", frame.chatTemplate}}
+      .dump();
+}
+
 }  // namespace detail
 
 /// Puts a tokenizer into a packed model:
@@ -60,14 +72,7 @@ inline void addTokenizer(gosset::SafetensorsWriter& writer, const Tokenizer& tok
   const auto* first = reinterpret_cast<const std::uint8_t*>(bytes.data());
   writer.add<std::uint8_t>(detail::kTokenizerTensor, {static_cast<Index>(bytes.size())},
                            std::span(first, bytes.size()));
-  const bool json = tokenizer.vocabulary().kind() == Vocabulary::Kind::kHuggingFace;
-  const TextFrame& frame = tokenizer.frame();
-  const nlohmann::ordered_json about = {
-      {"kind", json ? "tokenizer.json" : "llama2.c"},
-      {"bos_token_id", frame.bos ? nlohmann::ordered_json(*frame.bos) : nlohmann::ordered_json()},
-      {"eos_token_id", frame.eos},
-      {"chat_template", frame.chatTemplate}};
-  writer.setMetadata(detail::kTokenizerKey, about.dump());
+  writer.setMetadata(detail::kTokenizerKey, detail::tokenizerAbout(tokenizer));
 }
 
 /// Reads it again. Files of before, without the metadata, have llama2.c's.

@@ -48,16 +48,18 @@ inline void writeBytes(const fs::path& path, const std::string& bytes) {
 }
 
 /// A tokenizer of llama2.c's kind.
-inline Tokenizer tokenizerOf(SentencePieces pieces) {
+inline Tokenizer tokenizerOf(SentencePieces pieces, const std::string& chatTemplate = {}) {
   const auto vocabulary = std::make_shared<const SentencePieces>(std::move(pieces));
-  return {vocabulary, llama2cFrame(*vocabulary)};
+  TextFrame frame = llama2cFrame(*vocabulary);
+  frame.chatTemplate = chatTemplate;
+  return {vocabulary, frame};
 }
 
 /// Some tokenizer of that many tokens.
-inline Tokenizer anyTokenizer(Index vocab) {
+inline Tokenizer anyTokenizer(Index vocab, const std::string& chatTemplate = {}) {
   std::vector<SentencePieces::Piece> pieces;
   for (Index i = 0; i < vocab; ++i) pieces.push_back({"t" + std::to_string(i), -static_cast<float>(i)});
-  return tokenizerOf(SentencePieces(pieces));
+  return tokenizerOf(SentencePieces(pieces), chatTemplate);
 }
 
 /// A model in llama2.c's format.

@@ -3,6 +3,8 @@
 
 #include "streamed.hpp"
 
+#include <sstream>
+
 namespace llama::testing::stream_evaluate_test {
 namespace {
 
@@ -72,24 +74,28 @@ TEST(StreamedQualityTest, KilledAgainAndAgainItComesToTheSameNumbers) {
     LayerSource source(run.model);
     return evaluateStreamed(source, PackedSource(run.out), text, work, evaluationKey(run.model, run.out, text), [] {});
   };
-  const StreamedQuality whole = evaluateIn(folder / "whole");
+  const auto numbersOf = [](const StreamedQuality& quality) {
+    std::ostringstream text;
+    text << std::hexfloat << quality.packed.klDivergence << ' ' << quality.packed.perplexity << ' '
+         << quality.exact.perplexity;
+    return text.str();
+  };
+  const std::string whole = numbersOf(evaluateIn(folder / "whole"));
+  const auto evaluate = [&] { writeWhole(folder / "numbers", numbersOf(evaluateIn(folder / "work"))); };
   const auto stopped = [&] {  // blocks that both models have been through
     int blocks = 0;
     while (fs::exists(folder / "work" / ("packed-" + std::to_string(blocks + 1) + ".bin"))) ++blocks;
     return blocks;
   };
   int kills = 0, most = 0;
-  for (unsigned wait = 300; kills < 200 && !runsToItsEnd([&] { evaluateIn(folder / "work"); }, wait);
-       wait += wait / 8) {
+  for (unsigned wait = 300; kills < 200 && !runsToItsEnd(evaluate, wait); wait += wait / 8) {
     ++kills;
     most = std::max(most, stopped());
   }
   EXPECT_GT(kills, 3);
   EXPECT_LT(kills, 200);
-  const StreamedQuality killed = evaluateIn(folder / "work");
-  EXPECT_EQ(killed.packed.klDivergence, whole.packed.klDivergence);
-  EXPECT_EQ(killed.packed.perplexity, whole.packed.perplexity);
-  EXPECT_EQ(killed.exact.perplexity, whole.exact.perplexity);
+  EXPECT_GT(most, 0);  // so that it went on with some block, and not only began again
+  EXPECT_EQ(readBytes(folder / "numbers", 1000), whole);
 }
 
 TEST(StreamedQualityTest, GoesOnBehindTheBlocksThatAreDone) {

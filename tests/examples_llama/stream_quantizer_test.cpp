@@ -140,6 +140,9 @@ TEST_F(StreamQuantizerTest, AChangedRunIsRefusedWithTheDifference) {
   run.on = CalibrateOn::kPacked;
   refused("whose /calibrate on is \"float\"; here it is \"packed\"");
   run.on = CalibrateOn::kFloat;
+  run.chatTemplate = "another";
+  refused("whose /tokenizer is \"");
+  run.chatTemplate = "";
   saveHuggingFace<float>(folder_ / "model", randomModel(streamedConfig(), true, 2));
   refused("whose /model is");
   fs::remove_all(run.out / "work");

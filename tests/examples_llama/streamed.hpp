@@ -66,7 +66,7 @@ struct Streamed {
   CalibrateOn on = CalibrateOn::kFloat;
   int bits = 32;
   Index hessianBytes = Index{1} << 32;
-  std::string embedding = "int8";
+  std::string embedding = "int8", chatTemplate = {};
 
   void run(const Peers& peers = Alone()) const { share(peers, std::nullopt, true); }
 
@@ -77,7 +77,7 @@ struct Streamed {
     const Config& c = source.config();
     const ChosenFormats formats = chooseFormats(uniformRecipe(format, embedding, 1), c, source.tied());
     const std::vector<Sequence> text = someText(c);
-    const Tokenizer tokenizer = anyTokenizer(c.vocab);
+    const Tokenizer tokenizer = anyTokenizer(c.vocab, chatTemplate);
     fs::path work = out / "work";
     if (blocks) work /= std::to_string(blocks->first);
     StreamQuantizer quantizer({model, out, work, on, bits, hessianBytes, blocks ? blocks->first : 0,
