@@ -76,6 +76,14 @@ void expectRotated(const MakeRounding& rounding) {
               (u.transpose() * inner.dequantized().template cast<double>() * v).template cast<float>());
 }
 
+/// A rounding that is only given away.
+struct GivenAway {
+  bool changed = false;
+  GivenAway inBasis(const BasisChange&) && { return {true}; }
+};
+
+TEST(Basis, ARoundingThatIsGivenAwayFollows) { EXPECT_TRUE(inBasis(GivenAway{}, BasisChange{}).changed); }
+
 TEST(Basis, RoundingsSeeTheRotatedInputs) {
   expectRotated<Codes>(kLdlq);
   expectRotated<Codes>(kGptq);

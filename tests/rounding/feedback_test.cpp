@@ -281,7 +281,9 @@ TEST(Feedback, RaisesTheDampingByDoubling) {
   EXPECT_DOUBLE_EQ(damping(1 + 0.5e-4, 1e-5), 1e-4);
   EXPECT_DOUBLE_EQ(damping(2, 0.3), 1.2);
   EXPECT_DOUBLE_EQ(damping(10.9, 5), 10);
+  EXPECT_EQ(damping(0.5, 20), 20);
   expectThrows([&] { damping(11.1, 5); }, "not even with 10 times its mean diagonal added");
+  expectThrows([&] { damping(31, 25); }, "not even with 25 times its mean diagonal added");
 }
 
 }  // namespace

@@ -56,6 +56,7 @@ concept CodebookBase = requires {
 /// and, where that is how it encodes, so that many numbers can be encoded at once, one of
 ///   kWholeLevels  true: levels are first, first + 1, .. and encode(x) is roundToEven(x clamped to them) - first
 ///   kThresholds   a std::array of kLevels - 1 floats in rising order, at most 15: encode(x) is how many x reaches
+///                 (of codebooks without a zero point)
 template <class C>
 concept ScalarCodebook = CodebookBase<C> && requires(float x, typename C::Code q) {
   requires C::kDim == 1;
@@ -137,7 +138,7 @@ concept RoundsToWholeLevels = ScalarCodebook<C> && ConstexprLevels<C> && sizeof(
 };
 
 template <class C>
-concept CountsThresholds = ScalarCodebook<C> && sizeof(typename C::Code) == 1 && requires {
+concept CountsThresholds = ScalarCodebook<C> && !C::kHasZero && sizeof(typename C::Code) == 1 && requires {
   { C::kThresholds[0] } -> std::convertible_to<float>;
   requires C::kLevels <= 16 && sizeof(C::kThresholds) == sizeof(float) * (C::kLevels - 1);
 };

@@ -19,8 +19,8 @@ void addTransposed(const CodeView<C, T, kPieces>& w, Index n, float unit, const 
   }
 }
 
-/// The same with x' rounded to two bytes, where the codes have such products on this machine; false, and nothing done,
-/// where they have none. The same bits on every machine that has.
+/// The same with x' rounded to one byte or two (kRoundedDigits), where the codes have such products on this machine;
+/// false, and nothing done, where they have none. The same bits on every machine that has.
 template <TileCodebook C, class T, int kPieces>
 bool addTransposedRounded(const CodeView<C, T, kPieces>& w, Index n, float unit, const float* x, Index tokens,
                           Index x_stride, float* y, Index y_stride) {

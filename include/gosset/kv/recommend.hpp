@@ -17,14 +17,14 @@
 // them.
 namespace gosset::GOSSET_ABI {
 
-/// What the numbers of keys, or of values, cost besides their codes.
+/// What a number of keys, or of values, costs: its code and what stands beside it.
 struct CacheSideBits {
   double codes;     ///< a number
   int group;        ///< neighbours that share a scale and a zero point of 16 bits each; 0: one scale a line; -1: none
   int rank;         ///< of 8-bit factors
   bool block_unit;  ///< whether a block has 32 bits more
 
-  /// Of blocks of `lines` x `length` numbers, a line being a channel of keys or a token of values.
+  /// Bits a number, of blocks of `lines` x `length` numbers, a line being a channel of keys or a token of values.
   double bits(double lines, double length) const {
     double bits = codes;
     if (group > 0) bits += 32 * static_cast<double>(ceilDiv(static_cast<Index>(length), group)) / length;
@@ -176,6 +176,7 @@ inline std::span<const MeasuredCache> measuredCaches() {
   return kRows;
 }
 
+/// What recommendCache() answers.
 struct CacheRecommendation {
   MeasuredCache formats;
   double bits;          ///< a number in packed blocks, keys and values, all counted

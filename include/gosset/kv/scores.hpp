@@ -51,7 +51,7 @@ struct AttendOptions {
   /// product of bytes: integers of 16 bits, which move the output by some ten thousandths; over codes of up to 2 bits a
   /// number and points of E8 integers of 8. These move it by .4 to 1.5% in rotated caches, .7 to 7% in others of 2
   /// bits, where packing did by 3 to 90%; the two have nothing to do with each other, so that the error of both changes
-  /// by 2.3% at most (kv_quality's data). Up to 1.7 times as fast.
+  /// by 2.3% at most (kv_quality's data). Up to twice as fast.
   Activations activations = Activations::kFloat;
 };
 

@@ -20,7 +20,7 @@ struct BasisChange {
 /// are; the others have inBasis(change).
 template <class Rounding>
 Rounding inBasis(Rounding rounding, const BasisChange& change) {
-  if constexpr (requires { rounding.inBasis(change); }) {
+  if constexpr (requires { std::move(rounding).inBasis(change); }) {
     return std::move(rounding).inBasis(change);
   } else {
     return rounding;

@@ -331,9 +331,10 @@ class Feedback {
       parallelFor(stripe.end_chunk - stripe.first_chunk, kAbout * width * width, [&](Index i) {
         const Index row = chunks_.begin(stripe.first_chunk + i), rows = chunks_.size(stripe.first_chunk + i);
         BlockRefit<F> better(grid_, row, rows, block, own);
-        const RowMatrixXf of_rows = gradient.middleRows(row - stripe.row, rows);
+        RowMatrixXf of_block(rows, width);
+        for (Index j = 0; j < width; ++j) of_block.col(j) = gradient.col(at[j]).segment(row - stripe.row, rows);
         change.middleRows(row - stripe.row, rows) =
-            better.run(codes_.block(row, grid_.begin(block), rows, width), of_rows(Eigen::all, at));
+            better.run(codes_.block(row, grid_.begin(block), rows, width), std::move(of_block));
       });
       if (change.isZero(0)) continue;
       for (Index j = 0; j < width; ++j) w_.col(at[j]).segment(stripe.row, stripe.rows) -= change.col(j);

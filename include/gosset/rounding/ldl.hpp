@@ -21,14 +21,15 @@ template <class = void>
 class DampedCholesky {
  public:
   /// Takes over a full symmetric H. The damping is raised step by step until H factorizes.
-  /// Errors: std::invalid_argument where H has no positive mean diagonal, or no damping up to 10 helps.
+  /// Errors: std::invalid_argument where H has no positive mean diagonal, or no damping up to 10, or the one that is
+  /// given, helps.
   DampedCholesky(Eigen::MatrixXd h, double damping) : matrix_(std::move(h)) {
     constexpr double kFirstStep = 1e-4;
-    constexpr double kLargest = 10;
+    const double largest = std::max(damping, 10.);
     const Eigen::VectorXd diagonal = matrix_.diagonal();
     const double mean_diagonal = diagonal.mean();
     require(mean_diagonal > 0, "Ldlq: expected a Hessian with a positive mean diagonal, got ", mean_diagonal);
-    for (damping_ = damping; damping_ <= kLargest; damping_ = std::max(2 * damping_, kFirstStep)) {
+    for (damping_ = damping; damping_ <= largest; damping_ = std::max(2 * damping_, kFirstStep)) {
       diagonal_ = diagonal.array() + damping_ * mean_diagonal;
       matrix_.diagonal() = diagonal_;
       const Eigen::LLT<Eigen::Ref<Eigen::MatrixXd>, Eigen::Lower> cholesky(matrix_);
@@ -36,7 +37,7 @@ class DampedCholesky {
       if (cholesky.info() == Eigen::Success && pivots.isFinite().all() && (pivots > 0).all()) return;
       matrix_.triangularView<Eigen::StrictlyLower>() = matrix_.transpose();
     }
-    invalidArgument("Ldlq: the Hessian is not positive definite, not even with ", kLargest,
+    invalidArgument("Ldlq: the Hessian is not positive definite, not even with ", largest,
                     " times its mean diagonal added");
   }
 

@@ -79,8 +79,10 @@ class Grid {
   /// Fits all groups to w (m x cols()).
   void fitAll(const RowMatrixXf& w) {
     if constexpr (F::kOneRowOnly) {
-      parallelFor(ceilDiv(rows_, kRowsTogether), 16 * kRowsTogether * cols_, [&](Index part) {
-        const Index row = part * kRowsTogether, rows = std::min(kRowsTogether, rows_ - row);
+      const bool by_vectors = detail::FitsByRange<Codebook> && std::holds_alternative<PublishedRule>(fit_);
+      const Index together = by_vectors ? kRowsTogether : 1;
+      parallelFor(ceilDiv(rows_, together), 16 * together * cols_, [&](Index part) {
+        const Index row = part * together, rows = std::min(together, rows_ - row);
         for (Index group = 0; group < groups_; ++group) fitRows(row, rows, group, w);
       });
     } else {

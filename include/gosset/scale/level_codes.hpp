@@ -39,7 +39,7 @@ struct WholeLevelCoder {
         last(simd::splat<simd::Floats>(last_level)) {
     const float distance = sureDistance(a, first_level, last_level);
     sure = simd::splat<simd::Floats>(distance);
-    inverse = simd::splat<simd::Floats>(distance > 0 ? 1 / gosset::detail::divisor(a) : 0);
+    inverse = simd::splat<simd::Floats>(distance >= 0 ? 1 / gosset::detail::divisor(a) : 0);
   }
 
   /// How far from a whole number the product may be for it to be the quotient's. A number within the levels has a
@@ -85,8 +85,8 @@ struct WholeLevelCoder {
 
 /// A number's code by halving the thresholds that are left, of 16.
 struct ThresholdCoder {
-  ThresholdCoder(const Affine& a, const float* thresholds_and_infinities)
-      : divisor(simd::splat<simd::Floats>(gosset::detail::divisor(a))), thresholds(thresholds_and_infinities) {}
+  ThresholdCoder(const Affine& a, const float* sixteen)
+      : divisor(simd::splat<simd::Floats>(gosset::detail::divisor(a))), thresholds(sixteen) {}
 
   template <int kHalf>
   [[gnu::always_inline]] void halve(simd::Floats level, simd::Words& code) const {
@@ -155,6 +155,7 @@ inline void encodeByThresholdsInSet(const float* thresholds, const float* x, Ind
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 
 #define GOSSET_FRAGMENTS <gosset/scale/level_codes.hpp>
@@ -170,7 +171,7 @@ inline void encodeWholeLevels(float first, float last, const float* x, Index cou
                               std::uint8_t* codes) {
   GOSSET_CALL_RUNNING(encodeWholeLevelsInSet(first, last, x, count, width, affine, codes))
 }
-/// thresholds: 16 in rising order, those that are not there being infinite.
+/// thresholds: 16 in rising order, those that are not there being NaN.
 inline void encodeByThresholds(const float* thresholds, const float* x, Index count, Index width, const Affine* affine,
                                std::uint8_t* codes) {
   GOSSET_CALL_RUNNING(encodeByThresholdsInSet(thresholds, x, count, width, affine, codes))
@@ -179,8 +180,8 @@ inline void encodeByThresholds(const float* thresholds, const float* x, Index co
 template <CountsThresholds C>
 constexpr std::array<float, 16> sixteenThresholds() {
   std::array<float, 16> result;
-  result.fill(std::numeric_limits<float>::infinity());
-  std::copy_n(C::kThresholds.begin(), C::kLevels - 1, result.begin());
+  result.fill(std::numeric_limits<float>::quiet_NaN());  // which no number reaches
+  std::copy_n(std::begin(C::kThresholds), C::kLevels - 1, result.begin());
   return result;
 }
 
@@ -194,6 +195,8 @@ void encodeGroups(const float* x, Index count, Index width, const Affine* affine
     if (width >= kLeast) done = count % width >= kLeast ? count : count - count % width;
     if constexpr (RoundsToWholeLevels<C>) {
       constexpr float kFirst = C::level(0), kLast = C::level(static_cast<typename C::Code>(C::kLevels - 1));
+      static_assert(kLast - kFirst == static_cast<float>(C::kLevels - 1),
+                    "kWholeLevels: levels that follow each other are expected");
       encodeWholeLevels(kFirst, kLast, x, done, width, affine, codes);
     } else {
       static constexpr std::array<float, 16> kThresholds = sixteenThresholds<C>();
