@@ -101,7 +101,7 @@ template <>
 struct TileCode<E8P> {
   using Order = detail::E8Order;
   static constexpr int kTerms = 1;
-  static constexpr TileTerm kTerm[] = {detail::kE8PTerm};
+  static constexpr TileTerm kTerm[kTerms] = {detail::kE8PTerm};
   static constexpr bool kExact = true;
   template <int, int>
   [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
@@ -117,7 +117,7 @@ template <>
 struct TileCode<E81B> {
   using Order = detail::E8Order;
   static constexpr int kTerms = 1;
-  static constexpr TileTerm kTerm[] = {detail::kE81BTerm};
+  static constexpr TileTerm kTerm[kTerms] = {detail::kE81BTerm};
   static constexpr bool kExact = true;
   template <int, int>
   [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
@@ -135,7 +135,7 @@ requires(TileCode<A>::kTerms == 1 && TileCode<B>::kTerms == 1 && A::kBits % 8 ==
          std::is_same_v<typename TileCode<A>::Order, typename TileCode<B>::Order>) struct TileCode<Residual<A, B> > {
   using Order = typename TileCode<A>::Order;
   static constexpr int kTerms = 2;
-  static constexpr TileTerm kTerm[] = {
+  static constexpr TileTerm kTerm[kTerms] = {
       TileCode<A>::kTerm[0],
       {TileCode<B>::kTerm[0].zero, TileCode<B>::kTerm[0].unit* Residual<A, B>::kStep, TileCode<B>::kTerm[0].small}};
   static constexpr bool kExact = TileCode<A>::kExact && TileCode<B>::kExact;  // but for the rounding of the step

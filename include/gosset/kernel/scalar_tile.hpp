@@ -18,7 +18,7 @@ struct TileCode<C> {
   using L = detail::ByteLevels<C>;
   using Order = InOrder;
   static constexpr int kTerms = 1;
-  static constexpr TileTerm kTerm[] = {{L::kZero, 1 / L::kUnits, L::kLargest < 128}};
+  static constexpr TileTerm kTerm[kTerms] = {{L::kZero, 1 / L::kUnits, L::kLargest < 128}};
   static constexpr bool kExact = L::kExact;
 
   template <int, int>

@@ -100,7 +100,8 @@ template <TrellisCodebook C>
 struct TileCode<C> {
   using Order = InOrder;
   static constexpr int kTerms = 1;
-  static constexpr TileTerm kTerm[] = {{detail::TrellisDecoder::kOffset, detail::TrellisTable::kLevelUnit, false}};
+  static constexpr TileTerm kTerm[kTerms] = {
+      {detail::TrellisDecoder::kOffset, detail::TrellisTable::kLevelUnit, false}};
   static constexpr bool kExact = true;
 
   template <int, int>

@@ -52,7 +52,7 @@ template <>
 struct TileCode<Trits5> {
   using Order = LastNumberFirst<5>;
   static constexpr int kTerms = 1;
-  static constexpr TileTerm kTerm[] = {{1, 1.f, true}};
+  static constexpr TileTerm kTerm[kTerms] = {{1, 1.f, true}};
   static constexpr bool kExact = true;
 
   template <int, int slice>
