@@ -10,10 +10,17 @@
 #include <gosset/io/gguf_writer.hpp>
 #include <gosset/io/imatrix.hpp>
 
+#include <filesystem>
 #include <functional>
+#include <map>
+#include <optional>
+#include <vector>
 
 // Models as GGUF files.
 namespace llama {
+
+/// The types of matrices by their names in a file.
+using GgufTypes = std::map<std::string, GgufTypeChoice>;
 
 struct GgufOptions {
   GgufMixture mixture = kGgufMixtures[1];
@@ -21,6 +28,7 @@ struct GgufOptions {
   GgufRounding rounding = GgufRounding::kNearest;
   std::string preTokenizer{};  ///< how the file calls the way to cut texts; empty where the tokenizer shall say it
   std::string name{};          ///< general.name, or empty
+  std::optional<GgufTypes> types{};  ///< in place of the mixture: of all matrices, by their names in the file
 };
 
 /// What became of one tensor.
@@ -35,6 +43,24 @@ namespace detail {
 
 inline GgufRules rulesOf(const Config& c, bool ownOutput, GgufRounding rounding) {
   return {c.layers, c.heads / c.kvHeads, c.experts.count, ownOutput, rounding != GgufRounding::kNearest};
+}
+
+inline const GgufTypeChoice& chosenType(const GgufTypes& types, const std::string& name) {
+  const auto found = types.find(name);
+  if (found == types.end()) throw std::invalid_argument("GGUF: no type was chosen for " + name);
+  return found->second;
+}
+
+/// Everything but tensors. A file whose types were chosen one by one says nothing of its mixture: readers look.
+inline GgufSaid setGgufMetadata(gosset::GgufWriter& writer, const Model& model, const Tokenizer& tokenizer,
+                                const GgufFamily& family, const GgufOptions& options) {
+  GgufSaid said = setGgufConfig(writer, model.config, family);
+  if (!options.name.empty()) writer.set("general.name", options.name);
+  if (!options.types) writer.set("general.file_type", options.mixture.fileType);
+  writer.set("general.quantization_version", std::uint32_t{2});
+  setGgufTokenizer(writer, tokenizer, model.config.vocab, options.preTokenizer);
+  if (said.ropeFactors.size() > 0) writer.add("rope_freqs.weight", said.ropeFactors);
+  return said;
 }
 
 /// Adds floats as F32, which readers want of norms and biases.
@@ -58,6 +84,26 @@ inline std::map<std::string, const RowMatrixXf*> matricesOf(const Model& model) 
 }
 
 }  // namespace detail
+
+/// A matrix of a file, and its type.
+struct GgufTyped {
+  GgufPlan plan;
+  GgufTypeChoice type;
+};
+
+/// The matrices of a file in their order, the embedding first. Throws std::invalid_argument for one that options.types
+/// is there for and does not know.
+inline std::vector<GgufTyped> ggufTyped(const Model& model, const GgufFamily& family, const GgufOptions& options) {
+  const GgufRules rules = detail::rulesOf(model.config, model.output.has_value(), options.rounding);
+  std::vector<GgufTyped> result;
+  for (GgufPlan& plan : ggufMatrices(model.config, family, model.output.has_value())) {
+    const GgufTypeChoice choice = options.types
+                                      ? detail::chosenType(*options.types, plan.name)
+                                      : ggufTypeFor(options.mixture, plan.name, plan.shape.back(), rules, options.pure);
+    result.push_back({std::move(plan), choice});
+  }
+  return result;
+}
 
 /// What entered the matrices of a model, as llama.cpp's importance files have it: by the tensors' names, of tensors
 /// with experts a row each.
@@ -96,21 +142,15 @@ GgufSaid writeGgufModel(const std::filesystem::path& path, const Model& model, c
                         const Recalibrate& recalibrate = {}) {
   const GgufFamily& family = ggufFamilyOf(model.configText);
   gosset::GgufWriter writer;
-  GgufSaid said = setGgufConfig(writer, model.config, family);
-  if (!options.name.empty()) writer.set("general.name", options.name);
-  writer.set("general.file_type", options.mixture.fileType);
-  writer.set("general.quantization_version", std::uint32_t{2});
-  setGgufTokenizer(writer, tokenizer, model.config.vocab, options.preTokenizer);
-  if (said.ropeFactors.size() > 0) writer.add("rope_freqs.weight", said.ropeFactors);
-
-  const GgufRules rules = detail::rulesOf(model.config, model.output.has_value(), options.rounding);
+  GgufSaid said = detail::setGgufMetadata(writer, model, tokenizer, family, options);
   Model soFar = recalibrate ? model : Model();
   std::map<std::string, RowMatrixXf*> packed;
   forEachLinear(soFar, [&](const LinearInfo& info, RowMatrixXf& matrix) { packed[info.name] = &matrix; });
   std::string block = "blk.0";
   const auto weights = detail::matricesOf(model);
-  for (const GgufPlan& plan : ggufMatrices(model.config, family, model.output.has_value())) {
-    const GgufTypeChoice choice = ggufTypeFor(options.mixture, plan.name, plan.shape.back(), rules, options.pure);
+  for (const GgufTyped& matrix : ggufTyped(model, family, options)) {
+    const GgufPlan& plan = matrix.plan;
+    const GgufTypeChoice choice = matrix.type;
     std::vector<gosset::AnyMatrix> parts;
     GgufWritten about{plan.name, choice, 0, 0};
     const std::string ownBlock = plan.name.substr(0, plan.name.find('.', 4));
@@ -145,6 +185,24 @@ GgufSaid writeGgufModel(const std::filesystem::path& path, const Model& model, c
   detail::addGgufFloats(writer, model, family);
   writer.write(path);
   return said;
+}
+
+/// How many bytes of such a file are not those of matrices: a file without them is written to `path`, and removed.
+/// Throws as writeGgufModel().
+inline std::uint64_t ggufBytesBesideMatrices(const std::filesystem::path& path, const Model& model,
+                                             const Tokenizer& tokenizer, const GgufOptions& options) {
+  const GgufFamily& family = ggufFamilyOf(model.configText);
+  gosset::GgufWriter writer;
+  detail::setGgufMetadata(writer, model, tokenizer, family, options);
+  for (GgufPlan& plan : ggufMatrices(model.config, family, model.output.has_value())) {
+    plan.shape.front() = 0;
+    writer.addSource(plan.name, *gosset::detail::ggmlTypeNamed("F32"), plan.shape, [](const auto&) {});
+  }
+  detail::addGgufFloats(writer, model, family);
+  writer.write(path);
+  const std::uint64_t bytes = std::filesystem::file_size(path);
+  std::filesystem::remove(path);
+  return bytes;
 }
 
 }  // namespace llama
