@@ -15,7 +15,7 @@ using namespace gguf;  // NOLINT: small models
 
 /// With rows that are blocks of 32.
 nlohmann::json wide(nlohmann::json said) {
-  said.update({{"hidden_size", 64}, {"intermediate_size", 96}, {"head_dim", 16}, {"num_hidden_layers", 2}});
+  said.update({{"hidden_size", 32}, {"intermediate_size", 64}, {"head_dim", 16}, {"num_hidden_layers", 2}});
   for (const char* hidden : {"moe_intermediate_size", "shared_expert_intermediate_size"}) {
     if (said.contains(hidden)) said[hidden] = 32;
   }
@@ -108,6 +108,19 @@ TEST(GgufAwq, ColumnsAreMultipliedAndNormsDivided) {
                          "model.layers.1.post_attention_layernorm.weight", "model.layers.1.mlp.up_proj.weight"}));
 }
 
+TEST(GgufAwq, HeadsThatShareValuesShareScales) {
+  Config c;
+  c.heads = 4;
+  c.kvHeads = 2;
+  c.headDim = 2;
+  Eigen::VectorXf s(8);
+  s << 1, 2, 3, 6, 5, 5, 7, 9;
+  const Eigen::VectorXf shared = detail::sharedByHeads(s, c);
+  EXPECT_THAT(std::vector<float>(shared.begin(), shared.end()), ::testing::ElementsAre(2, 4, 2, 4, 6, 7, 6, 7));
+  const Eigen::VectorXf values = detail::scalesOfValues(shared, c);
+  EXPECT_THAT(std::vector<float>(values.begin(), values.end()), ::testing::ElementsAre(2, 4, 6, 7));
+}
+
 TEST(GgufAwq, AnOutputMatrixOfItsOwnTakesTheLastNorm) {
   const Model model = quietModel(wide(configOf("llama")));
   std::vector<AwqScales> said;
@@ -131,7 +144,9 @@ TEST(GgufAwq, WhatEntersIsDividedToo) {
 }
 
 TEST(GgufAwq, LosesLessAndNeverMore) {
-  const Model model = quietModel(wide(configOf("llama")));
+  nlohmann::json one = wide(configOf("llama"));
+  one["num_hidden_layers"] = 1;
+  const Model model = quietModel(one);
   const Calibration loud = loudAtFive(model), even = calibrationOf(model);
   const auto loss = [&](const Calibration& calibration, GgufRounding rounding, bool awq) {
     const GgufOptions options = inType("Q4_0", rounding);
@@ -176,7 +191,7 @@ TEST(GgufAwq, WhatItCannotDoIsRefusedByName) {
       [&] { folded(model, calibration, inType("Q4_0")); },
       ThrowsMessage<std::invalid_argument>(
           "--awq: model.layers.0.mlp.gate_proj.weight: gosset: Awq: expected a matrix of 7 inputs, as the activations "
-          "have, got 64"));
+          "have, got 32"));
   model.layers[1].ffnNorm.resize(0);
   EXPECT_THAT([&] { folded(model, loudAtFive(model), inType("Q4_0")); },
               ThrowsMessage<std::invalid_argument>(

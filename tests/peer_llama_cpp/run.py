@@ -18,6 +18,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 TYPES = ["F32", "F16", "Q8_0", "Q4_0", "Q4_K_M", "Q2_K"]
 ON_ONE = ["BF16", "Q4_1", "Q5_0", "Q5_1", "Q6_K", "Q5_K_M", "Q3_K_M", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0"]  # of a Llama
+CHOSEN = ["llama", "gemma2", "qwen2_moe", "phi3"]  # whose types a budget chooses
 # Of floats the sums differ in order, and Gemma's activation is a table of 16-bit floats there (with the same table in the
 # engine Gemma 2 differs by 8e-6 rather than 5e-4); of 16 bits llama.cpp rounds activations, too, and of fewer to 8 bits, in
 # groups that depend on its machine; where a router is nearly undecided, that chooses another expert. A layout that is read
@@ -85,8 +86,16 @@ class Judge:
             return None
         return path
 
-    def difference(self, name, kind):
-        path = self.file(name, kind)
+    def chosen(self, name):
+        """Types that a budget chooses, and AWQ's scales folded."""
+        kind = "budget"
+        path = self.file(name, "Q3_K,Q4_K,Q6_K", "--budget", "5", "--awq", "--text", os.path.join(self.folder, "texts"))
+        if path is not None and len(set(types_of(path).values())) < 3:  # floats are one
+            self.failures.append(f"{name} {kind}: all matrices have one type")
+        return self.difference(name, kind, path)
+
+    def difference(self, name, kind, path=None):
+        path = path or self.file(name, kind)
         if path is None:
             return "none"
         code, out, err = run(self.judge, self.libraries, "compare", path)
@@ -157,6 +166,7 @@ def main():
             cells = [it.difference(name, kind) for kind in TYPES]
             print(f"| {name} | " + " | ".join(cells) + f" | {it.tokens(name)} |", flush=True)
         print(", ".join(f"{kind} {it.difference('llama', kind)}" for kind in ON_ONE))
+        print("types by budget, with AWQ:", ", ".join(f"{name} {it.chosen(name)}" for name in CHOSEN))
         for name in ("llama", "mixtral", "phi3", "qwen2"):
             it.mixtures(name)
         print(it.imatrix())
