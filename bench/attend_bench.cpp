@@ -121,6 +121,10 @@ void registerAll() {
   registerFormat<KvPreset2::Keys, KvPreset2::Values>("KvPreset2");
   registerFormat<KvPreset3::Keys, KvPreset3::Values>("KvPreset3");
   registerFormat<KvPreset4::Keys, KvPreset4::Values>("KvPreset4");
+  registerFormat<KvTrellis2::Keys, KvTrellis2::Values>("KvTrellis2");
+  registerFormat<KvTrellis25::Keys, KvTrellis25::Values>("KvTrellis25");
+  registerFormat<KvTrellis3::Keys, KvTrellis3::Values>("KvTrellis3");
+  registerFormat<KvTrellis4::Keys, KvTrellis4::Values>("KvTrellis4");
 }
 
 /// Prints as usual, and keeps the least times for a table of ratios.
