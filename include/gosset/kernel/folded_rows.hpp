@@ -25,7 +25,7 @@ struct FilledRows {
   [[gnu::noinline]] void fill(const CodeView<C, T, kPieces>& w, Index block, Index group, const float* rows,
                               Index x_stride) {
     const Index count = w.layout.rowsOf(block), at = w.layout.scaleAt(block, group, w.groups);
-    *this = {};
+    *this = FilledRows();
     for (Index i = 0; i < count; ++i) {
       scales[i] = w.scales[w.one_scale ? group : at + i];
       if (w.zeros != nullptr) zeros[i] = w.zeros[w.one_scale ? group : at + i];
