@@ -188,7 +188,7 @@ class SearchInSet final : public WalkSearch {
       squares[i] = simd::unfused(d * d * scale_);
       least = squares[i] < least ? squares[i] : least;
     }
-    const float smallest = leastLane<1, float, simd::kWordLanes>(least);
+    const float smallest = simd::overLanes(least, kLesser);
     std::int32_t integers[256];
     for (int i = 0; i < registers; ++i) {
       const Floats more = squares[i] - smallest, most = simd::splat<Floats>(kMost);
@@ -198,16 +198,7 @@ class SearchInSet final : public WalkSearch {
     for (int i = 0; i < table_.indices(); ++i) costs[i] = static_cast<std::int16_t>(integers[i] - drift_);
   }
 
-  /// The least lane: each becomes the lesser of itself and the one whose number differs in bit kBit, for all bits.
-  template <int kBit, class T, int n>
-  [[gnu::always_inline]] static T leastLane(simd::Vec<T, n> v) {
-    if constexpr (kBit == n) {
-      return v[0];
-    } else {
-      const auto other = simd::exchange<kBit, T, n>(v);
-      return leastLane<2 * kBit, T, n>(other < v ? other : v);
-    }
-  }
+  static constexpr auto kLesser = [](auto a, auto b) __attribute__((always_inline)) { return b < a ? b : a; };
 
   /// costs_[turn][block] for all turns that differ from this one in bits from kBit on.
   template <int kBit>
@@ -245,7 +236,7 @@ class SearchInSet final : public WalkSearch {
         simd::store(to + w * kLanes, simd::addSaturated(simd::spread<kBits, (w * kLanes)>(best), costs));
       });
     }
-    least_ = leastLane<1, std::int16_t, kLanes>(least) - drift_;
+    least_ = simd::overLanes(least, kLesser) - drift_;
     metrics_.swap(next_);
   }
 

@@ -73,7 +73,7 @@ template <class V>
 }
 
 /// Lane by lane the smaller and the larger of two that are not NaN; either of two zeros.
-[[gnu::always_inline]] inline Floats lesser(Floats a, Floats b) {
+[[gnu::always_inline]] inline Floats smaller(Floats a, Floats b) {
 #if defined(GOSSET_AVX512BW)
   return (Floats)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b);
 #elif defined(GOSSET_AVX2)
@@ -84,7 +84,7 @@ template <class V>
   return a < b ? a : b;
 #endif
 }
-[[gnu::always_inline]] inline Floats greater(Floats a, Floats b) {
+[[gnu::always_inline]] inline Floats larger(Floats a, Floats b) {
 #if defined(GOSSET_AVX512BW)
   return (Floats)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
 #elif defined(GOSSET_AVX2)
@@ -226,11 +226,12 @@ template <bool kSmall>
 /// f over all lanes, pairs of lanes first: f adds, or takes the larger of two vectors.
 template <class V, class F, int kBit = 1>
 [[gnu::always_inline]] inline auto overLanes(V v, const F& f, std::integral_constant<int, kBit> = {}) {
-  if constexpr (kBit == kWordLanes) {
+  using Number = std::remove_cvref_t<decltype(v[0])>;
+  constexpr int kLanes = sizeof(V) / sizeof(Number);
+  if constexpr (kBit == kLanes) {
     return v[0];
   } else {
-    using Number = std::remove_cvref_t<decltype(v[0])>;
-    return overLanes(f(v, exchange<kBit, Number, kWordLanes>(v)), f, std::integral_constant<int, 2 * kBit>{});
+    return overLanes(f(v, exchange<kBit, Number, kLanes>(v)), f, std::integral_constant<int, 2 * kBit>{});
   }
 }
 
@@ -287,17 +288,12 @@ template <std::size_t kCount, class V, class F>
 /// a register holds: the second half is added to the first, and so on until one is left.
 template <int kCount>
 [[gnu::always_inline]] inline float sumInHalves(const Floats* v) {
-  if constexpr (kCount > 1) {
-    Floats sums[kCount / 2];
-    unroll<kCount / 2>([&](auto i) __attribute__((always_inline)) { sums[i] = v[i] + v[i + kCount / 2]; });
-    return sumInHalves<kCount / 2>(sums);
-  } else {
-    Floats sum = v[0];
-    unroll<std::countr_zero(static_cast<unsigned>(kWordLanes))>([&](auto i) __attribute__((always_inline)) {
-      sum += exchange<(kWordLanes >> (i + 1)), float, kWordLanes>(sum);
-    });
-    return sum[0];
-  }
+  Floats sum = inHalves<kCount>(
+      v, [](auto a, auto b) __attribute__((always_inline)) { return a + b; });
+  unroll<std::countr_zero(static_cast<unsigned>(kWordLanes))>([&](auto i) __attribute__((always_inline)) {
+    sum += exchange<(kWordLanes >> (i + 1)), float, kWordLanes>(sum);
+  });
+  return sum[0];
 }
 
 /// Each 16 bytes as a matrix of 4 x 4, transposed.

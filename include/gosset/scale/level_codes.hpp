@@ -53,7 +53,7 @@ struct WholeLevelCoder {
   }
 
   [[gnu::always_inline]] simd::Floats clamped(simd::Floats level) const {
-    return simd::lesser(simd::greater(level, first), last);
+    return simd::smaller(simd::larger(level, first), last);
   }
 
   [[gnu::always_inline]] void encode(const float* x, std::uint8_t* codes) const {

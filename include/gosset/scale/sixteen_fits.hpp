@@ -11,11 +11,11 @@ struct GroupRanges {
   simd::Floats least;  ///< the least magnitude that is not 0
 };
 
-struct Lesser {
-  [[gnu::always_inline]] simd::Floats operator()(simd::Floats a, simd::Floats b) const { return simd::lesser(a, b); }
+struct Smaller {
+  [[gnu::always_inline]] simd::Floats operator()(simd::Floats a, simd::Floats b) const { return simd::smaller(a, b); }
 };
-struct Greater {
-  [[gnu::always_inline]] simd::Floats operator()(simd::Floats a, simd::Floats b) const { return simd::greater(a, b); }
+struct Larger {
+  [[gnu::always_inline]] simd::Floats operator()(simd::Floats a, simd::Floats b) const { return simd::larger(a, b); }
 };
 
 /// v[0]'s lane i becomes all lanes of v[i], put together by f; as many vectors as lanes.
@@ -46,11 +46,11 @@ template <int kHalf = 1, class F>
     simd::Floats least_of_row = infinity, low_of_row = infinity, high_of_row = -infinity;
     const auto take = [&](const float* p) __attribute__((always_inline)) {
       const auto v = simd::load<simd::Floats>(p);
-      low_of_row = simd::lesser(v, low_of_row);
-      high_of_row = simd::greater(v, high_of_row);
+      low_of_row = simd::smaller(v, low_of_row);
+      high_of_row = simd::larger(v, high_of_row);
       const auto magnitude = (simd::Words)v & 0x7fffffffu;
       const auto zero = (simd::Words)(magnitude == 0u) & 0x7f800000u;  // becomes infinity
-      least_of_row = simd::lesser((simd::Floats)(magnitude | zero), least_of_row);
+      least_of_row = simd::smaller((simd::Floats)(magnitude | zero), least_of_row);
     };
     Index i = 0;
     for (; i + kLanes <= width; i += kLanes) take(numbers + i);
@@ -59,9 +59,9 @@ template <int kHalf = 1, class F>
     high[row] = high_of_row;
     least[row] = least_of_row;
   }
-  gatherRows(low, Lesser{});
-  gatherRows(high, Greater{});
-  gatherRows(least, Lesser{});
+  gatherRows(low, Smaller{});
+  gatherRows(high, Larger{});
+  gatherRows(least, Smaller{});
   return {low[0], high[0], least[0]};
 }
 
@@ -94,7 +94,7 @@ struct LaneFits {
 };
 
 [[gnu::always_inline]] inline LaneFits fitMagnitudes(const GroupRanges& range, const LevelRule& rule) {
-  const simd::Floats largest = simd::greater(range.high, -range.low);
+  const simd::Floats largest = simd::larger(range.high, -range.low);
   const simd::Floats step = largest / simd::splat<simd::Floats>(rule.last);
   const auto tiny = simd::splat<simd::Floats>(kLeastQuickStep), huge = simd::splat<simd::Floats>(kMostQuickStep);
   LaneFits fits{storedUp(step, rule.drop), simd::Floats{}};
@@ -107,8 +107,8 @@ struct LaneFits {
 [[gnu::always_inline]] inline LaneFits fitMinMax(const GroupRanges& range, const LevelRule& rule) {
   const auto splat = [&](float x) __attribute__((always_inline)) { return simd::splat<simd::Floats>(x); };
   const simd::Floats low = range.low, high = range.high, last = splat(rule.last), none = simd::Floats{};
-  const simd::Floats largest = simd::greater(high, -low);
-  const simd::Floats step = simd::greater((high - low) / last, largest * rule.narrowest);
+  const simd::Floats largest = simd::larger(high, -low);
+  const simd::Floats step = simd::larger((high - low) / last, largest * rule.narrowest);
   simd::Floats scale = storedUp(step, rule.drop);
   simd::Floats zero = -low / scale;
   const auto magnitude = [&](simd::Floats x) __attribute__((always_inline)) {
