@@ -105,10 +105,7 @@ class BlockQuantizer {
     forEachFloatOf(packed, block, [](const FloatInfo& info, auto& numbers) {
       numbers = detail::kept(info.name, numbers, Floats::kFloat16);
     });
-    std::vector<Linear> linears;
-    forEachLinearOf(exact, block, [&](const LinearInfo& info, gosset::AnyMatrix& matrix) {
-      linears.push_back({info, &matrix, nullptr, firstIndex + linears.size()});
-    });
+    std::vector<Linear> linears = linearsOf(exact, block, firstIndex);
     auto linear = linears.begin();
     forEachLinearOf(packed, block, [&](const LinearInfo&, gosset::AnyMatrix& matrix) { (linear++)->packed = &matrix; });
 
@@ -131,10 +128,7 @@ class BlockQuantizer {
   template <class Use, class Step>
   void calibrateEach(std::size_t block, std::uint64_t firstIndex, PackedModel exact, const ActivationFile& in,
                      ActivationWriter& out, Use&& use, Step&& step) const {
-    std::vector<Linear> linears;
-    forEachLinearOf(exact, block, [&](const LinearInfo& info, gosset::AnyMatrix& matrix) {
-      linears.push_back({info, &matrix, nullptr, firstIndex + linears.size()});
-    });
+    std::vector<Linear> linears = linearsOf(exact, block, firstIndex);
     BlockReport ignored;
     ActivationWriter* first = &out;
     for (const Batch& batch : batchesOf(linears)) {
@@ -151,10 +145,7 @@ class BlockQuantizer {
   template <class BitsOf, class Visit>
   void eachMoment(const Config& alone, std::size_t block, BitsOf&& bitsOf, Visit&& visit) const {
     auto shape = emptyWeights<gosset::AnyMatrix>(alone, false);
-    std::vector<Linear> linears;
-    forEachLinearOf(shape, block, [&](const LinearInfo& info, gosset::AnyMatrix& matrix) {
-      linears.push_back({info, &matrix, nullptr, linears.size()});
-    });
+    std::vector<Linear> linears = linearsOf(shape, block, 0);
     const auto floatsOf = [](const Linear& one) { return 4. * static_cast<double>(one.info.rows * one.info.cols); };
     BlockMoment now;
     double useless = 0;  // of the floats, those of what is packed
@@ -186,6 +177,15 @@ class BlockQuantizer {
     std::uint64_t index;
   };
   using Batch = std::vector<Linear*>;
+
+  /// Those of a block that is there, the first of which has the number firstIndex.
+  static std::vector<Linear> linearsOf(PackedModel& exact, std::size_t block, std::uint64_t firstIndex) {
+    std::vector<Linear> linears;
+    forEachLinearOf(exact, block, [&](const LinearInfo& info, gosset::AnyMatrix& matrix) {
+      linears.push_back({info, &matrix, nullptr, firstIndex + linears.size()});
+    });
+    return linears;
+  }
 
   const FormatEntry& formatOf(const LinearInfo& info) const { return *formats_.at(info.name); }
   bool needsCalibration(const Batch& batch) const {
@@ -264,12 +264,10 @@ class BlockQuantizer {
     const auto& experts = engine.model().layers.front().experts;
     for (std::size_t e = 0; e < experts.size(); ++e) {
       const std::string name = expertName(block, e);
-      const Index tokens = detail::tokensOf(calibration, name + "gate_proj.weight");
-      if (!mine.contains(name) || tokens >= std::min(kFewestExpertTokens, router->second.tokens.rows())) continue;
-      naming("the inputs of " + name, [&] {
-        detail::calibrateExpert(experts[e], name, engine.config().activation, router->second.tokens, calibration);
-      });
-      report.starved.push_back(name);
+      if (!mine.contains(name)) continue;
+      const bool starved =
+          detail::feedIfStarved(experts[e], name, engine.config().activation, router->second.tokens, calibration);
+      if (starved) report.starved.push_back(name);
     }
   }
 
@@ -286,10 +284,11 @@ class BlockQuantizer {
     if (last) *one.exact = gosset::AnyMatrix();
   }
 
-  /// Whether another layer of the batch, which comes later, has the same inputs.
-  static bool isNeededLater(const Linear& one, const Batch& batch) {
+  /// Whether another layer of the batch, which comes later, is rounded by the same inputs.
+  bool isNeededLater(const Linear& one, const Batch& batch) const {
     return std::any_of(batch.begin(), batch.end(), [&](const Linear* other) {
-      return other->index > one.index && sameInput(other->info.name) == sameInput(one.info.name);
+      return other->index > one.index && formatOf(other->info).needsCalibration &&
+             sameInput(other->info.name) == sameInput(one.info.name);
     });
   }
 

@@ -62,6 +62,16 @@ inline void calibrateExpert(const PackedModel::FeedForward& expert, const std::s
   set("down_proj.weight", between.transpose());
 }
 
+/// Gives an expert that the router sent fewer than kFewestExpertTokens the tokens of its block's router instead.
+/// Whether it was such. Throws as calibrateStarvedExperts().
+inline bool feedIfStarved(const PackedModel::FeedForward& expert, const std::string& name, Activation activation,
+                          const RowMatrixXf& routed, Calibration& calibration) {
+  const Index tokens = tokensOf(calibration, name + "gate_proj.weight");
+  if (tokens >= std::min(kFewestExpertTokens, routed.rows())) return false;
+  naming("the inputs of " + name, [&] { calibrateExpert(expert, name, activation, routed, calibration); });
+  return true;
+}
+
 }  // namespace detail
 
 /// Gives experts that the router sent fewer than kFewestExpertTokens the first tokens of their block's router instead,
@@ -75,12 +85,9 @@ inline std::vector<std::string> calibrateStarvedExperts(const Engine& engine, Ca
     const auto& experts = engine.model().layers[i].experts;
     for (std::size_t e = 0; e < experts.size(); ++e) {
       const std::string name = expertName(i, e);
-      const Index tokens = detail::tokensOf(calibration, name + "gate_proj.weight");
-      if (tokens >= std::min(kFewestExpertTokens, router->second.tokens.rows())) continue;
-      naming("the inputs of " + name, [&] {
-        detail::calibrateExpert(experts[e], name, engine.config().activation, router->second.tokens, calibration);
-      });
-      starved.push_back(name);
+      const bool fed =
+          detail::feedIfStarved(experts[e], name, engine.config().activation, router->second.tokens, calibration);
+      if (fed) starved.push_back(name);
     }
   }
   return starved;

@@ -7,7 +7,6 @@
 #include "model.hpp"
 #include "pages.hpp"
 
-#include <gosset/io/atomic_file.hpp>
 #include <gosset/io/safetensors_folder.hpp>
 
 #include <cmath>

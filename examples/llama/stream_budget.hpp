@@ -218,7 +218,8 @@ class BudgetSearch {
     const ActivationFile in(passed.activations(part), passed.shape);
     const LinearInfo info = outputInfo(source.config());
     PackedModel head = source.head();
-    const Candidates packed = packInAll(info, head.output->dequantized(), number, headInputs(source, passed.text, in));
+    const Candidates packed =
+        packInAll(info, head.output->dequantized(), number, headInputs(source, passed.text, in, [] {}));
     const Engine exact(head);
     layers_.push_back({info, {}});
     for (const gosset::AnyMatrix& candidate : packed) {
@@ -231,16 +232,6 @@ class BudgetSearch {
       });
       layers_.back().choices.push_back({candidate.bytes(), change / static_cast<double>(tokensOf(passed.trial))});
     }
-  }
-
-  static LayerInputs headInputs(LayerSource& source, const std::vector<Sequence>& text, const ActivationFile& in) {
-    LayerInputs inputs(source.config().dim);
-    const Eigen::VectorXf norm = source.finalNorm();
-    forEachPiece(text, [&](Index first, Index count, bool) {
-      const Eigen::MatrixXf x = detail::rmsNorm(in.read(first, count), norm, source.config().normEps);
-      inputs.add(x.transpose());
-    });
-    return inputs;
   }
 
   std::vector<const FormatEntry*> tried_;

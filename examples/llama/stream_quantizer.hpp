@@ -39,6 +39,21 @@ struct PartDone {
   BlockReport report;
 };
 
+/// What enters the output matrix; `in`: what comes out of the last block. step() comes after each piece of text. Throws
+/// std::invalid_argument, which names the layer, where it is not finite.
+template <class Step>
+LayerInputs headInputs(LayerSource& source, const std::vector<Sequence>& text, const ActivationFile& in, Step&& step) {
+  const Config& c = source.config();
+  LayerInputs inputs(c.dim);
+  const Eigen::VectorXf norm = source.finalNorm();
+  forEachPiece(text, [&](Index first, Index count, bool) {
+    const Eigen::MatrixXf x = detail::rmsNorm(in.read(first, count), norm, c.normEps);
+    naming("the inputs of " + outputInfo(c).name, [&] { inputs.add(x.transpose()); });
+    step();
+  });
+  return inputs;
+}
+
 class StreamQuantizer {
  public:
   /// Throws gosset::FormatError where the folders are not such, or `work` is of another run, whose first difference it
@@ -335,14 +350,7 @@ class StreamQuantizer {
     const FormatEntry& format = *formats_.at(info.name);
     std::optional<LayerInputs> inputs;
     if (format.needsCalibration) {
-      inputs.emplace(info.cols);
-      const Eigen::VectorXf norm = source_.finalNorm();
-      const ActivationFile in(activations(blockCount()), shape_);
-      forEachPiece(text_, [&](Index first, Index count, bool) {
-        const Eigen::MatrixXf x = detail::rmsNorm(in.read(first, count), norm, source_.config().normEps);
-        naming("the inputs of " + info.name, [&] { inputs->add(x.transpose()); });
-        step();
-      });
+      inputs = headInputs(source_, text_, ActivationFile(activations(blockCount()), shape_), step);
       ++report.passes;
     }
     head.output =

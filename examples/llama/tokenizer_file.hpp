@@ -4,7 +4,6 @@
 #include "special_tokens.hpp"
 #include "tokenizer_sentencepiece.hpp"
 
-#include <gosset/io/atomic_file.hpp>
 #include <gosset/io/safetensors.hpp>
 
 #include <span>
