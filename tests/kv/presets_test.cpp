@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gosset/kv/presets.hpp>
 
+#include "preset_bits.hpp"
 #include "testing.hpp"
 
 namespace gosset::presets_test {
 namespace {
 
+using testing::bitsOfBlock;
+using testing::bitsOfSide;
 using testing::gaussian;
 
 template <class Formats>
@@ -96,33 +99,24 @@ TYPED_TEST(KvPresets, ConstantsAndZeros) {
   }
 }
 
-/// Bits a number of one block.
-template <class Formats>
-double bits(Index head_dim, Index count) {
-  return Formats::Cache::shaped({8, 8, head_dim}, {}, {.ends = {count}, .stored = {count}}).bitsPerElement();
-}
-
 TEST(KvPresetBits, StayWithinTheirBudgets) {
-  EXPECT_LE(bits<KvPreset2>(128, 1024), 2.5);
-  EXPECT_LE(bits<KvPreset3>(128, 1024), 3.0);
-  EXPECT_LE(bits<KvPreset4>(128, 1024), 4.0);
-  EXPECT_LE(bits<KvPreset2Heads64>(64, 1024), 2.5);
-  EXPECT_LE(bits<KvPreset3Heads64>(64, 1024), 3.0);
-  EXPECT_LE(bits<KvPreset4Heads64>(64, 1024), 4.0);
+  EXPECT_LE(bitsOfBlock<KvPreset2>(128, 1024), 2.5);
+  EXPECT_LE(bitsOfBlock<KvPreset3>(128, 1024), 3.0);
+  EXPECT_LE(bitsOfBlock<KvPreset4>(128, 1024), 4.0);
+  EXPECT_LE(bitsOfBlock<KvPreset2Heads64>(64, 1024), 2.5);
+  EXPECT_LE(bitsOfBlock<KvPreset3Heads64>(64, 1024), 3.0);
+  EXPECT_LE(bitsOfBlock<KvPreset4Heads64>(64, 1024), 4.0);
 }
 
 TEST(KvPresetBits, FollowTheFormula) {
-  const auto side = [](double codes, double scale_reach, double rank, double d, double n) {
-    return codes + 16 / scale_reach + (8 * rank * (n + d) + 32 * (rank + 1)) / (n * d);
-  };
   const double seeds = 2 * 64;
   for (const double n : {128., 1024.}) {
     for (const double d : {64., 128., 256.}) {
       const auto head_dim = static_cast<Index>(d), count = static_cast<Index>(n);
-      EXPECT_NEAR(bits<KvPreset3>(head_dim, count),
-                  (side(2, n, 8, d, n) + side(3, d, 4, d, n)) / 2 + seeds / (2 * 8 * n * d), 1e-9);
-      EXPECT_NEAR(bits<KvPreset4Heads64>(head_dim, count),
-                  (side(3, n, 3, d, n) + side(4, d, 2, d, n)) / 2 + seeds / (2 * 8 * n * d), 1e-9);
+      EXPECT_NEAR(bitsOfBlock<KvPreset3>(head_dim, count),
+                  (bitsOfSide(2, n, 8, d, n) + bitsOfSide(3, d, 4, d, n)) / 2 + seeds / (2 * 8 * n * d), 1e-9);
+      EXPECT_NEAR(bitsOfBlock<KvPreset4Heads64>(head_dim, count),
+                  (bitsOfSide(3, n, 3, d, n) + bitsOfSide(4, d, 2, d, n)) / 2 + seeds / (2 * 8 * n * d), 1e-9);
     }
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gosset/kv/presets.hpp>
 
+#include "preset_bits.hpp"
 #include "testing.hpp"
 
 #include <cmath>
@@ -9,38 +10,31 @@
 namespace gosset::trellis_presets_test {
 namespace {
 
+using testing::bitsOfBlock;
+using testing::bitsOfSide;
 using testing::gaussian;
 
-/// Bits a number of one block.
-template <class Formats>
-double bits(Index head_dim, Index count) {
-  return Formats::Cache::shaped({8, 8, head_dim}, {}, {.ends = {count}, .stored = {count}}).bitsPerElement();
-}
-
 TEST(KvTrellisBits, StayWithinTheirBudgets) {
-  EXPECT_LE(bits<KvTrellis2>(128, 1024), 2.0);
-  EXPECT_LE(bits<KvTrellis25>(128, 1024), 2.5);
-  EXPECT_LE(bits<KvTrellis3>(128, 1024), 3.0);
-  EXPECT_LE(bits<KvTrellis4>(128, 1024), 4.0);
-  EXPECT_LE(bits<KvTrellis25Heads64>(64, 1024), 2.5);
-  EXPECT_LE(bits<KvTrellis3Heads64>(64, 1024), 3.0);
-  EXPECT_LE(bits<KvTrellis4Heads64>(64, 1024), 4.0);
-  EXPECT_LE(bits<KvTrellis25Heads32>(32, 1024), 2.5);
-  EXPECT_LE(bits<KvTrellis35Heads32>(32, 1024), 3.502);
-  EXPECT_LE(bits<KvTrellis45Heads32>(32, 1024), 4.502);
+  EXPECT_LE(bitsOfBlock<KvTrellis2>(128, 1024), 2.0);
+  EXPECT_LE(bitsOfBlock<KvTrellis25>(128, 1024), 2.5);
+  EXPECT_LE(bitsOfBlock<KvTrellis3>(128, 1024), 3.0);
+  EXPECT_LE(bitsOfBlock<KvTrellis4>(128, 1024), 4.0);
+  EXPECT_LE(bitsOfBlock<KvTrellis25Heads64>(64, 1024), 2.5);
+  EXPECT_LE(bitsOfBlock<KvTrellis3Heads64>(64, 1024), 3.0);
+  EXPECT_LE(bitsOfBlock<KvTrellis4Heads64>(64, 1024), 4.0);
+  EXPECT_LE(bitsOfBlock<KvTrellis25Heads32>(32, 1024), 2.5);
+  EXPECT_LE(bitsOfBlock<KvTrellis35Heads32>(32, 1024), 3.502);
+  EXPECT_LE(bitsOfBlock<KvTrellis45Heads32>(32, 1024), 4.502);
 }
 
 TEST(KvTrellisBits, FollowTheFormula) {
   const double n = 1024, seeds = 2 * 64;
-  const auto side = [n](double codes, double scale_reach, double rank, double d) {
-    return codes + 16 / scale_reach + (8 * rank * (n + d) + 32 * (rank + 1)) / (n * d);
-  };
   for (const Index head_dim : {64, 128, 256}) {
     const auto d = static_cast<double>(head_dim);
-    EXPECT_NEAR(bits<KvTrellis3>(head_dim, 1024),
-                (side(2.125, n, 4, d) + side(3.125, d, 4, d)) / 2 + seeds / (2 * 8 * n * d), 1e-9);
-    EXPECT_NEAR(bits<KvTrellis4Heads64>(head_dim, 1024),
-                (side(3, n, 4, d) + side(3.875, d, 2, d)) / 2 + seeds / (2 * 8 * n * d), 1e-9);
+    EXPECT_NEAR(bitsOfBlock<KvTrellis3>(head_dim, 1024),
+                (bitsOfSide(2.125, n, 4, d, n) + bitsOfSide(3.125, d, 4, d, n)) / 2 + seeds / (2 * 8 * n * d), 1e-9);
+    EXPECT_NEAR(bitsOfBlock<KvTrellis4Heads64>(head_dim, 1024),
+                (bitsOfSide(3, n, 4, d, n) + bitsOfSide(3.875, d, 2, d, n)) / 2 + seeds / (2 * 8 * n * d), 1e-9);
   }
 }
 
