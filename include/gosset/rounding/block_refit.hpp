@@ -3,7 +3,7 @@
 
 #include <gosset/codebook/concepts.hpp>
 #include <gosset/core/late.hpp>
-#include <gosset/core/parallel.hpp>
+#include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/rounding/row_product.hpp>
 #include <gosset/scale/block_fit.hpp>
@@ -52,7 +52,8 @@ class BlockRefit {
   using Layout = typename F::Layout;
   using C = typename F::Codebook;
 
-  /// The rows [row, row + rows) of the grid; h: the block's part of H. Columns are in the matrix's order.
+  /// The rows [row, row + rows) of the grid; h: the block's part of the damped H, as feedback has it. Columns are in
+  /// the matrix's order.
   BlockRefit(Grid<F>& grid, Index row, Index rows, Index block, const Eigen::MatrixXf& h)
       : grid_(grid), row_(row), rows_(rows), block_(block), h_(h) {}
 

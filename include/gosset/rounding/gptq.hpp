@@ -18,7 +18,7 @@ namespace gosset::GOSSET_ABI {
 
 struct GptqOptions {
   double damping = 0.01;
-  int sweeps = 0;              ///< as Ldlq's; between two, ggml's formats fit their scales to the codes
+  int sweeps = 0;              ///< as Ldlq's
   bool act_order = false;      ///< columns by falling diagonal of H; implies static groups
   bool static_groups = false;  ///< fit every group's scale before the first column, instead of when the loop reaches it
   std::function<void(const LdlqProgress&)> progress = {};

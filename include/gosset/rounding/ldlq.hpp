@@ -14,8 +14,8 @@ namespace gosset::GOSSET_ABI {
 
 struct LdlqOptions {
   double damping = 0.01;  ///< added to the diagonal of H, in units of its mean; raised until H factorizes
-  /// Passes of coordinate descent afterwards; none ever raises the loss. By default 4, and 1 for trellis codes, where a
-  /// pass takes longer and more gain little.
+  /// Passes of coordinate descent afterwards; none ever raises the loss. Between two, ggml's formats fit their scales
+  /// to the codes. By default 4, and 1 for trellis codes, where a pass takes longer and more gain little.
   std::optional<int> sweeps = {};
   /// Bits a number, on average, where tiles of columns have rates of their own (TrellisMixed), 1 to 6: those whose
   /// errors weigh most get more, by the diagonal of D in H = L D L^T. 2 by default.
