@@ -118,8 +118,11 @@ Packed<F> somePacked(Index rows, Index cols) {
           values[i] = static_cast<T>((i == 0 ? T{} : values[i - 1]) + static_cast<T>(someRate(static_cast<Index>(i))));
           continue;
         }
-        values[i] =
-            name.ends_with("counts") || name.ends_with("indices") ? T{} : static_cast<T>(sizeof(T) == 1 ? 37 * i : i);
+        if (name.ends_with("indices")) {
+          values[i] = static_cast<T>(i % (values.size() / static_cast<std::size_t>(rows)));
+          continue;
+        }
+        values[i] = name.ends_with("counts") ? T{} : static_cast<T>(sizeof(T) == 1 ? 37 * i : i);
         if (packed.fault().ends_with("bits that belong to no code")) values[i] = T{};
       } else if (!name.ends_with("unit")) {
         values[i] = T(0.5f);
