@@ -206,6 +206,26 @@ TEST(BlockRefitOfGivenCodes, GroupsKnowOfEachOther) {
   EXPECT_LT(lossOf(error - change, h), 0.2 * lossOf(error, h));
 }
 
+/// One group would need a larger integer than there is.
+TEST(BlockRefitOfGivenCodes, TakesTheEndOfTheRangeWhereTheBestIsBeyond) {
+  using F = ggml::Codes<ggml::Q3_K>;
+  Grid<F> grid(1, 256, PublishedRule{});
+  BlockScales scales;
+  scales.scale = 0.5f;
+  scales.scales.fill(4);
+  grid.setScales(0, 0, scales);
+  CodeMatrix<F::Codebook> codes(1, 256);
+  for (Index j = 0; j < 256; ++j) codes(0, j) = static_cast<std::uint8_t>(j % 8);
+  const RowMatrixXf before = valuesOf(grid, codes);
+  RowMatrixXf error = RowMatrixXf::Zero(1, 256);
+  error.leftCols(16) = 13 * before.leftCols(16);     // 56, where the range ends with 31
+  error.rightCols(16) = -13 * before.rightCols(16);  // -48, where it begins with -32
+  const Eigen::MatrixXf h = Eigen::MatrixXf::Identity(256, 256);
+  detail::BlockRefit<F>(grid, 0, 1, 0, h).run(codes, error);
+  EXPECT_EQ(grid.scales(0, 0).scales[0], 31);
+  EXPECT_EQ(grid.scales(0, 0).scales[15], -32);
+}
+
 /// The next power of two is the nearest to the best, and worse than what is there.
 TEST(BlockRefitOfGivenCodes, KeepsAScaleThatNoOtherBeats) {
   using F = ggml::Codes<ggml::MXFP4>;

@@ -114,14 +114,15 @@ class BlockRefit {
     addProduct<Late<F>>(change, h_.middleRows(first, kGroup), gradient);
   }
 
-  /// Tries the integers next to the best; false where none is better.
+  /// Tries the integers next to the best, or to the end of their range that is next to it; false where none is better.
   bool improveSteps(const ScaleLoss& loss, BlockScales& scales, std::size_t group) const {
     const auto unit = static_cast<double>(scales.scale), min_unit = static_cast<double>(scales.min);
     const int step = scales.scales[group], min_step = scales.mins[group];
     double a, b, least = 0;
     loss.best(a, b);
     if (!kHasMin) a = loss.bestScale(0);
-    const int middle = unit != 0 ? steps(a / unit) : 0;
+    const int wanted = unit != 0 ? step + steps(a / unit) : step;
+    const int middle = std::clamp(wanted, int{Layout::kLeastStep}, int{Layout::kMostStep}) - step;
     int best = 0, best_min = 0;
     for (int up = middle - 2; up <= middle + 2; ++up) {
       if (step + up < Layout::kLeastStep || step + up > Layout::kMostStep) continue;
