@@ -25,13 +25,6 @@ struct ConvertOptions {
   GgufOptions gguf;
 };
 
-inline GgufRounding findRounding(const std::string& name) {
-  if (name == "nearest") return GgufRounding::kNearest;
-  if (name == "importance") return GgufRounding::kImportance;
-  if (name == "gptq") return GgufRounding::kGptq;
-  throw std::invalid_argument("rounding \"" + name + "\" is none of nearest, importance, gptq");
-}
-
 /// Whether any type has fewer than 16 bits.
 inline bool rounds(const ConvertOptions& o) {
   return o.budget || std::any_of(o.types.begin(), o.types.end(),

@@ -48,7 +48,7 @@ struct FormatEntry {
   bool independentRows = true;  ///< whether a row can be read without the others, as those of an embedding are
   std::string family = {};      ///< of one that has any number of bits: its name before that number
   double bits = 0;              ///< of these, a multiple of 1/8
-  std::string rounding = {};    ///< nearest, stochastic, smoothquant, awq, gptq or ldlq
+  std::string rounding = {};    ///< nearest, stochastic, importance, smoothquant, awq, gptq or ldlq
   RoundingOptions options = {};
 
   bool hasFeedback() const { return rounding == "gptq" || rounding == "ldlq"; }
@@ -74,6 +74,10 @@ inline FormatEntry atBits(const FormatEntry& entry, double bits) {
 /// as instantiating every one of them takes a compiler a while.
 const std::vector<FormatEntry>& formatTable();
 
+/// The types of GGUF files as formats, those of fewer than 16 bits rounded to nearest, by importance and by GPTQ: Q4_K,
+/// importance-Q4_K, gptq-Q4_K. They stand in gguf_format_table.cpp.
+const std::vector<FormatEntry>& ggufFormatTable();
+
 /// Reads a packed matrix in whatever format of the table the file has it; it shows the file's memory, which stays
 /// mapped as long as the matrix or a copy of it lives. Throws gosset::FormatError where it is not there, does not hold
 /// together, or has a format that the table lacks; the text lists those it has.
@@ -96,10 +100,10 @@ inline const std::vector<FormatEntry>& familyTable() {
 /// Throws std::invalid_argument, which lists the names there are, for another one.
 inline const FormatEntry& findFormat(const std::string& name) {
   std::string known;
-  for (const std::vector<FormatEntry>* table : {&formatTable(), &familyTable()}) {
+  for (const std::vector<FormatEntry>* table : {&formatTable(), &ggufFormatTable(), &familyTable()}) {
     for (const FormatEntry& entry : *table) {
       if (entry.name == name) return entry;
-      if (table == &formatTable()) known += (known.empty() ? "" : ", ") + entry.name;
+      if (table != &familyTable()) known += (known.empty() ? "" : ", ") + entry.name;
     }
   }
   throw std::invalid_argument("format \"" + name + "\" is none of " + known);

@@ -66,7 +66,8 @@ class AwqFolding {
   AwqFolding(Model model, Calibration calibration, const GgufOptions& options, Report& report)
       : folded_{std::move(model), std::move(calibration)}, rounding_(options.rounding), report_(report) {
     forEachLinear(folded_.model, [&](const LinearInfo& info, RowMatrixXf& w) { matrices_[info.name] = &w; });
-    for (const auto& [plan, type] : ggufTyped(folded_.model, ggufFamilyOf(folded_.model.configText), options)) {
+    for (const auto& [plan, type] : ggufTyped(folded_.model.config, folded_.model.output.has_value(),
+                                              ggufFamilyOf(folded_.model.configText), options)) {
       for (const LinearInfo& part : plan.parts) types_[part.name] = type.type;
     }
   }

@@ -146,6 +146,16 @@ inline std::vector<GgufPlan> ggufMatrices(const Config& config, const GgufFamily
   return plans;
 }
 
+/// Which row of a file each row of the engine's is; nothing where both have the same order.
+inline std::vector<Index> ggufRows(const LinearInfo& info, const GgufFamily& family, Index headDim) {
+  std::vector<Index> order;
+  if (info.turned == 0 || family.neighbours) return order;
+  for (Index row = 0; row < info.rows; ++row) {
+    order.push_back(row / headDim * headDim + detail::halvesRow(row % headDim, info.turned));
+  }
+  return order;
+}
+
 /// Rows of queries and keys in the order of a file, and back. Others stay as they are.
 inline RowMatrixXf toGgufRows(const RowMatrixXf& rows, const GgufFamily& family, Index headDim, Index turned) {
   return turned == 0 || family.neighbours ? rows : detail::halvesFromNeighbours(rows, headDim, turned);

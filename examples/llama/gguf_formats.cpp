@@ -5,6 +5,7 @@
 #include <gosset/rounding.hpp>
 
 #include <stdexcept>
+#include <utility>
 
 namespace llama {
 
@@ -17,13 +18,28 @@ using Written = FormatList<float, Float16, BFloat16, ggml::Q4_0, ggml::Q4_1, ggm
                            ggml::TQ1_0, ggml::TQ2_0, ggml::MXFP4>;
 
 /// The inputs' mean squares alone.
-Hessian diagonalOf(const Hessian& hessian) {
-  return Hessian::fromMatrix(Eigen::MatrixXd(hessian.matrix().diagonal().asDiagonal()));
+Hessian diagonalOf(Hessian hessian) {
+  const double tokens = hessian.tokens();
+  Eigen::MatrixXd h = std::move(hessian).matrix();
+  for (Index i = 0; i < h.cols(); ++i) {
+    h.col(i).head(i).setZero();
+    h.col(i).tail(h.rows() - i - 1).setZero();
+  }
+  return Hessian::fromMatrix(std::move(h), tokens);
+}
+
+Gptq gptqOf(Hessian hessian, GgufRounding rounding, const GgufFeedback& feedback) {
+  if (rounding == GgufRounding::kImportance) return Gptq(diagonalOf(std::move(hessian)), {.sweeps = 0});
+  const GptqOptions usual;
+  return Gptq(std::move(hessian), {.damping = feedback.damping.value_or(usual.damping),
+                                   .sweeps = feedback.sweeps.value_or(4),
+                                   .act_order = feedback.byDiagonal.value_or(usual.act_order)});
 }
 
 }  // namespace
 
-AnyMatrix packGguf(std::string_view type, const RowMatrixXf& weights, GgufRounding rounding, const Hessian* hessian) {
+AnyMatrix packGguf(std::string_view type, const RowMatrixXf& weights, GgufRounding rounding,
+                   std::optional<Hessian> hessian, const GgufFeedback& feedback) {
   const GgmlType* found = gosset::detail::ggmlTypeNamed(type);
   if (found == nullptr) throw std::invalid_argument("type \"" + std::string(type) + "\" is none of GGUF's");
   const std::string format = ggufFormatOf<Written>(*found);
@@ -31,10 +47,13 @@ AnyMatrix packGguf(std::string_view type, const RowMatrixXf& weights, GgufRoundi
   if (rounding == GgufRounding::kNearest || !format.starts_with("ggml::")) {
     return quantizeAs<Written>(format, weights, Nearest{}, options);
   }
-  if (hessian == nullptr) throw std::invalid_argument("this rounding needs the inputs' second moments");
-  const bool all = rounding == GgufRounding::kGptq;
-  return quantizeAs<Written>(format, weights, Gptq(all ? *hessian : diagonalOf(*hessian), {.sweeps = all ? 4 : 0}),
-                             options);
+  if (!hessian) throw std::invalid_argument("this rounding needs the inputs' second moments");
+  Gptq gptq = gptqOf(*std::exchange(hessian, std::nullopt), rounding, feedback);
+  return quantizeAs<Written>(format, weights, std::move(gptq), options);
+}
+
+AnyMatrix packGguf(std::string_view type, const RowMatrixXf& weights, GgufRounding rounding, const Hessian* hessian) {
+  return packGguf(type, weights, rounding, hessian != nullptr ? std::optional(*hessian) : std::nullopt, {});
 }
 
 }  // namespace llama

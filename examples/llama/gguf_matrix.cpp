@@ -34,4 +34,8 @@ AnyMatrix ggufMatrix(const GgmlType& type, Index rows, Index cols, std::span<con
   return *std::move(result);
 }
 
+AnyMatrix readGgufTyped(const SafetensorsFile& file, const std::string& name) {
+  return readAny<GgufFormats>(file, name);
+}
+
 }  // namespace llama

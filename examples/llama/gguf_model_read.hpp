@@ -81,13 +81,7 @@ class GgufTensors {
   }
 
   gosset::AnyMatrix matrix(const std::string& name, const LinearInfo& info, std::span<const std::byte> bytes) const {
-    std::vector<Index> order;
-    if (info.turned > 0 && !said_.family.neighbours) {
-      const Index head = config().headDim;
-      for (Index row = 0; row < info.rows; ++row) {
-        order.push_back(row / head * head + halvesRow(row % head, info.turned));
-      }
-    }
+    const std::vector<Index> order = ggufRows(info, said_.family, config().headDim);
     try {
       return ggufMatrix(*file_.info(name).type, info.rows, info.cols, bytes, order);
     } catch (const std::invalid_argument& error) {

@@ -52,27 +52,33 @@ inline const GgufTypeChoice& chosenType(const GgufTypes& types, const std::strin
 }
 
 /// Everything but tensors. A file whose types were chosen one by one says nothing of its mixture: readers look.
-inline GgufSaid setGgufMetadata(gosset::GgufWriter& writer, const Model& model, const Tokenizer& tokenizer,
+inline GgufSaid setGgufMetadata(gosset::GgufWriter& writer, const Config& config, const Tokenizer& tokenizer,
                                 const GgufFamily& family, const GgufOptions& options) {
-  GgufSaid said = setGgufConfig(writer, model.config, family);
+  GgufSaid said = setGgufConfig(writer, config, family);
   if (!options.name.empty()) writer.set("general.name", options.name);
   if (!options.types) writer.set("general.file_type", options.mixture.fileType);
   writer.set("general.quantization_version", std::uint32_t{2});
-  setGgufTokenizer(writer, tokenizer, model.config.vocab, options.preTokenizer);
+  setGgufTokenizer(writer, tokenizer, config.vocab, options.preTokenizer);
   if (said.ropeFactors.size() > 0) writer.add("rope_freqs.weight", said.ropeFactors);
   return said;
 }
 
-/// Adds floats as F32, which readers want of norms and biases.
+/// Adds numbers as F32, which readers want of norms and biases.
+template <class Numbers>
+void addGgufFloat(gosset::GgufWriter& writer, const FloatInfo& info, const Numbers& numbers, const Config& config,
+                  const GgufFamily& family) {
+  const std::string name = ggufName(info.name, family, config.postNorms);
+  if (info.shape.size() > 1 && info.shape[0] > 1) {
+    return writer.add(name, castFinite<float>(info.name, RowMatrixXf(numbers)));
+  }
+  Eigen::VectorXf flat = Eigen::Map<const Eigen::VectorXf>(numbers.data(), numbers.size());
+  if (info.turned > 0) flat = toGgufRows(RowMatrixXf(flat), family, config.headDim, info.turned);
+  writer.add(name, castFinite<float>(info.name, flat));
+}
+
 inline void addGgufFloats(gosset::GgufWriter& writer, const Model& model, const GgufFamily& family) {
   forEachFloat(model, [&](const FloatInfo& info, const auto& numbers) {
-    const std::string name = ggufName(info.name, family, model.config.postNorms);
-    if (info.shape.size() > 1 && info.shape[0] > 1) {
-      return writer.add(name, castFinite<float>(info.name, RowMatrixXf(numbers)));
-    }
-    Eigen::VectorXf flat = Eigen::Map<const Eigen::VectorXf>(numbers.data(), numbers.size());
-    if (info.turned > 0) flat = toGgufRows(RowMatrixXf(flat), family, model.config.headDim, info.turned);
-    writer.add(name, castFinite<float>(info.name, flat));
+    addGgufFloat(writer, info, numbers, model.config, family);
   });
 }
 
@@ -93,10 +99,11 @@ struct GgufTyped {
 
 /// The matrices of a file in their order, the embedding first. Throws std::invalid_argument for one that options.types
 /// is there for and does not know.
-inline std::vector<GgufTyped> ggufTyped(const Model& model, const GgufFamily& family, const GgufOptions& options) {
-  const GgufRules rules = detail::rulesOf(model.config, model.output.has_value(), options.rounding);
+inline std::vector<GgufTyped> ggufTyped(const Config& config, bool ownOutput, const GgufFamily& family,
+                                        const GgufOptions& options) {
+  const GgufRules rules = detail::rulesOf(config, ownOutput, options.rounding);
   std::vector<GgufTyped> result;
-  for (GgufPlan& plan : ggufMatrices(model.config, family, model.output.has_value())) {
+  for (GgufPlan& plan : ggufMatrices(config, family, ownOutput)) {
     const GgufTypeChoice choice = options.types
                                       ? detail::chosenType(*options.types, plan.name)
                                       : ggufTypeFor(options.mixture, plan.name, plan.shape.back(), rules, options.pure);
@@ -142,13 +149,13 @@ GgufSaid writeGgufModel(const std::filesystem::path& path, const Model& model, c
                         const Recalibrate& recalibrate = {}) {
   const GgufFamily& family = ggufFamilyOf(model.configText);
   gosset::GgufWriter writer;
-  GgufSaid said = detail::setGgufMetadata(writer, model, tokenizer, family, options);
+  GgufSaid said = detail::setGgufMetadata(writer, model.config, tokenizer, family, options);
   Model soFar = recalibrate ? model : Model();
   std::map<std::string, RowMatrixXf*> packed;
   forEachLinear(soFar, [&](const LinearInfo& info, RowMatrixXf& matrix) { packed[info.name] = &matrix; });
   std::string block = "blk.0";
   const auto weights = detail::matricesOf(model);
-  for (const GgufTyped& matrix : ggufTyped(model, family, options)) {
+  for (const GgufTyped& matrix : ggufTyped(model.config, model.output.has_value(), family, options)) {
     const GgufPlan& plan = matrix.plan;
     const GgufTypeChoice choice = matrix.type;
     std::vector<gosset::AnyMatrix> parts;
@@ -193,7 +200,7 @@ inline std::uint64_t ggufBytesBesideMatrices(const std::filesystem::path& path, 
                                              const Tokenizer& tokenizer, const GgufOptions& options) {
   const GgufFamily& family = ggufFamilyOf(model.configText);
   gosset::GgufWriter writer;
-  detail::setGgufMetadata(writer, model, tokenizer, family, options);
+  detail::setGgufMetadata(writer, model.config, tokenizer, family, options);
   for (GgufPlan& plan : ggufMatrices(model.config, family, model.output.has_value())) {
     plan.shape.front() = 0;
     writer.addSource(plan.name, *gosset::detail::ggmlTypeNamed("F32"), plan.shape, [](const auto&) {});

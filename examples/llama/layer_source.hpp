@@ -42,7 +42,9 @@ class LayerSource {
     return alone;
   }
 
-  Eigen::VectorXf finalNorm() { return reader_.floats(finalNormInfo(config())).reshaped(); }
+  /// Numbers that stay floats: a norm, a bias, a router.
+  RowMatrixXf floats(const FloatInfo& info) { return reader_.floats(info); }
+  Eigen::VectorXf finalNorm() { return floats(finalNormInfo(config())).reshaped(); }
 
   /// What is behind the blocks, in floats: the last norm, and the output matrix, which may be the embedding.
   PackedModel head() {

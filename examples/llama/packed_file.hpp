@@ -3,6 +3,7 @@
 
 #include "checkpoint_huggingface.hpp"
 #include "formats.hpp"
+#include "gguf_formats.hpp"
 #include "tokenizer_file.hpp"
 
 #include <gosset/io/quantized.hpp>
@@ -37,12 +38,14 @@ inline void addMatrix(gosset::SafetensorsWriter& writer, const std::string& name
 /// A matrix in whatever format the file has it. Throws gosset::FormatError where it is not there, has another shape, or
 /// a format that formatTable() lacks.
 inline gosset::AnyMatrix readWeights(const gosset::SafetensorsFile& file, const LinearInfo& info) {
-  if (!gosset::packedFormat(file, info.name)) {
+  const auto format = gosset::packedFormat(file, info.name);
+  if (!format) {
     const RowMatrixXf dense = readTensor(file, info.name, {info.rows, info.cols});
     const bool halves = file.info(info.name).dtype == gosset::Dtype::kF16;
     return halves ? findFormat("fp16").pack({info, dense}) : floatMatrix(dense);
   }
-  gosset::AnyMatrix matrix = readMatrix(file, info.name);
+  gosset::AnyMatrix matrix =
+      format->starts_with("ggml::") ? readGgufTyped(file, info.name) : readMatrix(file, info.name);
   check(matrix.rows() == info.rows && matrix.cols() == info.cols, file.path().string(), ": \"", info.name,
         "\" must be ", info.rows, " x ", info.cols, ", found ", matrix.rows(), " x ", matrix.cols());
   if (file.metadata().contains(activationsKey(info.name))) {

@@ -105,6 +105,7 @@ class PackedSource {
     const LinearInfo info = embeddingInfo(config());
     return detail::readPackedEmbedding(fileOf(info.name), info);
   }
+  gosset::AnyMatrix linear(const LinearInfo& info) const { return detail::readWeights(fileOf(info.name), info); }
 
   PackedModel block(std::size_t block) const {
     auto alone = emptyWeights<gosset::AnyMatrix>(oneBlock(config(), block), false);
@@ -121,7 +122,7 @@ class PackedSource {
     if (tied()) {
       alone.embedding = embedding();
     } else {
-      alone.output = detail::readWeights(fileOf(outputName()), outputInfo(config()));
+      alone.output = linear(outputInfo(config()));
     }
     return alone;
   }

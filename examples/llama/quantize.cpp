@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Quantizes a model that is larger than memory, a block at a time, into a folder.
+#include "gguf_stream.hpp"
 #include "load.hpp"
 #include "peers_mpi.hpp"
 #include "program.hpp"
@@ -20,8 +21,9 @@ using namespace llama;
 
 struct Options {
   StreamOptions stream;
-  fs::path tokenizer, text, recipe, writeRecipe;
-  std::string format, embedding, layers, calibrateOn = "float";
+  fs::path tokenizer, text, recipe, writeRecipe, gguf;
+  std::string format, embedding, type, rounding = "gptq", layers, calibrateOn = "float";
+  GgufOptions ggufOptions;
   std::uint64_t seed = 1;
   Index tokens = 20000, calibration = 20000;
   std::optional<Index> context;
@@ -32,16 +34,21 @@ struct Options {
 };
 
 /// Throws std::invalid_argument where an option would be ignored beside the others.
-void requireTogether(const Options& o, bool seedGiven) {
+void requireTogether(const Options& o, bool seedGiven, bool roundingGiven) {
   const auto refuse = [](bool given, const std::string& text) {
     if (given) throw std::invalid_argument(text);
   };
   refuse(!o.budget && !o.formats.empty(), "--formats go with --budget");
-  refuse(o.budget && (o.writeRecipe.empty() || !o.recipe.empty() || !o.format.empty()),
-         "--budget needs --write-recipe, and no --recipe or --format beside");
-  refuse(!o.budget && o.recipe.empty() == o.format.empty(), "one of --recipe and --format is needed");
-  refuse(!o.recipe.empty() && (!o.embedding.empty() || seedGiven),
+  const int recipes = (o.recipe.empty() ? 0 : 1) + (o.format.empty() ? 0 : 1) + (o.type.empty() ? 0 : 1);
+  refuse(o.budget && (o.writeRecipe.empty() || recipes > 0),
+         "--budget needs --write-recipe, and no --recipe, --format or --type beside");
+  refuse(!o.budget && recipes != 1, "one of --recipe, --format and --type is needed");
+  refuse(recipes > 0 && o.format.empty() && (!o.embedding.empty() || seedGiven),
          "--embedding and --seed go with --format; a recipe has its own");
+  refuse(o.type.empty() && (roundingGiven || o.ggufOptions.pure), "--rounding and --pure go with --type");
+  refuse(o.gguf.empty() && !(o.ggufOptions.preTokenizer.empty() && o.ggufOptions.name.empty()),
+         "--pre-tokenizer and --name go with --gguf");
+  refuse(!o.gguf.empty() && !o.layers.empty(), "--gguf needs the whole model: it goes with --join, not with --layers");
   refuse(o.join && !o.layers.empty(), "--join comes after the jobs of --layers");
   refuse(o.evaluate && !o.layers.empty(), "--evaluate needs the whole model: it goes with --join, not with --layers");
   const std::pair<const char*, bool> parts[] = {
@@ -51,6 +58,7 @@ void requireTogether(const Options& o, bool seedGiven) {
     refuse(o.budget && given, std::string("--budget writes a recipe and nothing else, without ") + name);
   }
   refuse(o.budget && o.dryRun, "--budget writes a recipe and nothing else, without --dry-run");
+  refuse(o.budget && !o.gguf.empty(), "--budget writes a recipe and nothing else, without --gguf");
   refuse(o.budget && o.calibrateOn != "float", "--budget calibrates on the float model, without --calibrate-on packed");
 }
 
@@ -68,6 +76,14 @@ void parse(int argc, char** argv, Options& o) {
   app.add_option("--format", o.format, "In place of a recipe: a format of compress for all linear layers");
   app.add_option("--embedding", o.embedding, "Beside --format: the embedding's");
   app.add_option("--seed", o.seed, "Beside --format: of what formats draw at random");
+  app.add_option("--type", o.type,
+                 "In place of a recipe: a mixture of GGUF's types, of those that convert --help lists");
+  app.add_option("--rounding", o.rounding, "Beside --type: nearest, importance or gptq, as of convert");
+  app.add_flag("--pure", o.ggufOptions.pure, "Beside --type: the same type for all matrices");
+  app.add_option("--gguf", o.gguf, "At the end: the model as a GGUF file, too; all formats must be GGUF's types");
+  app.add_option("--pre-tokenizer", o.ggufOptions.preTokenizer,
+                 "Beside --gguf: what the file calls the way to cut texts, as of convert");
+  app.add_option("--name", o.ggufOptions.name, "Beside --gguf: general.name of the file");
   app.add_option("--write-recipe", o.writeRecipe, "Writes the recipe in use");
   app.add_option("--budget", o.budget,
                  "Bits a weight over the linear layers: tries --formats in each of them and writes a recipe that keeps "
@@ -95,7 +111,14 @@ void parse(int argc, char** argv, Options& o) {
   app.add_flag("--dry-run", o.dryRun, "Says what would be done, and what memory, disk and time it would take");
   app.add_flag("--evaluate", o.evaluate, "At the end: perplexity and divergence from the float model, block by block");
   parseArguments(app, argc, argv);
-  requireTogether(o, app.count("--seed") > 0);
+  requireTogether(o, app.count("--seed") > 0, app.count("--rounding") > 0);
+  if (o.type.empty()) {
+    o.ggufOptions.types.emplace();  // the file says nothing of its mixture
+  } else {
+    o.ggufOptions.mixture = findGgufMixture(o.type);
+    const bool kept = detail::isKept(o.ggufOptions.mixture.type);
+    o.ggufOptions.rounding = kept ? GgufRounding::kNearest : findRounding(o.rounding);
+  }
   if (o.stream.work.empty()) o.stream.work = o.stream.out / "work";
   if (!o.layers.empty()) o.stream.work /= o.layers;
   o.stream.on = o.calibrateOn == "float" ? CalibrateOn::kFloat : CalibrateOn::kPacked;
@@ -115,7 +138,8 @@ void setShare(Options& o, const Config& config) {
   o.stream.lastBlock = static_cast<std::size_t>(last);
 }
 
-Recipe readRecipe(const Options& o) {
+Recipe readRecipe(const Options& o, const LayerSource& source) {
+  if (!o.type.empty()) return ggufRecipe(source, o.ggufOptions);
   if (o.recipe.empty()) return uniformRecipe(o.format, o.embedding, o.seed);
   return parseRecipe(readBytes(o.recipe, 1 << 24), o.recipe.string());
 }
@@ -189,6 +213,17 @@ void writeBudget(const Options& o, LayerSource& source) {
   writeWhole(o.writeRecipe, recipeText(search.recipe(*o.budget, embedding)));
 }
 
+void writeGguf(const Options& o, LayerSource& source, const Tokenizer& tokenizer, const ChosenFormats& formats) {
+  const GgufStreamed file =
+      writeGgufParts(o.gguf, source, PackedSource(o.stream.out), tokenizer, formats, o.ggufOptions);
+  if (file.said.context < source.config().context) {
+    std::printf("context: %td tokens, not %td: the file cannot say that the model looks no farther back\n",
+                file.said.context, source.config().context);
+  }
+  std::printf("%s: %td weights in matrices, %.3f bits each\n", o.gguf.string().c_str(), file.numbers,
+              8.0 * static_cast<double>(file.bytes) / static_cast<double>(file.numbers));
+}
+
 void run(Options& o, const Peers& peers) {
   LayerSource source(o.stream.model);
   const Config& config = source.config();
@@ -198,15 +233,16 @@ void run(Options& o, const Peers& peers) {
     writeBudget(o, source);
     return printCost();
   }
-  const Recipe recipe = readRecipe(o);
+  const Recipe recipe = readRecipe(o, source);
   const ChosenFormats formats = chooseFormats(recipe, config, source.tied());
   const bool calibrated = needsCalibration(formats);
   const Tokenizer tokenizer = readTokenizerFor(o.stream.model, o.tokenizer, config.vocab);
+  if (!o.gguf.empty()) requireGguf(source, tokenizer, formats, o.ggufOptions);
   const SplitText text = readText(o, tokenizer, config, calibrated);
   const std::vector<Sequence> calibrating = calibrated ? text.calibrating : std::vector<Sequence>();
   if (!o.writeRecipe.empty() && peers.first()) writeWhole(o.writeRecipe, recipeText(recipe));
   if (o.dryRun) {
-    if (peers.first()) printPlan(o.stream, source, formats, calibrating);
+    if (peers.first()) printPlan(o.stream, source, formats, calibrating, !o.gguf.empty());
     return;
   }
   StreamQuantizer quantizer(o.stream, source, tokenizer, formats, recipe.seed, calibrating, peers);
@@ -232,6 +268,7 @@ void run(Options& o, const Peers& peers) {
   }
   if (o.join || quantizer.ownsAll()) {
     quantizer.join();
+    if (!o.gguf.empty() && peers.first()) writeGguf(o, source, tokenizer, formats);
     if (o.evaluate && peers.first()) evaluate(o, source, text.measured);
   }
   if (peers.first()) printCost();

@@ -118,14 +118,15 @@ std::vector<std::pair<std::string, std::string>> optionsOf(const RoundingOptions
 }
 
 /// The entry, or another one for the same codes, that is rounded so. Of those with feedback each can do both, unless it
-/// has rates of its own, which LDLQ alone gives.
+/// has rates of its own, which LDLQ alone gives, or is one of GGUF's types, which GPTQ alone rounds.
 FormatEntry roundedBy(const FormatEntry& entry, const std::string& rounding) {
   if (rounding.empty() || entry.rounding == rounding) return entry;
   std::string known = entry.rounding;
   const bool wantsFeedback = rounding == "gptq" || rounding == "ldlq";
-  for (const FormatEntry& other : formatTable()) {
+  const bool isGguf = entry.stored.starts_with("ggml::");
+  for (const FormatEntry& other : isGguf ? ggufFormatTable() : formatTable()) {
     if (other.stored != entry.stored || !other.family.empty() || !entry.family.empty()) continue;
-    const bool can = other.rounding == rounding || (wantsFeedback && other.hasFeedback());
+    const bool can = other.rounding == rounding || (wantsFeedback && !isGguf && other.hasFeedback());
     if (can) {
       FormatEntry result = other;
       if (other.rounding != rounding) result.options.feedback = result.rounding = rounding;

@@ -34,7 +34,8 @@
 //
 // A rule may say how codes are chosen:
 //
-//   rounding  nearest, stochastic, smoothquant, awq, gptq or ldlq, where the table has that way for the format's codes
+//   rounding  nearest, stochastic, importance, smoothquant, awq, gptq or ldlq, where a table has that way for the
+//             format's codes
 //   damping   of gptq and ldlq: at least 0, in units of the mean diagonal of H
 //   sweeps    of these: 0 to 100 passes of coordinate descent
 //   order     of gptq: diagonal, columns by falling diagonal of H, or columns, as they stand

@@ -11,17 +11,23 @@
 
 namespace llama {
 
+/// Where the rows end that process `rank` of `processes` rounds. Bands begin at multiples of kBand rows, and the last
+/// has what is left behind them, so that rows which a rounding takes together stay together: chunks of 64, and of
+/// trellis codes 8 blocks of 16 rows. The last process has a band in any case.
+inline constexpr Index kBand = 128;
+inline Index bandEnd(Index rank, Index processes, Index rows) {
+  if (rank + 1 == processes) return rows;
+  return rows / kBand * (rank + 1) / processes * kBand;
+}
+
 /// A rounding with feedback whose rows are shared out among processes: each row's codes depend on the Hessian and on
 /// no other row, once a scale that serves all of them is fitted. Each process rounds a band of rows and gets the codes
 /// and scales of the others; what comes out has the same bits for any number of them, and those of `Inner` alone.
-/// Bands begin at multiples of kBand rows, and the last has what is left behind them, so that rows which a rounding
-/// takes together stay together: chunks of 64, and of trellis codes 8 blocks of 16 rows. Of formats whose grids cannot
-/// be cut into bands, every process rounds all rows. A null `peers` stands for a process alone.
+/// Of formats whose grids cannot be cut into bands, every process rounds all rows. A null `peers` stands for a process
+/// alone.
 template <class Inner>
 class SharedRows : public gosset::RoundingWrapper<SharedRows<Inner>, Inner> {
  public:
-  static constexpr Index kBand = 128;
-
   SharedRows(Inner inner, const Peers* peers)
       : gosset::RoundingWrapper<SharedRows<Inner>, Inner>(std::move(inner)), peers_(peers) {}
 
@@ -41,13 +47,8 @@ class SharedRows : public gosset::RoundingWrapper<SharedRows<Inner>, Inner> {
   }
 
  private:
-  /// Where the rows of process `rank` end.
-  Index endOf(Index rank, Index rows) const {
-    if (rank + 1 == peers_->count()) return rows;
-    return rows / kBand * (rank + 1) / peers_->count() * kBand;
-  }
+  Index endOf(Index rank, Index rows) const { return bandEnd(rank, peers_->count(), rows); }
 
-  /// The last process has a band in any case.
   template <gosset::ScaledFormat F>
   void roundMine(gosset::RowMatrixXf& w, gosset::Grid<F>& grid, gosset::CodeMatrix<typename F::Codebook>& codes) {
     if constexpr (!F::kOneRowOnly) grid.fitAll(w);

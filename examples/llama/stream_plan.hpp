@@ -158,7 +158,7 @@ inline StreamPlan planStream(const StreamOptions& o, const Config& c, bool tied,
 
 /// For --dry-run.
 inline void printPlan(const StreamOptions& o, const LayerSource& source, const ChosenFormats& formats,
-                      const std::vector<Sequence>& text) {
+                      const std::vector<Sequence>& text, bool gguf) {
   const Config& c = source.config();
   std::map<std::string, std::size_t> counts;
   for (const auto& [name, format] : formats) ++counts[format->name];
@@ -169,8 +169,8 @@ inline void printPlan(const StreamOptions& o, const LayerSource& source, const C
   const StreamPlan plan = planStream(o, c, source.tied(), formats, text);
   std::printf("text to calibrate on: %td tokens in %zu sequences\n", tokensOf(text), text.size());
   std::printf("memory: about %.2f GB, of which Hessians %.2f\n", 1e-9 * plan.memory, 1e-9 * plan.fullest);
-  std::printf("disk: about %.2f GB for the model, %.2f GB for activations meanwhile\n", 1e-9 * plan.outDisk,
-              1e-9 * plan.workDisk);
+  std::printf("disk: about %.2f GB for the model,%s %.2f GB for activations meanwhile\n", 1e-9 * plan.outDisk,
+              gguf ? " as much again for the GGUF file," : "", 1e-9 * plan.workDisk);
   std::printf("time: about %.0f s here, by trying small matrices\n", plan.seconds);
 }
 

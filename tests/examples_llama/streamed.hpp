@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "../../examples/llama/gguf_stream.hpp"
 #include "../../examples/llama/recipe.hpp"
 #include "../../examples/llama/stream_quantizer.hpp"
 
@@ -32,25 +33,32 @@ inline std::string expertsConfigText() {
              "decoder_sparse_step": 1, "mlp_only_layers": [1]})";
 }
 
-/// A folder with a model of experts in block 0, and none in block 1.
-inline void saveExperts(const fs::path& folder, std::uint64_t seed = 5) {
-  const HuggingFaceConfig read = parseHuggingFaceConfig(expertsConfigText(), "test");
+/// A folder with a random model of that config.json, in which what packed files keep in 16 bits has no more.
+inline void saveRandom(const fs::path& folder, const std::string& configText, std::uint64_t seed = 5) {
+  const HuggingFaceConfig read = parseHuggingFaceConfig(configText, "test");
   gosset::SafetensorsWriter writer;
   const auto random = [&](Index rows, Index cols) -> RowMatrixXf {
     return gosset::testing::gaussian(rows, cols, ++seed) / std::sqrt(static_cast<float>(cols));
   };
   writer.add(embeddingName(), random(read.config.vocab, read.config.dim) * 4.f);
-  const auto all = emptyWeights<RowMatrixXf>(read.config, true);
+  const auto all = emptyWeights<RowMatrixXf>(read.config, !read.tied);
   forEachFloat(all, [&](const FloatInfo& info, const auto&) {
-    if (info.shape.size() > 1) return writer.add(info.name, random(info.shape[0], info.shape[1]));
-    const Eigen::VectorXf norm = random(1, info.shape[0]).transpose().array() + 1.f;
-    writer.add(info.name, norm);
+    const bool isMatrix = info.shape.size() > 1;
+    const RowMatrixXf numbers = random(info.shape[0], isMatrix ? info.shape[1] : 1);
+    if (isMatrix) return writer.add(info.name, numbers.cast<gosset::Float16>());
+    const Eigen::VectorXf norm = numbers.array() / std::sqrt(static_cast<float>(info.shape[0])) + 1.f;
+    writer.add(info.name, norm.cast<gosset::Float16>());
   });
   forEachLinear(
       all, [&](const LinearInfo& info, const RowMatrixXf&) { writer.add(info.name, random(info.rows, info.cols)); });
   fs::create_directories(folder);
   writer.write(folder / "model.safetensors");
-  writeBytes(folder / "config.json", expertsConfigText());
+  writeBytes(folder / "config.json", configText);
+}
+
+/// A folder with a model of experts in block 0, and none in block 1.
+inline void saveExperts(const fs::path& folder, std::uint64_t seed = 5) {
+  saveRandom(folder, expertsConfigText(), seed);
 }
 
 /// Sequences of several lengths.
@@ -67,6 +75,7 @@ struct Streamed {
   int bits = 32;
   Index hessianBytes = Index{1} << 32;
   std::string embedding = "int8", chatTemplate = {};
+  std::optional<GgufOptions> gguf = {};  ///< in place of the format; makes out/model.gguf, too
 
   void run(const Peers& peers = Alone()) const { share(peers, std::nullopt, true); }
 
@@ -75,7 +84,8 @@ struct Streamed {
                               bool join) const {
     LayerSource source(model);
     const Config& c = source.config();
-    const ChosenFormats formats = chooseFormats(uniformRecipe(format, embedding, 1), c, source.tied());
+    const Recipe recipe = gguf ? ggufRecipe(source, *gguf) : uniformRecipe(format, embedding, 1);
+    const ChosenFormats formats = chooseFormats(recipe, c, source.tied());
     const std::vector<Sequence> text = someText(c);
     const Tokenizer tokenizer = anyTokenizer(c.vocab, chatTemplate);
     fs::path work = out / "work";
@@ -86,6 +96,9 @@ struct Streamed {
     std::vector<PartDone> parts;
     quantizer.run([&](const PartDone& part) { parts.push_back(part); }, [] {});
     if (join) quantizer.join();
+    if (join && gguf && peers.first()) {
+      writeGgufParts(out / "model.gguf", source, PackedSource(out), tokenizer, formats, *gguf);
+    }
     return parts;
   }
 };
