@@ -37,7 +37,9 @@ struct BlockReport {
 /// Bytes in memory at one moment of packing a block.
 struct BlockMoment {
   const LinearInfo* packing = nullptr;  ///< null as the text runs through the block
+  bool sharesInputs = false;            ///< whether a layer that comes later is rounded by the same inputs
   double floats = 0, hessians = 0, packed = 0;
+  double samples = 0;  ///< the first tokens of each input, and all that is known of what enters a router
 };
 
 /// The layer whose input a layer has: q_proj for k_proj and v_proj, gate_proj for up_proj, else itself.
@@ -154,16 +156,21 @@ class BlockQuantizer {
     for (const Batch& batch : batches) {
       const bool last = &batch == &batches.back();
       now.hessians = static_cast<double>(hessianBytes(batch));
+      now.samples = routerBytes(alone, batch);
+      for (const Linear* one : batch) now.samples += isNeededLater(*one, batch) ? 0 : sampleBytes(alone, *one);
       now.packing = nullptr;
+      now.sharesInputs = false;
       visit(now);
       if (last) now.floats -= useless;
       for (Linear* one : batch) {
         now.packing = &one->info;
+        now.sharesInputs = formatOf(one->info).needsCalibration && isNeededLater(*one, batch);
         visit(now);
         now.packed += floatsOf(*one) * bitsOf(one->info) / 32;
         (last ? now.floats : useless) += last ? -floatsOf(*one) : floatsOf(*one);
-        if (formatOf(one->info).needsCalibration && !isNeededLater(*one, batch)) {
+        if (formatOf(one->info).needsCalibration && !now.sharesInputs) {
           now.hessians -= static_cast<double>(hessianBytes({one}));
+          now.samples -= sampleBytes(alone, *one);
         }
       }
     }
@@ -203,6 +210,28 @@ class BlockQuantizer {
     }
     return bytes;
   }
+
+  /// Of the first tokens of a layer's inputs. Of an expert they are taken to be its even share of the text, or, where
+  /// that is less than it is to have, those of its whole block.
+  double sampleBytes(const Config& alone, const Linear& one) const {
+    if (!formatOf(one.info).needsCalibration) return 0;
+    Index tokens = tokensOf(sequences_);
+    if (isExpert(one)) {
+      const Index share = tokens * alone.experts.perToken / alone.experts.count;
+      if (share >= kFewestExpertTokens) tokens = share;
+    }
+    return 4. * static_cast<double>(std::min(tokens, LayerInputs::kMostTokens) * one.info.cols);
+  }
+  /// Of what enters the router, where the batch has experts that are calibrated.
+  double routerBytes(const Config& alone, const Batch& batch) const {
+    const bool routed = std::any_of(batch.begin(), batch.end(), [&](const Linear* one) {
+      return isExpert(*one) && formatOf(one->info).needsCalibration;
+    });
+    if (!routed) return 0;
+    const Index tokens = std::min(tokensOf(sequences_), LayerInputs::kMostTokens);
+    return static_cast<double>(alone.dim) * (8. * static_cast<double>(alone.dim) + 4. * static_cast<double>(tokens));
+  }
+  static bool isExpert(const Linear& one) { return one.info.name.find(".experts.") != std::string::npos; }
 
   std::vector<Batch> batchesOf(std::vector<Linear>& linears) const {
     std::vector<Batch> batches(1);

@@ -22,7 +22,21 @@ struct StreamPlan {
   double seconds = 0;   ///< of this machine
 };
 
+/// Bytes of the program itself, its tables, and what is small beside a model.
+inline constexpr double kProgramBytes = 2e8;
+
 namespace detail {
+
+/// Bytes of n x n matrices that a rounding makes while it packs, beside the Hessian of the layer's inputs. Feedback
+/// factorizes that Hessian where it stands, or a copy where another layer is rounded by it, too, or numbers are kept
+/// exactly by it. AWQ makes a second moment of the first tokens, and has it twice in double and twice in float; it
+/// forgets the Hessian before, unless another layer needs it.
+inline double squaresBeside(const FormatEntry& format, Index inputs, bool sharesInputs) {
+  const double entries = static_cast<double>(inputs) * static_cast<double>(inputs);
+  if (format.rounding == "awq") return (sharesInputs ? 24 : 16) * entries;
+  const bool looks = format.hasFeedback() || format.rounding == "importance";
+  return looks && (sharesInputs || format.stored.starts_with("Outliers")) ? 8 * entries : 0;
+}
 
 /// How long a format takes for an m x n matrix: m (a n + b n^2) + c n^3, fitted to small ones.
 struct PackTimes {
@@ -91,7 +105,7 @@ struct TextTimes {
 /// What is known without the model's weights.
 inline StreamPlan planStream(const StreamOptions& o, const Config& c, bool tied, const ChosenFormats& formats,
                              const std::vector<Sequence>& text) {
-  constexpr double kFloat = sizeof(float), kDouble = sizeof(double), kProgram = 2e8;
+  constexpr double kFloat = sizeof(float), kDouble = sizeof(double);
   const BlockQuantizer blocks(formats, text, {1, o.hessianBytes, nullptr});
   const detail::TextTimes times = detail::TextTimes::tried();
   std::map<const FormatEntry*, detail::PackTimes> tried;
@@ -101,21 +115,27 @@ inline StreamPlan planStream(const StreamOptions& o, const Config& c, bool tied,
     return found != tried.end() ? found->second : tried.emplace(format, detail::tryFormat(*format)).first->second;
   };
   const double tokens = static_cast<double>(tokensOf(text));
+  std::size_t longest = 0;
+  for (const Sequence& sequence : text) longest = std::max(longest, sequence.size());
   const double batch =
-      kFloat * kTokensAtOnce * static_cast<double>(4 * c.dim + 4 * std::max(c.hidden, c.experts.hidden));
-  const double samples = kFloat * std::min(tokens, static_cast<double>(LayerInputs::kMostTokens)) *
-                         static_cast<double>(3 * c.dim + std::max(c.hidden, c.experts.hidden));
+      kFloat * kTokensAtOnce * static_cast<double>(4 * c.dim + 4 * std::max(c.hidden, c.experts.hidden)) +
+      2 * kFloat * static_cast<double>(longest) * static_cast<double>(c.kvDim());
+  const double sample = kFloat * std::min(tokens, static_cast<double>(LayerInputs::kMostTokens));
 
   StreamPlan plan;
-  // The matrix in the format's basis and its codes, with scales, as they are before they are packed; the gradient of
-  // some rows and what a panel of columns needs. H, already there, is factorized where it stands.
-  const auto pack = [&](const LinearInfo& info, double others) {
+  // The matrix in the format's basis, scaled as AWQ does or as GGUF's types take it, and its codes, with scales, as
+  // they are before they are packed; the gradient of some rows and what a panel of columns needs; a copy of what other
+  // layers need, too.
+  const auto pack = [&](const LinearInfo& info, double others, bool sharesInputs) {
+    const FormatEntry& format = *formats.at(info.name);
     const auto rows = static_cast<double>(info.rows), n = static_cast<double>(info.cols);
-    const double codeBytes = formats.at(info.name)->family.empty() ? 1.25 : 2;
+    const double codeBytes = format.family.empty() ? 1.25 : 2;
     const double panels = kFloat * n * (std::min(rows, 2048.) + 6 * 128);
-    const bool calibrated = formats.at(info.name)->needsCalibration;
-    plan.memory =
-        std::max(plan.memory, kProgram + others + rows * n * (kFloat + codeBytes) + (calibrated ? panels : 0));
+    const bool copied = format.rounding == "awq" || format.stored.starts_with("ggml::");
+    double all = kProgramBytes + others + rows * n * ((copied ? 2 : 1) * kFloat + codeBytes);
+    if (format.needsCalibration) all += panels + detail::squaresBeside(format, info.cols, sharesInputs);
+    if (sharesInputs) all += sample * n;
+    plan.memory = std::max(plan.memory, all);
   };
   const auto bitsOf = [&](const LinearInfo& info) { return timesOf(info.name).bits; };
   const auto addCost = [&](const LinearInfo& info) {
@@ -127,10 +147,10 @@ inline StreamPlan planStream(const StreamOptions& o, const Config& c, bool tied,
     const auto shape = emptyWeights<std::monostate>(alone, false);
     const auto weights = static_cast<double>(linearSize(shape));
     blocks.eachMoment(alone, block, bitsOf, [&](const BlockMoment& now) {
-      const double resident = now.floats + now.hessians + now.packed + samples;
+      const double resident = now.floats + now.hessians + now.packed + now.samples;
       plan.fullest = std::max(plan.fullest, now.hessians);
-      if (now.packing != nullptr) return pack(*now.packing, resident);
-      plan.memory = std::max(plan.memory, kProgram + resident + batch);
+      if (now.packing != nullptr) return pack(*now.packing, resident, now.sharesInputs);
+      plan.memory = std::max(plan.memory, kProgramBytes + resident + batch);
     });
     std::map<std::string, double> inputs;
     forEachLinearOf(shape, block, [&](const LinearInfo& info, std::monostate) {
@@ -143,12 +163,12 @@ inline StreamPlan planStream(const StreamOptions& o, const Config& c, bool tied,
   }
   const LinearInfo embedding = embeddingInfo(c);
   const double embedded = kFloat * static_cast<double>(c.vocab * c.dim);
-  plan.memory = std::max(plan.memory, kProgram + 1.25 * embedded);
+  plan.memory = std::max(plan.memory, kProgramBytes + 1.25 * embedded);
   plan.outDisk += embedded / kFloat;
   if (!tied) {
     const LinearInfo output = outputInfo(c);
     const double n = formats.at(output.name)->needsCalibration ? static_cast<double>(output.cols) : 0;
-    pack(output, embedded + kDouble * n * n);
+    pack(output, embedded + (kDouble * n + sample) * n, false);
     addCost(output);
   }
   const ActivationShape shape{o.activationBits, c.dim, tokensOf(text)};
