@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "block_report.hpp"
 #include "block_run.hpp"
 #include "recipe.hpp"
+#include "shared_experts.hpp"
 #include "shared_inputs.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <set>
@@ -16,23 +20,8 @@
 
 // Calibrates and packs the linear layers of one block. Layers with the same input share a Hessian; where all Hessians
 // of a block would take more memory than there is to be, they are gathered a few at a time, in as many passes over the
-// text.
+// text. Of several processes all pack the dense layers together, and each its own experts.
 namespace llama {
-
-/// What became of one matrix.
-struct PackedLinear {
-  std::string name, format;
-  double bitsPerWeight = 0;
-  double sqnr = 0;  ///< decibels
-  Index weights = 0, bytes = 0;
-  double seconds = 0;  ///< of the clock, for packing
-};
-
-struct BlockReport {
-  std::vector<PackedLinear> linears;
-  std::vector<std::string> starved;  ///< experts that got too few tokens, and have those of their whole block
-  int passes = 0;                    ///< over the text
-};
 
 /// Bytes in memory at one moment of packing a block.
 struct BlockMoment {
@@ -89,6 +78,7 @@ struct BlockQuantizerOptions {
   std::uint64_t seed = 1;
   Index hessianBytes = Index{1} << 32;  ///< of Hessians in memory at once; those of one expert are not parted
   const Peers* peers = nullptr;
+  std::filesystem::path folder = {};  ///< of which all processes see the files, where there are several
 };
 
 class BlockQuantizer {
@@ -98,7 +88,8 @@ class BlockQuantizer {
 
   /// Packs a block, whose floats are forgotten on the way. `in`: what enters it, null where no format of the block
   /// needs it. `out`, if there is one, gets what comes out of the float block. firstIndex: the number of the block's
-  /// first matrix among all of the model. Throws as packLayer().
+  /// first matrix among all of the model. Of several processes the first alone gets all of the block. Throws as
+  /// packLayer().
   template <class Step>
   PackedModel quantize(std::size_t block, std::uint64_t firstIndex, PackedModel exact, const ActivationFile* in,
                        ActivationWriter* out, BlockReport& report, Step&& step) const {
@@ -120,8 +111,13 @@ class BlockQuantizer {
         ++report.passes;
       }
       if (last) forgetPacked(linears);
-      for (Linear* one : batches[b]) pack(*one, calibration, report, batches[b], last);
+      for (Linear* one : batches[b]) {
+        if (isMine(*one)) pack(*one, calibration, report, batches[b]);
+        one->done = true;
+        if (last) *one->exact = gosset::AnyMatrix();
+      }
     }
+    collectExperts(linears, report);
     return packed;
   }
 
@@ -182,6 +178,7 @@ class BlockQuantizer {
     gosset::AnyMatrix* exact;
     gosset::AnyMatrix* packed;
     std::uint64_t index;
+    bool done = false;
   };
   using Batch = std::vector<Linear*>;
 
@@ -255,41 +252,45 @@ class BlockQuantizer {
   template <class Step>
   Calibration gather(std::size_t block, const PackedModel& exact, const Batch& batch, const ActivationFile& in,
                      ActivationWriter* out, BlockReport& report, Step&& step) const {
-    std::map<std::string, Index> widths;
-    bool router = false;
+    std::map<std::string, Index> shared;  // what all processes need, and how wide it is
+    std::set<std::string> mine;
     for (const Linear* one : batch) {
       if (!formatOf(one->info).needsCalibration) continue;
-      widths[sameInput(one->info.name)] = one->info.cols;
-      router = router || one->info.name.find(".experts.") != std::string::npos;
+      if (!isExpert(*one)) {
+        shared[sameInput(one->info.name)] = one->info.cols;
+      } else if (isMine(*one)) {
+        mine.insert(sameInput(one->info.name));
+      }
+      if (isExpert(*one)) mine.insert(routerName(block));
     }
-    const Alone alone;
-    const Peers& peers = options_.peers != nullptr ? *options_.peers : alone;
-    const std::map<std::string, Index> owners = whoGathers(widths, peers.count());
-    const auto isMine = [&](const std::string& name) {
+    const std::map<std::string, Index> owners = whoGathers(shared, peers().count());
+    const auto gathers = [&](const std::string& name) {
       const auto owner = owners.find(name);
-      return owner != owners.end() ? owner->second == peers.rank() : router && name == routerName(block);
+      return owner != owners.end() ? owner->second == peers().rank() : mine.contains(name);
     };
     Calibration calibration;
     const Observer observer = [&](const std::string& nameAlone, const Eigen::Ref<const Eigen::MatrixXf>& x) {
       const std::string name = nameInModel(nameAlone, block);
-      if (!isMine(name)) return;
+      if (!gathers(name)) return;
       naming("the inputs of " + name,
              [&] { calibration.try_emplace(name, x.rows()).first->second.add(x.transpose()); });
     };
     const Engine engine(exact);
     runBlock(engine, sequences_, in, out, observer, step);
-    if (peers.count() > 1) shareInputs(owners, widths, calibration, peers);
+    if (peers().count() > 1) shareInputs(owners, shared, calibration, peers());
     feedStarved(block, engine, batch, calibration, report);
     return calibration;
   }
 
-  /// As calibrateStarvedExperts(), of a batch's experts.
+  /// As calibrateStarvedExperts(), of this process's experts in a batch.
   void feedStarved(std::size_t block, const Engine& engine, const Batch& batch, Calibration& calibration,
                    BlockReport& report) const {
     const auto router = calibration.find(routerName(block));
     if (router == calibration.end()) return;
     std::set<std::string> mine;
-    for (const Linear* one : batch) mine.insert(calibratedWith(one->info.name));
+    for (const Linear* one : batch) {
+      if (isMine(*one)) mine.insert(calibratedWith(one->info.name));
+    }
     const auto& experts = engine.model().layers.front().experts;
     for (std::size_t e = 0; e < experts.size(); ++e) {
       const std::string name = expertName(block, e);
@@ -303,14 +304,40 @@ class BlockQuantizer {
   /// Behind the last pass the floats of what is packed already are of no use.
   static void forgetPacked(std::vector<Linear>& linears) {
     for (Linear& one : linears) {
-      if (one.packed->rows() > 0) *one.exact = gosset::AnyMatrix();
+      if (one.done) *one.exact = gosset::AnyMatrix();
     }
   }
 
-  void pack(Linear& one, Calibration& calibration, BlockReport& report, const Batch& batch, bool last) const {
+  void pack(Linear& one, Calibration& calibration, BlockReport& report, const Batch& batch) const {
+    const Peers* together = isExpert(one) ? nullptr : options_.peers;
     *one.packed = packReported(one.info, *one.exact, formatOf(one.info), options_.seed, one.index,
-                               inputsOf(one, calibration, batch), options_.peers, report);
-    if (last) *one.exact = gosset::AnyMatrix();
+                               inputsOf(one, calibration, batch), together, report);
+  }
+
+  const Peers& peers() const {
+    static const Alone alone;
+    return options_.peers != nullptr ? *options_.peers : alone;
+  }
+  /// Whether this process packs it, alone or with the others.
+  bool isMine(const Linear& one) const {
+    return expertOwner(one.info.name, peers().count()).value_or(peers().rank()) == peers().rank();
+  }
+
+  /// What other processes have packed; the report is then in the order of the matrices again.
+  void collectExperts(const std::vector<Linear>& linears, BlockReport& report) const {
+    if (peers().count() == 1) return;
+    std::vector<ExpertMatrix> experts;
+    std::map<std::string, std::uint64_t> order;
+    for (const Linear& one : linears) {
+      order.emplace(one.info.name, one.index);
+      order.emplace(calibratedWith(one.info.name), one.index);
+      if (isExpert(one)) experts.push_back({one.info, formatOf(one.info).name, one.packed});
+    }
+    ExpertExchange(options_.folder, peers()).collect(experts, report);
+    std::sort(report.linears.begin(), report.linears.end(),
+              [&](const auto& a, const auto& b) { return order.at(a.name) < order.at(b.name); });
+    std::sort(report.starved.begin(), report.starved.end(),
+              [&](const auto& a, const auto& b) { return order.at(a) < order.at(b); });
   }
 
   /// Whether another layer of the batch, which comes later, is rounded by the same inputs.

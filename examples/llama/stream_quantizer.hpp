@@ -67,7 +67,7 @@ class StreamQuantizer {
         text_(text),
         peers_(peers),
         seed_(seed),
-        blocks_(formats, text, {seed, o_.hessianBytes, &peers}),
+        blocks_(formats, text, {seed, o_.hessianBytes, &peers, o_.work}),
         shape_{o_.activationBits, source.config().dim, tokensOf(text)},
         parts_(packedParts(source.config())) {
     requireShare();
@@ -79,6 +79,7 @@ class StreamQuantizer {
     if (!peers_.first()) return;
     makeFolder(o_.out);
     makeFolder(o_.work);
+    ExpertExchange::removeOld(o_.work);
     Manifest::write(o_.work, run);
   }
 
@@ -237,17 +238,20 @@ class StreamQuantizer {
   }
 
   void write(std::size_t part, gosset::SafetensorsWriter writer) const {
-    if (!peers_.first()) return;
     writer.setMetadata(kKey, keyHash_);
     writer.write(partPath(part));
   }
 
-  /// A part that is done but for its file.
-  void finish(std::size_t part, gosset::SafetensorsWriter writer, const BlockReport& report) const {
-    if (peers_.first() && part > 0) writeReport(part, report);
-    write(part, std::move(writer));
+  /// A block or the head that is done but for its file, which make() gives.
+  template <class Make>
+  void finish(std::size_t part, Make&& make, const BlockReport& report) const {
+    if (peers_.first()) {
+      writeReport(part, report);
+      write(part, make());
+    }
     peers_.wait();
-    if (peers_.first() && part > 0) removeOldActivations(part);
+    if (peers_.first()) removeOldActivations(part);
+    peers_.wait();  // until all see the same files again
   }
 
   void writeReport(std::size_t part, const BlockReport& report) const {
@@ -280,7 +284,7 @@ class StreamQuantizer {
       packed = packEmbedding(embeddingInfo(source_.config()), std::move(exact), *formats_.at(embeddingName()), seed_);
     }
     if (onPacked) embedText([&](Token token) { return packed.row(token); });
-    if (writePart) {
+    if (writePart && peers_.first()) {
       write(0, embeddingPart(source_.config(), source_.configText(), source_.tied(), packed, tokenizer_));
     }
     peers_.wait();
@@ -330,7 +334,8 @@ class StreamQuantizer {
                                                 asFloat ? out.get() : nullptr, report, step);
     if (out && !asFloat) runBlock(Engine(packed), text_, *in, out.get(), {}, step);
     if (out) out->commit();
-    finish(partOfBlock(block), blockPart(packed, block), report);
+    finish(
+        partOfBlock(block), [&] { return blockPart(packed, block); }, report);
     return report;
   }
 
@@ -340,7 +345,8 @@ class StreamQuantizer {
     PackedModel head = source_.head();
     head.finalNorm = detail::kept("model.norm.weight", head.finalNorm, Floats::kFloat16);
     if (head.output) packOutput(head, report, step);
-    finish(parts_ - 1, headPart(head), report);
+    finish(
+        parts_ - 1, [&] { return headPart(head); }, report);
     return report;
   }
 

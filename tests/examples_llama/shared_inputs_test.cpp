@@ -2,7 +2,8 @@
 #include "../../examples/llama/shared_inputs.hpp"
 
 #include "meeting.hpp"
-#include "streamed.hpp"
+
+#include "testing.hpp"
 
 namespace llama::testing::shared_inputs_test {
 namespace {
@@ -42,26 +43,6 @@ TEST(SharedInputs, EachHasWhatOneAloneGathers) {
         EXPECT_EQ(one.at(name).hessian.tokens(), 1500) << name;
         EXPECT_EQ(one.at(name).tokens, inputs.tokens) << name;
       }
-    }
-  }
-}
-
-TEST(SharedInputs, AnyNumberOfProcessesPacksAModelAlike) {
-  const TemporaryFolder folder;
-  saveExperts(folder / "experts");
-  for (const char* format : {"gptq3-g32", "awq3-g32"}) {
-    const fs::path base = folder / format;
-    const Streamed alone{folder / "experts", base / "alone", format};
-    alone.run();
-    for (const Index count : {2, 3}) {
-      Streamed shared = alone;
-      shared.out = base / std::to_string(count);
-      Meeting meeting(count);
-      meeting.each([&](const Peers& peers) {
-        shared.run(peers);
-        return 0;
-      });
-      EXPECT_EQ(partsOf(shared.out), partsOf(alone.out)) << format << ' ' << count;
     }
   }
 }
