@@ -64,6 +64,29 @@ inline gosset::SafetensorsWriter headPart(const PackedModel& head) {
   return writer;
 }
 
+namespace detail {
+
+template <class FileOf>
+RowMatrixXf readPackedFloats(const FloatInfo& info, FileOf&& fileOf) {
+  RowMatrixXf numbers = readTensor(fileOf(info.name), info.name, info.shape);
+  if (info.shape.size() == 1) numbers.transposeInPlace();
+  return numbers;
+}
+
+}  // namespace detail
+
+/// Block number `block` of a model; fileOf(name): the file of a tensor or a packed matrix, whose memory matrices show.
+template <class FileOf>
+PackedModel readPackedBlock(const Config& config, std::size_t block, FileOf&& fileOf) {
+  auto alone = emptyWeights<gosset::AnyMatrix>(oneBlock(config, block), false);
+  forEachFloatOf(alone, block,
+                 [&](const FloatInfo& info, auto& numbers) { numbers = detail::readPackedFloats(info, fileOf); });
+  forEachLinearOf(alone, block, [&](const LinearInfo& info, gosset::AnyMatrix& matrix) {
+    matrix = detail::readWeights(fileOf(info.name), info);
+  });
+  return alone;
+}
+
 /// Writes the index of a folder that holds all parts. Throws gosset::FormatError, which names it, where one is missing.
 inline void writePackedIndex(const std::filesystem::path& folder, std::size_t parts) {
   nlohmann::ordered_json names;
@@ -108,17 +131,14 @@ class PackedSource {
   gosset::AnyMatrix linear(const LinearInfo& info) const { return detail::readWeights(fileOf(info.name), info); }
 
   PackedModel block(std::size_t block) const {
-    auto alone = emptyWeights<gosset::AnyMatrix>(oneBlock(config(), block), false);
-    forEachFloatOf(alone, block, [&](const FloatInfo& info, auto& numbers) { numbers = floats(info); });
-    forEachLinearOf(alone, block, [&](const LinearInfo& info, gosset::AnyMatrix& matrix) {
-      matrix = detail::readWeights(fileOf(info.name), info);
-    });
-    return alone;
+    return readPackedBlock(
+        config(), block, [&](const std::string& name) -> const auto& { return fileOf(name); });
   }
 
   PackedModel head() const {
     auto alone = emptyWeights<gosset::AnyMatrix>(noBlock(config()), !tied());
-    alone.finalNorm = floats(finalNormInfo(config())).reshaped();
+    const auto file = [&](const std::string& name) -> const auto& { return fileOf(name); };
+    alone.finalNorm = detail::readPackedFloats(finalNormInfo(config()), file).reshaped();
     if (tied()) {
       alone.embedding = embedding();
     } else {
@@ -140,12 +160,6 @@ class PackedSource {
     check(found != names_.end() && found->starts_with(name + "."), folder_.path().string(), ": holds no matrix '", name,
           "'");
     return folder_.fileOf(*found);
-  }
-
-  RowMatrixXf floats(const FloatInfo& info) const {
-    RowMatrixXf numbers = detail::readTensor(fileOf(info.name), info.name, info.shape);
-    if (info.shape.size() == 1) numbers.transposeInPlace();
-    return numbers;
   }
 
   gosset::SafetensorsFolder folder_;

@@ -190,9 +190,7 @@ void evaluate(const Options& o, LayerSource& source, const std::vector<Sequence>
   const PackedSource packed(o.stream.out);
   const fs::path work = o.stream.work / "evaluation";
   const nlohmann::ordered_json key = evaluationKey(o.stream.model, o.stream.out, sequences);
-  std::size_t pieces = 0;
-  forEachPiece(sequences, [&](Index, Index, bool) { ++pieces; });
-  Progress progress("evaluation", 2 * pieces * static_cast<std::size_t>(source.config().layers));
+  Progress progress("evaluation", evaluationSteps(source.config(), sequences));
   const StreamedQuality quality = evaluateStreamed(source, packed, sequences, work, key, [&] { progress.step(); });
   std::printf("%-8s %11s %9s %8s %8s %8s\n%-8s %s %8.2f\n%-8s %s %8.2f\n", "", "perplexity", "KL, nats", "+/-", "99.9%",
               "top-1 %", "float", lossText(quality.exact).c_str(), 100 * quality.exact.top1Agreement, "packed",
@@ -229,7 +227,7 @@ void run(Options& o, const Peers& peers) {
   const Config& config = source.config();
   setShare(o, config);
   if (o.budget) {
-    if (peers.count() > 1) throw std::invalid_argument("--budget measures in one process; start it without mpirun");
+    requireOneProcess(peers);
     writeBudget(o, source);
     return printCost();
   }

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "gguf_family.hpp"
 #include "stream_evaluate.hpp"
 #include "stream_quantizer.hpp"
 
 #include <gosset/calibration/bit_budget.hpp>
+#include <gosset/io/gguf_writer.hpp>
+
+#include <cmath>
+#include <map>
 
 // A recipe for a budget of bits, found a block at a time. compress measures what each layer costs the model's
 // predictions, for which the whole model runs once a layer and format. Here only the layer's block does: a layer's cost
@@ -25,6 +30,11 @@ inline double relativeChange(const std::vector<Eigen::MatrixXf>& x, const std::v
     }
   }
   return sum / static_cast<double>(std::max<Index>(tokens, 1));
+}
+
+/// Throws std::invalid_argument where there are several processes.
+inline void requireOneProcess(const Peers& peers) {
+  if (peers.count() > 1) throw std::invalid_argument("--budget measures in one process; start it without mpirun");
 }
 
 class BudgetSearch {
@@ -50,10 +60,12 @@ class BudgetSearch {
   /// Packs every linear layer in every format, by text whose activations lie in `work` meanwhile. What each block's
   /// layers lose stays there: a run that was killed goes on with the block that it was in, and one for another budget
   /// has nothing left to measure. measured(name) comes after each layer. Throws gosset::FormatError, which names the
-  /// first difference, where `work` is of another run than `run`.
+  /// first difference, where `work` is of another run than `run`, and std::invalid_argument, which names the layer,
+  /// where a loss is not finite.
   template <class Measured>
   void measure(LayerSource& source, const std::vector<Sequence>& text, const std::filesystem::path& work,
                const nlohmann::ordered_json& run, Index hessianBytes, int activationBits, Measured&& measured) {
+    findTensors(source);
     makeFolder(work);
     Manifest::requireSame(work, run);
     Manifest::write(work, run);
@@ -85,15 +97,21 @@ class BudgetSearch {
   /// the smallest formats exceed it.
   Recipe recipe(double bits, const std::string& embedding) const {
     std::vector<std::vector<gosset::LayerChoice>> choices;
+    std::map<std::string, std::size_t> places;
     double weights = 0;
     for (const Layer& layer : layers_) {
-      choices.push_back(layer.choices);
+      const auto place = places.emplace(layer.chosenWith, choices.size()).first->second;
+      if (place == choices.size()) choices.emplace_back(tried_.size(), gosset::LayerChoice{0, 0});
+      for (std::size_t i = 0; i < tried_.size(); ++i) {
+        choices[place][i].bytes += layer.choices[i].bytes;
+        choices[place][i].loss += layer.choices[i].loss;
+      }
       weights += static_cast<double>(layer.info.rows * layer.info.cols);
     }
     const gosset::BitBudgetPlan plan = gosset::planBitBudget(choices, static_cast<Index>(bits * weights / 8));
     Recipe recipe{seed_, {{embeddingName(), embedding}}};
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-      recipe.rules.push_back({layers_[i].info.name, tried_[plan.choice[i]]->name});
+    for (const Layer& layer : layers_) {
+      recipe.rules.push_back({layer.info.name, tried_[plan.choice[places.at(layer.chosenWith)]]->name});
     }
     return recipe;
   }
@@ -101,8 +119,23 @@ class BudgetSearch {
  private:
   struct Layer {
     LinearInfo info;
-    std::vector<gosset::LayerChoice> choices;
+    std::string chosenWith;  ///< layers in which this is the same get the same format
+    std::vector<gosset::LayerChoice> choices = {};
   };
+
+  /// Where all formats are GGUF's types, layers that such a file has in one tensor, by that.
+  void findTensors(const LayerSource& source) {
+    for (const FormatEntry* format : tried_) {
+      if (gosset::detail::ggmlTypeOfFormat(format->stored) == nullptr) return;
+    }
+    for (const GgufPlan& plan : ggufMatrices(source.config(), ggufFamilyOf(source.configText()), !source.tied())) {
+      for (const LinearInfo& part : plan.parts) tensors_[part.name] = plan.name;
+    }
+  }
+  Layer layerOf(const LinearInfo& info) const {
+    const auto tensor = tensors_.find(info.name);
+    return {info, tensor != tensors_.end() ? tensor->second : info.name};
+  }
 
   using Candidates = std::vector<gosset::AnyMatrix>;  // one a format
 
@@ -153,7 +186,7 @@ class BudgetSearch {
       const auto found = layers.find(info.name);
       const bool whole = found != layers.end() && found->is_array() && found->size() == tried_.size();
       check(whole, path.string(), ": \"", info.name, "\": a list of ", tried_.size(), " losses expected");
-      layers_.push_back({info, {}});
+      layers_.push_back(layerOf(info));
       for (const nlohmann::json& choice : *found) {
         const bool pair =
             choice.is_array() && choice.size() == 2 && choice[0].is_number_integer() && choice[1].is_number();
@@ -184,6 +217,17 @@ class BudgetSearch {
     return result;
   }
 
+  /// Notes what the layer loses in the next format. Throws std::invalid_argument, which names both, where it is not
+  /// finite: activations are too large for it.
+  void addLoss(Index bytes, double loss) {
+    Layer& layer = layers_.back();
+    if (!std::isfinite(loss)) {
+      throw std::invalid_argument("--budget: a finite loss expected of \"" + layer.info.name + "\" in format \"" +
+                                  tried_[layer.choices.size()]->name + "\", found " + std::to_string(loss));
+    }
+    layer.choices.push_back({bytes, loss});
+  }
+
   void measureBlock(LayerSource& source, const Passed& passed, std::uint64_t firstIndex, std::size_t block) {
     ChosenFormats calibrated;  // so that each layer is
     for (const std::string& name : linearNames(source.config(), !source.tied())) {
@@ -204,11 +248,10 @@ class BudgetSearch {
     auto candidates = packed.begin();
     forEachLinearOf(exact, block, [&](const LinearInfo& info, gosset::AnyMatrix& place) {
       const gosset::AnyMatrix original = place;
-      layers_.push_back({info, {}});
+      layers_.push_back(layerOf(info));
       for (const gosset::AnyMatrix& candidate : *candidates++) {
         place = candidate;
-        layers_.back().choices.push_back(
-            {candidate.bytes(), relativeChange(reference, outputs(exact, passed.trial, in))});
+        addLoss(candidate.bytes(), relativeChange(reference, outputs(exact, passed.trial, in)));
       }
       place = original;
     });
@@ -221,7 +264,7 @@ class BudgetSearch {
     const Candidates packed =
         packInAll(info, head.output->dequantized(), number, headInputs(source, passed.text, in, [] {}));
     const Engine exact(head);
-    layers_.push_back({info, {}});
+    layers_.push_back(layerOf(info));
     for (const gosset::AnyMatrix& candidate : packed) {
       head.output = candidate;
       const Engine engine(head);
@@ -230,13 +273,14 @@ class BudgetSearch {
         const Eigen::MatrixXf x = in.read(first, count);
         change += relativeChange({exact.logits(x)}, {engine.logits(x)}) * static_cast<double>(count);
       });
-      layers_.back().choices.push_back({candidate.bytes(), change / static_cast<double>(tokensOf(passed.trial))});
+      addLoss(candidate.bytes(), change / static_cast<double>(tokensOf(passed.trial)));
     }
   }
 
   std::vector<const FormatEntry*> tried_;
   std::uint64_t seed_;
   std::vector<Layer> layers_;
+  std::map<std::string, std::string> tensors_;
 };
 
 }  // namespace llama

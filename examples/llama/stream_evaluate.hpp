@@ -78,6 +78,16 @@ inline nlohmann::ordered_json evaluationKey(const std::filesystem::path& exact, 
           {"text", tokensHash(sequences)}};
 }
 
+/// How many steps that will be: of the text through each block of either model, then of what comes out through both
+/// heads at once.
+inline std::size_t evaluationSteps(const Config& config, const std::vector<Sequence>& sequences) {
+  std::size_t pieces = 0, ends = 0;
+  forEachPiece(sequences, [&](Index, Index, bool) { ++pieces; });
+  const auto piece = static_cast<std::size_t>(pieceOf(config));
+  for (const Sequence& sequence : sequences) ends += (sequence.size() + piece - 1) / piece;
+  return 2 * pieces * static_cast<std::size_t>(config.layers) + ends;
+}
+
 /// Runs both models over the sequences block by block, both activations in files of `work` in 32 bits, and holds the
 /// packed one's predictions against the float one's: what measureQuality() finds of models in memory. step() comes
 /// after each piece of text through a block or the head. A run that was killed goes on with the block that it was in,

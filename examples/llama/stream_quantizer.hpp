@@ -102,23 +102,23 @@ class StreamQuantizer {
   template <class Report, class Step>
   void run(Report&& report, Step&& step) {
     const std::vector<std::size_t> left = partsLeft();
-    const std::size_t next = firstBlockToRun(left);
-    const bool text = needsText();
-    const bool embeds = !left.empty() && (left.front() == 0 || (text && !hasActivations(next)));
     peers_.wait();  // until all have seen what is there
-    if (peers_.first()) removeOldActivations(next);
-    if (left.empty()) return;
+    if (left.empty()) return removeAllActivations();
     Clock clock(left, source_.config());
-    if (embeds) embed(left.front() == 0);
-    if (left.front() == 0) report(clock.done("embedding", 0, {}));
-    if (text) passEarlierBlocks(next, std::max<std::size_t>(left.front(), 1) - 1, step);
+    std::size_t lastOfText = 0;  // behind it no part looks at the text
+    for (const std::size_t part : left) lastOfText = isCalibrated(part) ? part : lastOfText;
+    if (left.front() == 0) {
+      embed(true, lastOfText > 0);
+      report(clock.done("embedding", 0, {}));
+    }
     for (const std::size_t part : left) {
       if (part == 0) continue;
-      BlockReport done = part + 1 == parts_ ? quantizeHead(step) : quantizeBlock(part - 1, step);
-      report(clock.done(part + 1 == parts_ ? "head" : "block " + std::to_string(part - 1), part, std::move(done)));
+      if (part <= lastOfText) bringText(part - 1, step);
+      const bool isHead = part + 1 == parts_;
+      BlockReport done = isHead ? quantizeHead(step) : quantizeBlock(part - 1, lastOfText, step);
+      report(clock.done(isHead ? "head" : "block " + std::to_string(part - 1), part, std::move(done)));
     }
-    if (peers_.first()) removeOldActivations(parts_);
-    peers_.wait();
+    removeAllActivations();
   }
 
   /// Lists the parts in an index, which makes the folder a model. Throws gosset::FormatError where one is missing, or
@@ -167,7 +167,16 @@ class StreamQuantizer {
     hash.add(std::as_bytes(std::span(text)));
     return hash.text();
   }
-  bool needsText() const { return needsCalibration(formats_); }
+  bool isCalibrated(std::size_t part) const {
+    if (part == 0 || (part + 1 == parts_ && source_.tied())) return false;
+    if (part + 1 == parts_) return formats_.at(outputName())->needsCalibration;
+    bool any = false;
+    const auto shape = emptyWeights<std::monostate>(oneBlock(source_.config(), part - 1), false);
+    forEachLinearOf(shape, part - 1, [&](const LinearInfo& info, std::monostate) {
+      any = any || formats_.at(info.name)->needsCalibration;
+    });
+    return any;
+  }
   std::size_t blockCount() const { return parts_ - 2; }
   std::filesystem::path partPath(std::size_t part) const { return o_.out / packedPartName(part, parts_); }
   std::filesystem::path activations(std::size_t block) const {
@@ -221,13 +230,11 @@ class StreamQuantizer {
     return left;
   }
 
-  /// The block whose input is needed first, or, of those before this run's share, the last whose input is there.
-  std::size_t firstBlockToRun(const std::vector<std::size_t>& left) const {
-    const std::size_t wanted = left.empty() ? blockCount() : std::max<std::size_t>(left.front(), 1) - 1;
-    for (std::size_t block = wanted; block > 0; --block) {
-      if (hasActivations(block)) return block;
-    }
-    return 0;
+  /// The last block up to `end` whose input is there, or the first one.
+  std::size_t lastActivations(std::size_t end) const {
+    std::size_t block = end;
+    while (block > 0 && !hasActivations(block)) --block;
+    return block;
   }
 
   void removeOldActivations(std::size_t next) const {
@@ -235,6 +242,10 @@ class StreamQuantizer {
     for (std::size_t block = 0; block <= blockCount(); ++block) {
       if (block < next || block > next + 1) std::filesystem::remove(activations(block), ignored);
     }
+  }
+  void removeAllActivations() const {
+    if (peers_.first()) removeOldActivations(parts_);
+    peers_.wait();
   }
 
   void write(std::size_t part, gosset::SafetensorsWriter writer) const {
@@ -270,12 +281,12 @@ class StreamQuantizer {
     writeWhole(o_.work / ("part-" + std::to_string(part) + ".json"), json.dump(1) + "\n");
   }
 
-  /// The embedded text, and the embedding's part where it is this run's and not there yet.
-  void embed(bool writePart) {
+  /// The embedded text, and the embedding's part, where they are asked for.
+  void embed(bool writePart, bool withText) {
     RowMatrixXf exact = source_.embedding();
     const bool onPacked = o_.on == CalibrateOn::kPacked;
     const auto embedText = [&](const auto& rowOf) {
-      if (needsText() && peers_.first()) embedInto(activations(0), shape_, text_, source_.config(), rowOf);
+      if (withText && peers_.first()) embedInto(activations(0), shape_, text_, source_.config(), rowOf);
     };
     if (!onPacked) embedText([&](Token token) -> Eigen::RowVectorXf { return exact.row(token); });
     gosset::AnyMatrix packed;
@@ -290,26 +301,32 @@ class StreamQuantizer {
     peers_.wait();
   }
 
-  /// Brings the text through blocks `from` .. end - 1, which other runs quantize, or this one has done already.
+  /// Brings the text to what enters block `end`, through those that are done already, or that other runs quantize.
   template <class Step>
-  void passEarlierBlocks(std::size_t from, std::size_t end, Step&& step) {
-    check(from == end || o_.on == CalibrateOn::kFloat, o_.work.string(), ": ", activations(end).filename().string(),
-          " is missing; remove the files of blocks that are done, to start anew");
-    for (std::size_t block = from; block < end; ++block) {
-      if (peers_.first()) {
+  void bringText(std::size_t end, Step&& step) {
+    const std::size_t from = lastActivations(end);
+    const bool isThere = hasActivations(from);
+    peers_.wait();  // until all have seen that
+    if (!isThere) embed(false, true);
+    if (peers_.first()) {
+      removeOldActivations(from);
+      for (std::size_t block = from; block < end; ++block) {
         const ActivationFile in(activations(block), shape_);
         ActivationWriter out(activations(block + 1), shape_);
-        runBlock(Engine(source_.block(block)), text_, in, &out, {}, step);
+        runBlock(Engine(passedBlock(block)), text_, in, &out, {}, step);
         out.commit();
         removeOldActivations(block + 1);
       }
-      peers_.wait();
     }
+    peers_.wait();
   }
 
-  /// Whether a part behind this block, in this run's share, looks at what comes out of it.
-  bool outputIsNeeded(std::size_t block) const {
-    return needsText() && !(block == o_.lastBlock && block + 1 < blockCount());
+  /// A block before this run's share, or one that is done, as later ones are calibrated on it.
+  PackedModel passedBlock(std::size_t block) {
+    if (o_.on == CalibrateOn::kFloat) return source_.block(block);
+    const gosset::SafetensorsFile file(partPath(partOfBlock(block)));
+    return readPackedBlock(
+        source_.config(), block, [&](const std::string&) -> const auto& { return file; });
   }
 
   std::uint64_t firstIndexOf(std::size_t block) const {
@@ -321,12 +338,12 @@ class StreamQuantizer {
   }
 
   template <class Step>
-  BlockReport quantizeBlock(std::size_t block, Step&& step) {
+  BlockReport quantizeBlock(std::size_t block, std::size_t lastOfText, Step&& step) {
     BlockReport report;
     std::optional<ActivationFile> in;
-    if (needsText()) in.emplace(activations(block), shape_);
+    if (partOfBlock(block) <= lastOfText) in.emplace(activations(block), shape_);
     std::unique_ptr<ActivationWriter> out;
-    if (outputIsNeeded(block) && peers_.first()) {
+    if (partOfBlock(block) < lastOfText && peers_.first()) {
       out = std::make_unique<ActivationWriter>(activations(block + 1), shape_);
     }
     const bool asFloat = o_.on == CalibrateOn::kFloat;

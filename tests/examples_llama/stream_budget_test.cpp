@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../../examples/llama/stream_budget.hpp"
 
+#include "meeting.hpp"
 #include "streamed.hpp"
 
 namespace llama::testing::stream_budget_test {
@@ -125,6 +126,50 @@ TEST(BudgetSearch, WhatIsOfAnotherRunIsRefused) {
   writeWhole(losses, "{\"" + name + "\": [[1, 2], [1], [1, 3]]}");
   expectThrows<gosset::FormatError>(
       [&] { measure(key); }, "losses-1.json: \"" + name + "\": a number of bytes and a loss expected, found [1]");
+}
+
+TEST(BudgetSearch, LossesThatAreNotFiniteAreAnErrorThatNamesTheLayer) {
+  const TemporaryFolder folder;
+  const auto refused = [&](const Model& model, const std::string& layer) {
+    saveHuggingFace<float>(folder / "model", model);
+    LayerSource source(folder / "model");
+    const std::vector<Sequence> text = someText(source.config());
+    BudgetSearch search(three(), 1);
+    const auto key = search.key(folder / "model", text, 16);
+    expectThrows([&] { search.measure(source, text, folder / "work", key, 1 << 20, 16, [](const std::string&) {}); },
+                 "--budget: a finite loss expected of \"" + layer + "\" in format \"asym2-g32\", found ");
+    fs::remove_all(folder / "work");
+  };
+  Model model = randomModel(streamedConfig(), true);
+  model.layers[2].w2 *= 1e25f;  // squares of what comes out of the block are too large for floats
+  refused(model, "model.layers.2.self_attn.q_proj.weight");
+  model = randomModel(streamedConfig(), true);
+  *model.output *= 1e25f;
+  refused(model, "lm_head.weight");
+}
+
+TEST(BudgetSearch, WhatAFileHasInOneTensorGetsOneType) {
+  const TemporaryFolder folder;
+  nlohmann::json said = nlohmann::json::parse(expertsConfigText());
+  said["mlp_only_layers"] = nlohmann::json::array();
+  saveRandom(folder / "experts", said.dump());
+  LayerSource source(folder / "experts");
+  const std::vector<Sequence> text = someText(source.config());
+  BudgetSearch search({&findFormat("F16"), &findFormat("F32")}, 1);
+  const auto key = search.key(folder / "experts", text, 16);
+  search.measure(source, text, folder / "work", key, Index{1} << 32, 16, [](const std::string&) {});
+  const Recipe recipe = search.recipe(24, "F16");
+  const ChosenFormats formats = chooseFormats(recipe, source.config(), source.tied());
+  std::set<std::string> used;
+  for (const GgufTyped& matrix : ggufTyped(source, formats)) used.insert(std::string(matrix.type.type));
+  EXPECT_EQ(used, (std::set<std::string>{"F16", "F32"}));
+}
+
+TEST(BudgetSearch, MeasuresInOneProcess) {
+  Meeting one(1), two(2);
+  EXPECT_NO_THROW(requireOneProcess(Meeting::Member(one, 0)));
+  expectThrows([&] { requireOneProcess(Meeting::Member(two, 1)); },
+               "--budget measures in one process; start it without mpirun");
 }
 
 TEST(BudgetSearch, NeedsFormats) {

@@ -30,8 +30,10 @@ TEST(StreamedQualityTest, IsThatOfModelsInMemory) {
 
     LayerSource source(run.model);
     const PackedSource parts(run.out);
+    std::size_t steps = 0;
     const StreamedQuality found =
-        evaluateStreamed(source, parts, text, folder.path(), evaluationKey(run.model, run.out, text), [] {});
+        evaluateStreamed(source, parts, text, folder.path(), evaluationKey(run.model, run.out, text), [&] { ++steps; });
+    EXPECT_EQ(steps, evaluationSteps(source.config(), text));
     EXPECT_NEAR(found.packed.perplexity, expected.perplexity, 1e-5 * expected.perplexity) << name;
     EXPECT_NEAR(found.packed.klDivergence, expected.klDivergence, 1e-5 * expected.klDivergence) << name;
     EXPECT_NEAR(found.packed.klError, expected.klError, 1e-4 * expected.klError) << name;

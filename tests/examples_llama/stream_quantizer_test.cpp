@@ -153,18 +153,38 @@ TEST_F(StreamQuantizerTest, AChangedRunIsRefusedWithTheDifference) {
   refused("holds other.safetensors, which is none of this run's files");
 }
 
-TEST_F(StreamQuantizerTest, LostActivationsAreMadeAgainOrAskedFor) {
-  Streamed run = streamed("gptq3-g32"), whole = streamed("gptq3-g32", "whole");
-  whole.run();
-  run.run();
-  fs::remove(run.out / "model-00004-of-00005.safetensors");
-  run.run();
-  EXPECT_EQ(partsOf(run.out), partsOf(whole.out));
-  run.out = folder_ / "packed";
-  run.on = CalibrateOn::kPacked;
-  run.run();
-  fs::remove(run.out / "model-00004-of-00005.safetensors");
-  expectThrows<gosset::FormatError>([&] { run.run(); }, "activations-2.bin is missing; remove the files of blocks");
+TEST_F(StreamQuantizerTest, PartsThatAreLostAreMadeAgain) {
+  const std::vector<std::vector<int>> losses = {{4}, {2}, {5}, {1}, {2, 4}, {1, 3, 5}, {3, 4}};
+  for (const CalibrateOn on : {CalibrateOn::kFloat, CalibrateOn::kPacked}) {
+    Streamed run = streamed("gptq3-g32");
+    run.on = on;
+    run.bits = 16;
+    run.run();
+    const auto whole = partsOf(run.out);
+    for (const std::vector<int>& lost : losses) {
+      for (const int part : lost) {
+        fs::remove(run.out / ("model-0000" + std::to_string(part) + "-of-00005.safetensors"));
+      }
+      EXPECT_EQ(run.share(Alone(), std::nullopt, true).size(), lost.size());
+      EXPECT_EQ(partsOf(run.out), whole) << lost.front();
+    }
+    fs::remove_all(run.out);
+  }
+}
+
+TEST_F(StreamQuantizerTest, TheTextGoesNoFartherThanItIsNeeded) {
+  LayerSource source(folder_ / "model");
+  const std::vector<Sequence> text = someText(streamedConfig());
+  const Tokenizer tokenizer = anyTokenizer(53);
+  const Recipe recipe{1, {{embeddingName(), "int8"}, {"model.layers.1.*", "gptq3-g32"}, {"*", "asym3-g32"}}};
+  const ChosenFormats formats = chooseFormats(recipe, source.config(), false);
+  const Alone alone;
+  StreamQuantizer quantizer(
+      {folder_ / "model", folder_ / "out", folder_ / "work", CalibrateOn::kFloat, 32, Index{1} << 32, 0, 2}, source,
+      tokenizer, formats, 1, text, alone);
+  std::size_t steps = 0;
+  quantizer.run([](const PartDone&) {}, [&] { ++steps; });
+  EXPECT_EQ(steps, 2 * text.size());  // through blocks 0 and 1, neither sequence being longer than a piece
 }
 
 TEST_F(StreamQuantizerTest, NothingElseStaysInTheWorkingFolder) {

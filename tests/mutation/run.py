@@ -45,9 +45,10 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PACKAGES = ["eigen3", "gmock", "gtest_main", "libpcre2-8", "libutf8proc", "nlohmann_json"]
-LLAMA = ["examples/llama/formats.cpp", "examples/llama/qat.cpp", "examples/llama/kv.cpp",
-         "examples/llama/tokenizer_json.cpp"]
+PACKAGES = ["eigen3", "gmock", "gtest_main", "libpcre2-8", "libutf8proc", "nlohmann_json", "yaml-cpp"]
+LLAMA = [f"examples/llama/{name}.cpp" for name in
+         ["formats", "gguf_formats", "gguf_format_table", "gguf_matrix", "integer_layers", "qat", "kv", "tokenizer_json",
+          "recipe"]]
 KEPT = ["file", "text", "replacement"]  # by which a result is known again
 
 
