@@ -1,0 +1,33 @@
+# Runs PROGRAM, which is quantize, in 1, 2 and 4 processes, and fails unless they come to the same bits; and unless
+# --budget refuses several.
+set(ENV{OMPI_ALLOW_RUN_AS_ROOT} 1)
+set(ENV{OMPI_ALLOW_RUN_AS_ROOT_CONFIRM} 1)
+set(ENV{OMPI_MCA_rmaps_base_oversubscribe} 1)
+set(ENV{OMP_NUM_THREADS} 1)
+file(REMOVE_RECURSE ${FOLDER})
+set(text --model ${MODEL} --tokens 500 --calibration 2000)
+foreach(processes 1 2 4)
+  set(out ${FOLDER}/${processes})
+  execute_process(COMMAND ${MPIEXEC} -n ${processes} ${PROGRAM} ${text} --out ${out} --format gptq4-g32
+                  RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT code EQUAL 0)
+    message(FATAL_ERROR "${processes} processes: ${output}")
+  endif()
+  file(GLOB parts RELATIVE ${out} ${out}/*.safetensors)
+  set(hashes)
+  foreach(part IN LISTS parts)
+    file(SHA256 ${out}/${part} hash)
+    list(APPEND hashes ${part} ${hash})
+  endforeach()
+  if(processes EQUAL 1)
+    set(expected "${hashes}")
+  elseif(NOT "${hashes}" STREQUAL "${expected}" OR "${hashes}" STREQUAL "")
+    message(FATAL_ERROR "${processes} processes: expected ${expected}, found ${hashes}")
+  endif()
+endforeach()
+execute_process(COMMAND ${MPIEXEC} -n 2 ${PROGRAM} ${text} --out ${FOLDER}/budget --budget 4 --formats int8
+                        --write-recipe ${FOLDER}/recipe.yaml
+                RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
+if(code EQUAL 0 OR NOT output MATCHES "quantize: --budget measures in one process. start it without mpirun")
+  message(FATAL_ERROR "--budget in two processes ended with ${code}, and said: ${output}")
+endif()
