@@ -22,6 +22,9 @@ class SearchInSet final : public WalkSearch {
       rows_[static_cast<std::size_t>(chunk)] = {static_cast<std::uint8_t>(index % kLanes),
                                                 static_cast<std::uint8_t>(index / kLanes)};
     }
+    for (int turn = 0; turn < kLanes; ++turn) {
+      for (int lane = 0; lane < kLanes; ++lane) turns_[turn][lane] = static_cast<std::int16_t>(lane ^ turn);
+    }
   }
 
   void nearest(const float* x, Index count, Index chain_columns, ChainExtent extent, std::uint16_t* states) override {
@@ -145,33 +148,50 @@ class SearchInSet final : public WalkSearch {
   void step(Index t) {
     setCosts(t);
     std::uint8_t* origins = origins_.get() + starts_[static_cast<std::size_t>(t)];
+    if constexpr (simd::kHasShortPermute) {
+      if (turnsWhenNeeded()) return extend<true>(t, origins);
+    }
+    extend<false>(t, origins);
+  }
+
+  template <bool kTurn>
+  void extend(Index t, std::uint8_t* origins) {
     switch (bits_[static_cast<std::size_t>(t)]) {
       case 1:
-        return extend<1>(origins);
+        return extend<1, kTurn>(origins);
       case 2:
-        return extend<2>(origins);
+        return extend<2, kTurn>(origins);
       case 3:
-        return extend<3>(origins);
+        return extend<3, kTurn>(origins);
       case 4:
-        return extend<4>(origins);
+        return extend<4, kTurn>(origins);
       case 5:
-        return extend<5>(origins);
+        return extend<5, kTurn>(origins);
       default:
-        return extend<6>(origins);
+        return extend<6, kTurn>(origins);
     }
   }
 
-  /// costs_[turn][block]: what the number at time t costs with each level, in all orders of lanes that states need.
-  /// Metrics are brought back to kFloor on the way, by what the least of them rose in the step before.
+  /// Whether lanes of costs are brought into a state's order when it is reached. Else that is done beforehand, for all
+  /// orders, which pays where many states have each.
+  bool turnsWhenNeeded() const {
+    constexpr int kFew = 2;
+    return simd::kHasShortPermute && table_.states() <= kFew * kLanes * table_.indices();
+  }
+
+  /// costs_[turn][block]: what the number at time t costs with each level, in all orders of lanes that states need, or
+  /// in the first. Metrics are brought back to kFloor on the way, by what the least of them rose in the step before.
   void setCosts(Index t) {
     drift_ = least_ - kFloor;
-    alignas(64) std::int16_t costs[256];
+    const bool turned = !turnsWhenNeeded();
+    alignas(64) std::int16_t unturned[256];
+    std::int16_t* costs = turned ? unturned : costs_[0][0];
     if (counts_[static_cast<std::size_t>(t)] != 0) {
       errors(numbers_[static_cast<std::size_t>(t)], costs);
     } else {
       std::fill_n(costs, table_.indices(), static_cast<std::int16_t>(-drift_));
     }
-    for (int block = 0; block < table_.indices() / kLanes; ++block) {
+    for (int block = 0; turned && block < table_.indices() / kLanes; ++block) {
       turnLanes<0>(simd::load<simd::Shorts>(costs + block * kLanes), 0, block);
     }
   }
@@ -189,13 +209,13 @@ class SearchInSet final : public WalkSearch {
       least = squares[i] < least ? squares[i] : least;
     }
     const float smallest = simd::overLanes(least, kLesser);
-    std::int32_t integers[256];
     for (int i = 0; i < registers; ++i) {
       const Floats more = squares[i] - smallest, most = simd::splat<Floats>(kMost);
       const Floats rounded = (more < most ? more : most) + kToInteger;
-      simd::store(integers + i * simd::kWordLanes, (simd::Ints)rounded - std::bit_cast<std::int32_t>(kToInteger));
+      const simd::Ints integers = (simd::Ints)rounded - (std::bit_cast<std::int32_t>(kToInteger) + drift_);
+      simd::store(costs + i * simd::kWordLanes,
+                  __builtin_convertvector(integers, simd::Vec<std::int16_t, simd::kWordLanes>));
     }
-    for (int i = 0; i < table_.indices(); ++i) costs[i] = static_cast<std::int16_t>(integers[i] - drift_);
   }
 
   static constexpr auto kLesser = [](auto a, auto b) __attribute__((always_inline)) { return b < a ? b : a; };
@@ -213,7 +233,7 @@ class SearchInSet final : public WalkSearch {
 
   /// Takes all walks a number further, kBits bits come in. States that differ in their highest kBits bits alone pass
   /// into the same states, so the best of them is sought once.
-  template <int kBits>
+  template <int kBits, bool kTurn>
   void extend(std::uint8_t* origins) {
     using simd::Shorts;
     constexpr int kWays = 1 << kBits;
@@ -232,7 +252,9 @@ class SearchInSet final : public WalkSearch {
       least = simd::smaller(least, best);
       simd::storeLowBytes(origins + s, best);
       simd::unroll<kWays>([&](auto w) __attribute__((always_inline)) {
-        const auto costs = simd::load<Shorts>(costs_[row[w].turn][row[w].block]);
+        const auto costs =
+            kTurn ? simd::permute(simd::load<Shorts>(costs_[0][row[w].block]), simd::load<Shorts>(turns_[row[w].turn]))
+                  : simd::load<Shorts>(costs_[row[w].turn][row[w].block]);
         simd::store(to + w * kLanes, simd::addSaturated(simd::spread<kBits, (w * kLanes)>(best), costs));
       });
     }
@@ -254,6 +276,7 @@ class SearchInSet final : public WalkSearch {
   std::vector<CostRow> rows_;                ///< of each kLanes states
   alignas(64) float values_[256];            ///< of each index
   alignas(64) std::int16_t costs_[kLanes][256 / kLanes][kLanes];
+  alignas(64) std::int16_t turns_[kLanes][kLanes];  ///< lane ^ turn
 };
 
 inline std::unique_ptr<WalkSearch> makeSearchInSet(const TrellisTable& table, Index longest) {

@@ -45,6 +45,24 @@ using Shorts = Vec<std::int16_t, kShortLanes>;
 #endif
 }
 
+/// Whether permute() is an instruction.
+#if defined(GOSSET_AVX512BW)
+inline constexpr bool kHasShortPermute = true;
+#else
+inline constexpr bool kHasShortPermute = false;
+#endif
+
+/// The vector whose lane i is v's lane index[i].
+[[gnu::always_inline]] inline Shorts permute(Shorts v, Shorts index) {
+#if defined(GOSSET_AVX512BW)
+  return (Shorts)_mm512_maskz_permutexvar_epi16(~0u, (__m512i)index, (__m512i)v);
+#else
+  Shorts result;
+  for (int i = 0; i < kShortLanes; ++i) result[i] = v[index[i]];
+  return result;
+#endif
+}
+
 /// Writes the low byte of each lane, kShortLanes bytes.
 [[gnu::always_inline]] inline void storeLowBytes(std::uint8_t* p, Shorts v) {
 #if defined(GOSSET_AVX512BW)
