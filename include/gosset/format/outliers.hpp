@@ -14,8 +14,9 @@
 #include <gosset/scale/unit.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
-#include <numeric>
+#include <functional>
 #include <span>
 #include <string>
 #include <utility>
@@ -175,22 +176,37 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
     const Index cols = x.size();
     const Index each = keptAtEachEnd(cols);
     if (each == 0) return;
-    std::vector<Index> order(static_cast<std::size_t>(cols));
-    std::iota(order.begin(), order.end(), Index{0});
-    const Eigen::RowVectorXf rank = x.cwiseProduct(weights);
-    const auto less = [&rank](Index a, Index b) { return rank[a] != rank[b] ? rank[a] < rank[b] : a < b; };
-    std::nth_element(order.begin(), order.begin() + each, order.end(), less);
-    std::nth_element(order.begin() + each, order.end() - each, order.end(), less);
-    std::copy_n(order.begin(), each, columns.data());
-    std::copy_n(order.end() - each, each, columns.data() + each);
+    std::vector<std::uint64_t> keys(static_cast<std::size_t>(cols)), least(static_cast<std::size_t>(each)),
+        most = least;
+    for (Index i = 0; i < cols; ++i) keys[static_cast<std::size_t>(i)] = orderKey(x[i] * weights[i], i);
+    std::partial_sort_copy(keys.begin(), keys.end(), least.begin(), least.end());
+    std::partial_sort_copy(keys.begin(), keys.end(), most.begin(), most.end(), std::greater<>());
+    for (Index i = 0; i < each; ++i) {
+      columns(i) = columnOfKey(least[static_cast<std::size_t>(i)]);
+      columns(each + i) = columnOfKey(most[static_cast<std::size_t>(i)]);
+    }
     std::sort(columns.data(), columns.data() + 2 * each);
-    std::sort(order.begin() + each, order.end() - each);  // one order of additions
-    const Index others = cols - 2 * each;
-    const Index* stay = order.data() + each;
-    const double sum = sumOf(others, [&](Index i) { return x[stay[i]]; });
+    Eigen::RowVectorXf stay(cols - 2 * each);
+    Index others = 0;
+    for (Index i = 0, next = 0; i < cols; ++i) {
+      if (next < 2 * each && columns(next) == i) {
+        ++next;
+      } else {
+        stay[others++] = x[i];
+      }
+    }
+    const double sum = sumOf(others, [&](Index i) { return stay[i]; });
     const auto mean = others == 0 ? 0.f : static_cast<float>(sum / static_cast<double>(others));
     for (Index i = 0; i < 2 * each; ++i) x[columns(i)] = mean;
   }
+
+  /// Rises with the number, and of equal numbers with the column.
+  static std::uint64_t orderKey(float x, Index col) {
+    const auto bits = std::bit_cast<std::uint32_t>(x + 0.f);  // no -0
+    const std::uint32_t rising = (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
+    return static_cast<std::uint64_t>(rising) << 32 | static_cast<std::uint64_t>(col);
+  }
+  static Index columnOfKey(std::uint64_t key) { return static_cast<Index>(key & 0xffffffffu); }
 
   /// Stores what is left over at these places.
   void keep(const RowMatrixXf& left_over, const Places& places) {
