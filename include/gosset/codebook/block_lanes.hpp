@@ -22,6 +22,9 @@ struct BlockLanes {
   static F abs(F x) { return keep(simd::splat<I>(0x7fffffff), x); }
   static I pick(I mask, I a, I b) { return (mask & a) | (~mask & b); }
 
+  /// The place of the one bit that is set in each lane.
+  static I placeOf(I bit) { return (reinterpret_cast<I>(__builtin_convertvector(bit, F)) >> 23) - 127; }
+
   /// rows[i] lane b = x[8 b + i].
   static void transpose(const float* x, F (&rows)[8]) {
     if constexpr (W == 16) {

@@ -56,7 +56,7 @@ struct E81BSearch {
 
   static constexpr int kHalves = 0, kPair = 1, kZero = 2, kTwo = 3;
 
-  /// answers[b]: bits 0 .. 7 minus signs, 8 .. 15 places of what is not zero, 16 .. 17 which kind; negative: unsure.
+  /// answers[b]: bits 0 .. 8 the code, 9 .. 16 the places of a pair, whose first code is to be added; negative: unsure.
   static void encode(const float* input, std::int32_t* answers) {
     F x[8], d[8];
     Lanes::transpose(input, x);
@@ -99,26 +99,17 @@ struct E81BSearch {
       set |= (a >= places) & bit;
     });
     const I sure = (value - rival > margin) & (gap > margin);
-    simd::store(answers, (minus | (set << 8) | (kind << 16)) | ~sure);
+    // No branch on the kind, which nothing foretells.
+    const I first = set & -set, first_minus = ((minus & first) != I{}) & 1,
+            last_minus = ((minus & set & ~first) != I{}) & 2;
+    const I one_or_none = Lanes::pick(kind == kTwo, 241 + Lanes::placeOf(first) + 8 * first_minus, simd::splat<I>(240));
+    const I half_or_pair = Lanes::pick(kind == kHalves, minus & 0x7f, first_minus | last_minus);
+    const I code = Lanes::pick(kind <= kPair, half_or_pair, one_or_none);
+    simd::store(answers, (code | ((set & (kind == kPair)) << 9)) | ~sure);
   }
 
   /// The code of an answer, 256 for the one point of norm 4 that is missing.
-  static unsigned unpack(unsigned answer) {
-    const unsigned minus = answer & 0xffu, set = (answer >> 8) & 0xffu,
-                   first = static_cast<unsigned>(std::countr_zero(set));
-    switch (answer >> 16) {
-      case kHalves:
-        return minus & 0x7fu;
-      case kPair: {
-        const unsigned second = static_cast<unsigned>(std::bit_width(set)) - 1;
-        return kE81B.pair_of_mask[set] + ((minus >> first) & 1) + 2 * ((minus >> second) & 1);
-      }
-      case kZero:
-        return 240;
-      default:
-        return 241 + first + 8 * ((minus >> first) & 1);
-    }
-  }
+  static unsigned unpack(unsigned answer) { return kE81B.pair_of_mask[answer >> 9] + (answer & 0x1ffu); }
 };
 
 }  // namespace detail

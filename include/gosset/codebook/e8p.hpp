@@ -247,8 +247,9 @@ struct E8PSearch {
     const F all = m.sum - splat(5.f);
     const F in3 = l0 + l1 + l2, in1 = l0 + r0 + r1;
     const F extra = min(a[0] + a[1] + a[4], a[2] + a[3] + a[7]);
-    const I missing = (a[1] <= l0) & (max(a[4], a[5]) <= r1);
-    const I three = in3 < in1;
+    // (GCC 12 would work such masks out lane by lane.)
+    const I missing = simd::inRegister<I>((a[1] <= l0) & (max(a[4], a[5]) <= r1));
+    const I three = simd::inRegister<I>(in3 < in1);
     const F inside = min(in3, in1);
     const I open = odd & (three | ~missing);
     const F none = splat(-std::numeric_limits<float>::infinity());
@@ -301,7 +302,9 @@ struct E8PSearch {
     signs ^= signs << 1;
     signs ^= signs << 2;
     signs ^= signs << 4;
-    const I packed = (signs & 0x7f) | (is_plus & 0x80) | (large << 8) | ((fives & five) << 16);
+    const I where = fives & five, three = large ^ (where & ~(large == where));
+    const I pattern = Lanes::pick(where == 0, large, 256 + 8 * Lanes::placeOf(where) + Lanes::placeOf(three));
+    const I packed = (signs & 0x7f) | (is_plus & 0x80) | (pattern << 8);
 
     // Every value is a sum of at most 20 terms c a_i or c x_i, c <= 3.5, and constants below 16 in all; so each is
     // wrong by less than 2^-24 (32 sum_i a_i + 128).
@@ -311,15 +314,20 @@ struct E8PSearch {
     simd::store(at_least, value - splat(1.f) - margin);
   }
 
-  /// The code of a packed answer: signs, shift, large magnitudes, 5/2.
+  /// The code of a packed answer: signs, shift, and 8 bits more for the large magnitudes or 256 + 8 i + j for a 5/2 at
+  /// place i and a 3/2 at j, or at none where that is i.
   static unsigned unpack(unsigned answer) {
-    const unsigned five = answer >> 16, large = (answer >> 8) & 0xffu, three = large != five ? large ^ five : large;
-    const unsigned i = static_cast<unsigned>(std::countr_zero(five | 0x100u));
-    const unsigned j = static_cast<unsigned>(std::countr_zero(three | 0x100u));
-    const unsigned with_five = 0u - (five != 0 ? 1u : 0u);  // a mask instead of a branch that nothing foretells
-    const unsigned pattern = (with_five & (192 + 8 * i + j)) | (~with_five & kE8P.pattern_of_threes[large]);
-    return (pattern << 8) | (answer & 0xffu);
+    return static_cast<unsigned>(kPatterns[answer >> 8]) << 8 | (answer & 0xffu);
   }
+
+ private:
+  static constexpr std::array<std::uint8_t, 256 + 64> kPatterns = [] {
+    std::array<std::uint8_t, 256 + 64> patterns{};
+    for (std::size_t large = 0; large < 256; ++large) patterns[large] = kE8P.pattern_of_threes[large];
+    for (std::size_t places = 0; places < 64; ++places)
+      patterns[256 + places] = static_cast<std::uint8_t>(192 + places);
+    return patterns;
+  }();
 };
 
 }  // namespace detail

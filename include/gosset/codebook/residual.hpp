@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/codebook/concepts.hpp>
+#include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include <concepts>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
 namespace gosset::GOSSET_ABI {
 
@@ -96,6 +98,9 @@ struct Residual {
  private:
   static constexpr int kTries = Fit::kProbe > 0 ? 1 + 2 * kDim : 1;
   static constexpr int kTogether = 16;  // blocks searched at once, to fill vectors
+  // Of all tries but the first; what vectors of so many lanes may read behind the last.
+  static constexpr int kOtherLanes = static_cast<int>(std::bit_ceil(static_cast<unsigned>(2 * kDim)));
+  static constexpr int kMore = 1 + kOtherLanes - kTries;
 
   /// The offsets from x of the points whose nearest A's are tried.
   static constexpr std::array<float, kTries * kDim> probes() {
@@ -115,7 +120,7 @@ struct Residual {
   /// Candidates for a few blocks; a block's different first stages stand side by side.
   struct Candidates {
     float around[kTogether * kTries * kDim];  // points whose nearest first stages are tried
-    typename A::Code nearest[kTogether * kTries];
+    typename A::Code nearest[kTogether * kTries + kMore];
     int count = 0;
     int block[kTogether * kTries];
     typename A::Code coarse[kTogether * kTries];
@@ -146,12 +151,35 @@ struct Residual {
     }
     detail::encodeAll<A>(c.around, blocks * kTries, c.nearest);
     for (int b = 0; b < blocks; ++b) {
-      const int start = c.count;
-      for (int t = 0; t < kTries; ++t) {
-        const typename A::Code code = c.nearest[b * kTries + t];
-        if (std::find(c.coarse + start, c.coarse + c.count, code) == c.coarse + c.count) addCandidate(x, b, code, c);
+      const typename A::Code* nearest = c.nearest + b * kTries;
+      int different[kTries];
+      const int count = differentTries(nearest, different);
+      for (int i = 0; i < count; ++i) addCandidate(x, b, nearest[different[i]], c);
+    }
+  }
+
+  /// The tries of a block that found what none before them did, in their order; how many. Without branches, for nothing
+  /// foretells them.
+  static int differentTries(const typename A::Code* nearest, int* different) {
+    int count = 1;
+    different[0] = 0;
+    if constexpr (kTries > 1) {
+      using Flag = std::make_signed_t<typename A::Code>;
+      using Flags = simd::Vec<Flag, kOtherLanes>;
+      const auto lane = simd::generate<Flag, kOtherLanes>([](int i) { return static_cast<Flag>(i); });
+      const auto others = simd::load<simd::Vec<typename A::Code, kOtherLanes>>(nearest + 1);
+      Flags repeated{};
+      simd::unroll<kTries - 1>([&](auto before) __attribute__((always_inline)) {
+        repeated |= (Flags)(others == nearest[before]) & (lane >= static_cast<Flag>(before));
+      });
+      Flag flags[kOtherLanes];
+      simd::store(flags, repeated);
+      for (int t = 1; t < kTries; ++t) {
+        different[count] = t;
+        count += 1 + flags[t - 1];  // -1 where repeated
       }
     }
+    return count;
   }
 
   static void addCandidate(const float* x, int b, typename A::Code code, Candidates& c) {
@@ -167,11 +195,20 @@ struct Residual {
   static double squaredError(const Candidates& c, int k) {
     float point[kDim];
     B::decode(c.fine[k], point);
-    double even = 0, odd = 0;
-    for (int i = 0; i < kDim; ++i) {
-      const double error = static_cast<double>(c.rest[k * kDim + i] - point[i]);
-      (i % 2 == 0 ? even : odd) += error * error;
+    double squares[kDim];
+    if constexpr (std::has_single_bit(static_cast<unsigned>(kDim))) {
+      using Floats = simd::Vec<float, kDim>;
+      const auto error = __builtin_convertvector(simd::load<Floats>(c.rest + k * kDim) - simd::load<Floats>(point),
+                                                 simd::Vec<double, kDim>);
+      simd::store(squares, error * error);
+    } else {
+      for (int i = 0; i < kDim; ++i) {
+        const double error = static_cast<double>(c.rest[k * kDim + i] - point[i]);
+        squares[i] = error * error;
+      }
     }
+    double even = 0, odd = 0;
+    for (int i = 0; i < kDim; ++i) (i % 2 == 0 ? even : odd) += squares[i];
     return even + odd;
   }
 };
