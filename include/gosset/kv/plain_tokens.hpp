@@ -32,9 +32,10 @@ class PlainTokens {
 
   /// Rounds to T. There is room for them.
   void append(const Eigen::Ref<const RowMatrixXf>& tokens) noexcept {
-    for (Index t = 0; t < tokens.rows(); ++t) {
-      for (Index i = 0; i < tokens.cols(); ++i) numbers_.push_back(static_cast<T>(tokens(t, i)));
-    }
+    const std::size_t before = numbers_.size();
+    numbers_.resize(before + static_cast<std::size_t>(tokens.size()));
+    T* to = numbers_.data() + before;
+    for (Index t = 0; t < tokens.rows(); ++t) narrow(tokens.row(t).data(), tokens.cols(), to + t * tokens.cols());
   }
 
   void truncate(Index tokens) { numbers_.resize(static_cast<std::size_t>(tokens * width())); }
