@@ -5,6 +5,7 @@
     tests/mutation/run.py --check                 every fault fits the sources: a second, compiles nothing
     tests/mutation/run.py --list                  what there is
     tests/mutation/run.py --room codebook         runs the faults of a room
+    tests/mutation/run.py --file kv/staging.hpp   those of a file
     tests/mutation/run.py --fault codebook-12     runs one, and shows what the tests said
     tests/mutation/run.py --sample 25 --jobs 4    25 of each room, drawn by --seed
 
@@ -19,15 +20,17 @@ faults/ROOM.txt holds the faults of a room, separated by empty lines:
 
 A line that begins with # is a comment. Faults are numbered by their order, so new ones go to the end of their file.
 
-To run a fault, the sources are copied, the text is replaced, and each test file named is compiled against the copy and
-run: the fault is killed where that does not compile, where a test fails or where it takes too long. The test file that
-took the shortest time without a fault comes first, and none follows the one that noticed. Each has to pass without a
-fault before. What includes no header of gosset is compiled once, tests/precompiled.hpp. What a fault did is printed and
-appended to a file of JSON lines (--results) at once, and so is the time of each test file. A run that is begun again
-takes what stands there and goes on with the rest; --again runs the survivors of it anew.
+Compiling a test takes most of the time, so switch.py puts all faults of a test behind a switch: the test is compiled
+once with those that no other test has noticed, has to pass with none chosen, and is run once for each. A fault is
+killed where a test fails or takes too long. One that no switch can hold (a constant, a signature, what does not compile)
+and one that no test noticed behind its switch is tried alone: its text is replaced, and its tests are compiled anew,
+until one does not compile or fails.
 
-Tests of examples/llama are linked with its library of formats as it is without the fault; one that names a source file
-of it (: examples_llama/kv_test.cpp examples/llama/kv.cpp) has that compiled anew, too.
+A program that needs the library of formats of examples/llama is linked with it as it is without the fault; a fault
+that names a source file of it (: examples_llama/kv_test.cpp examples/llama/kv.cpp) has that compiled anew, too.
+
+What a fault did is printed and appended to a file of JSON lines (--results) at once. A run that is begun again takes
+what stands there and goes on with the rest; --again runs the survivors of it anew.
 """
 import argparse
 import concurrent.futures
@@ -36,6 +39,8 @@ import os
 import pathlib
 import queue
 import random
+import re
+import resource
 import shlex
 import shutil
 import subprocess
@@ -43,6 +48,8 @@ import sys
 import tempfile
 import threading
 import time
+
+import switch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = ["eigen3", "gmock", "gtest_main", "libpcre2-8", "libutf8proc", "nlohmann_json", "yaml-cpp"]
@@ -126,21 +133,20 @@ def call(command, timeout, **more):
 
 
 class Runner:
-    """Compiles and runs tests against the sources, or against a copy of them with a fault."""
+    """Compiles and runs tests against the sources, or against a copy of them with faults."""
 
-    def __init__(self, options, scratch, seconds):
+    def __init__(self, options, scratch):
         self.options, self.scratch = options, pathlib.Path(scratch)
-        self.seconds = seconds  # that each test file takes to compile and run without a fault, known from before
-        self.plain_runs, self.lock = {}, threading.Lock()  # how long each test ran without a fault, in this run
-        self.alone = set()  # tests of examples/llama that need nothing of its library
+        self.plain_runs, self.lock, self.spent = {}, threading.RLock(), 0  # of each test without a fault, in seconds
         self.compiles = threading.Semaphore(options.compiles or options.jobs)
         packages = [p for p in PACKAGES if call(["pkg-config", "--exists", p], 10)[0]]
         ask = lambda what: shlex.split(call(["pkg-config", what, *packages], 10)[1]) if packages else []
         self.compiler = [*shlex.split(options.compiler), *shlex.split(options.flags), f'-DGOSSET_SOURCE_DIR="{ROOT}"',
                          f'-DGOSSET_DATA_DEFAULT="{ROOT.parent / "shared/data"}"', *ask("--cflags")]
         self.libraries = [*ask("--libs"), *shlex.split(options.libraries)]
-        self.precompiled = self.scratch / "precompiled.hpp"  # found beside it, as .gch, by gcc and by clang
-        shutil.copy(ROOT / "tests/precompiled.hpp", self.precompiled)
+        self.prelude, self.precompiled = self.scratch / "prelude.hpp", self.scratch / "precompiled.hpp"
+        self.prelude.write_text(switch.PRELUDE)
+        self.precompiled.write_text((ROOT / "tests/precompiled.hpp").read_text() + switch.PRELUDE)
         self.must(call([*self.compiler, "-x", "c++-header", self.precompiled, "-o", f"{self.precompiled}.gch"],
                        options.compile_timeout), "tests/precompiled.hpp does not compile")
         self.trees = queue.Queue()  # copies of the sources, one a job
@@ -160,75 +166,112 @@ class Runner:
             os._exit(1)  # from a thread, too
 
     def compiled(self, tree, source, target):
-        first = self.precompiled  # but where Eigen is asked for more than it gives by itself
-        ahead = [] if "#define EIGEN_" in (tree / source).read_text() else ["-include", first]
+        # gcc and clang find the .gch beside it; but not where Eigen is asked for more than it gives by itself
+        first = self.prelude if "#define EIGEN_" in (tree / source).read_text() else self.precompiled
         with self.compiles:
-            return call([*self.compiler, *ahead, f"-I{tree}/include", f"-I{tree}/tests", "-c", f"{tree}/{source}", "-o",
-                         target], self.options.compile_timeout)
+            return call([*self.compiler, "-include", first, f"-I{tree}/include", f"-I{tree}/tests", "-c",
+                         f"{tree}/{source}", "-o", target], self.options.compile_timeout)
 
-    def plain(self, source):
-        return self.scratch / (source.replace("/", "_") + ".o")
-
-    def linked(self, objects, program):
-        return call([*self.compiler, *objects, "-o", program, *self.libraries], self.options.compile_timeout)
-
-    def ran(self, objects, program, timeout):
-        linked = self.linked(objects, program)
-        environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
-        arguments = [program, "--gtest_brief=1", "--gtest_fail_fast"]
-        return call(arguments, timeout, cwd=program.parent, env=environment) if linked[0] else linked
-
-    def objects(self, source, anew=None):
-        """What a test is linked of: its own file first, whose inline functions the linker then takes."""
-        more = LLAMA if "examples_llama" in source and source not in self.alone else []
-        return [(anew or {}).get(s, self.plain(s)) for s in [source, *more]]
-
-    def without_fault(self, source):
-        """Compiles a test and runs it as it is, once, and gives the seconds that it ran."""
+    def library(self):
+        """The formats of examples/llama, and what else its programs share, without a fault."""
+        archive = self.scratch / "llama.a"
         with self.lock:
-            if source not in self.plain_runs:
-                start = time.time()
-                self.must(self.compiled(self.clean, source, self.plain(source)), f"{source} does not compile without a fault")
-                middle = time.time()
-                program = self.plain(source).with_suffix(".run")
-                if "examples_llama" in source and self.linked([self.plain(source)], program)[0]:
-                    self.alone.add(source)
-                for name in LLAMA if len(self.objects(source)) > 1 else []:
-                    if not self.plain(name).exists():
-                        self.must(self.compiled(self.clean, name, self.plain(name)),
-                                  f"{name} does not compile without a fault")
-                end = time.time()
-                self.must(self.ran(self.objects(source), program, self.options.test_timeout),
-                          f"{source} does not pass without a fault")
-                self.plain_runs[source] = time.time() - end
-                self.seconds[source] = middle - start + time.time() - end
-                self.note({"test": source, "seconds": round(self.seconds[source], 1)})
-            return self.plain_runs[source]
+            if not archive.exists():
+                objects = [self.scratch / (pathlib.Path(source).stem + ".o") for source in LLAMA]
+                for source, target in zip(LLAMA, objects):
+                    self.must(self.compiled(self.clean, source, target), f"{source} does not compile")
+                self.must(call(["ar", "rc", archive, *objects], 60), "ar fails")
+        return archive
+
+    def built(self, tree, sources, program):
+        """A program of a test and of sources of examples/llama, which the linker takes before the library's."""
+        objects = []
+        for source in sources:
+            objects.append(tree / (source.replace("/", "_") + ".o"))
+            if not (outcome := self.compiled(tree, source, objects[-1]))[0]:
+                return outcome
+        link = lambda *more: call([*self.compiler, *objects, "-o", program, *more, *self.libraries], 600)
+        outcome = link()
+        return outcome if outcome[0] or "examples_llama" not in sources[-1] else link(self.library())
+
+    def ran(self, program, plain, number=-1):
+        """Runs a program with a fault that it has, or none. `plain`: the seconds that it took without."""
+        environment = {"OMP_WAIT_POLICY": "passive", **os.environ, "GOSSET_FAULT": str(number)}
+        limit = int(self.options.test_timeout + 10 * plain)  # of processor time: the machine may be busy
+        command = ["sh", "-c", f'ulimit -t {limit}; exec "$0" "$@"', program, "--gtest_brief=1", "--gtest_fail_fast"]
+        return call(command, 50 * limit, cwd=program.parent, env=environment)
 
     def note(self, result):
-        with self.options.results.open("a") as file:
-            print(json.dumps(result), file=file)
+        """Writes a line of results, with the processor time that was spent since the one before."""
+        with self.lock, self.options.results.open("a") as file:
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent, self.spent = self.spent, used.ru_utime + used.ru_stime
+            print(json.dumps({**result, "processor": round(self.spent - spent, 2)}), file=file)
 
-    def order(self, source):
-        """Sources that are no tests first, then the test that takes the shortest time."""
-        return source.startswith("tests/"), self.seconds.get(source, 0)
+    def switched(self, source, faults, ended):
+        """Runs a test for faults that may have a switch, and calls ended(fault, how, text) for each: how it was killed,
+        or "" where it was not."""
+        tree = self.trees.get()
+        files = {fault["file"]: (tree / fault["file"]).read_text() for fault in faults}
+        left = [dict(enumerate(faults))]  # groups that are compiled together
+        try:
+            while left:
+                group = left.pop()
+                for file, text in files.items():
+                    mine = [(number, fault) for number, fault in group.items() if fault["file"] == file]
+                    (tree / file).write_text(switch.switched(text, mine))
+                others = {s for fault in group.values() for s in fault["sources"] if s.startswith("examples/")}
+                ok, text, _ = self.built(tree, [*others, source], tree / "fault.run")
+                if ok:
+                    self.run_each(source, group, tree / "fault.run", ended)
+                    continue
+                bad = re.findall(r"^fault-(\d+):.* error", text, re.M) or re.findall(r"\bfault-(\d+):\d", text)
+                bad = {int(number) for number in bad} & set(group) or (set(group) if len(group) == 1 else set())
+                for number in bad:  # those whose switch does not compile
+                    ended(group.pop(number), "", text)
+                half = len(group) if bad else len(group) // 2  # where it is not known which, each half is tried
+                left += [part for part in (dict([*group.items()][:half]), dict([*group.items()][half:])) if part]
+        finally:
+            for file, text in files.items():
+                (tree / file).write_text(text)
+            self.trees.put(tree)
 
-    def outcome(self, fault):
-        """How a fault was killed, or "" where it was not, and what was printed then."""
+    def run_each(self, source, group, program, ended):
+        """Runs a program for each of the faults by number that it has."""
+        start = time.time()
+        passes = self.ran(program, 60)[0]  # with no fault chosen; where not, the faults wait to be tried alone
+        if passes:
+            self.plain_runs[source] = time.time() - start
+        self.note({"test": source, "faults": len(group), "passes": passes, "seconds": round(time.time() - start, 1)})
+        for number, fault in group.items():
+            ok, text, late = self.ran(program, self.plain_runs[source], number) if passes else (True, "", False)
+            ended(fault, "" if ok else "time" if late else "test", text)
+
+    def without_fault(self, source):
+        """How long a test runs as it is, which it has to pass."""
+        with self.lock:
+            if source not in self.plain_runs:
+                program = self.scratch / "plain.run"
+                self.must(self.built(self.clean, [source], program), f"{source} does not compile without a fault")
+                start = time.time()
+                self.must(self.ran(program, 60), f"{source} does not pass without a fault")
+                self.plain_runs[source] = time.time() - start
+            return self.plain_runs[source]
+
+    def alone(self, fault):
+        """How a fault was killed whose text is replaced, or "" where it was not, and what was printed then."""
         tree = self.trees.get()
         path = tree / fault["file"]
         original = path.read_text()
         try:
-            anew = {source: tree / (pathlib.Path(source).stem + ".o") for source in fault["sources"]}
-            for source in sorted(fault["sources"], key=self.order):
-                ran = self.without_fault(source) if source.startswith("tests/") else 0
-                path.write_text(original.replace(fault["text"], fault["replacement"]))
-                ok, text, late = self.compiled(tree, source, anew[source])
+            path.write_text(original.replace(fault["text"], fault["replacement"]))
+            others = [source for source in fault["sources"] if source.startswith("examples/")]
+            for source in (s for s in fault["sources"] if s.startswith("tests/")):
+                ran = self.without_fault(source)
+                ok, text, _ = self.built(tree, [*others, source], tree / "fault.run")
                 if not ok:
                     return "compiler", text
-                if source.startswith("tests/"):
-                    timeout = self.options.test_timeout + 10 * ran
-                    ok, text, late = self.ran(self.objects(source, anew), tree / "fault.run", timeout)
+                ok, text, late = self.ran(tree / "fault.run", ran)
                 if not ok:
                     return "time" if late else "test", text
             return "", ""
@@ -255,6 +298,7 @@ def main():
     parser.add_argument("--check", action="store_true", help="only see that every fault fits the sources")
     parser.add_argument("--list", action="store_true", help="only print the faults")
     parser.add_argument("--room", action="append", help="faults of this room alone")
+    parser.add_argument("--file", action="append", help="faults of this file alone, such as kv/staging.hpp")
     parser.add_argument("--fault", action="append", help="this fault alone, such as core-3")
     parser.add_argument("--sample", type=int, metavar="N", help="N faults of each room alone, drawn at random")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
@@ -267,8 +311,9 @@ def main():
     parser.add_argument("--few-types", action="store_true", help="typed tests with two of their types: what survives "
                         "these is run with all of them by --again")
     parser.add_argument("--compile-timeout", type=float, default=1800, metavar="SECONDS")
-    parser.add_argument("--test-timeout", type=float, default=120, metavar="SECONDS", help="beyond ten times its own")
+    parser.add_argument("--test-timeout", type=float, default=20, metavar="SECONDS", help="beyond ten times its own")
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "build/mutation.jsonl")
+    parser.add_argument("--alone", action="store_true", help="no switches: one fault at a time")
     parser.add_argument("--again", action="store_true", help="run anew what survived before")
     options = parser.parse_args()
 
@@ -276,6 +321,7 @@ def main():
     if wrong := [f"{f['name']}: {text}" for f in every if (text := problem(f))]:
         sys.exit("\n".join(wrong))
     faults = [f for f in every if (not options.room or f["room"] in options.room) and
+              (not options.file or f["file"].endswith(tuple(options.file))) and
               (not options.fault or f["name"] in options.fault)]
     if options.sample:
         drawn = random.Random(options.seed)
@@ -289,28 +335,52 @@ def main():
     options.results.parent.mkdir(parents=True, exist_ok=True)
     lines = options.results.read_text().splitlines() if options.results.exists() else []
     lines = [json.loads(line) for line in lines]
-    past = {tuple(r[k] for k in KEPT): r for r in lines if "file" in r}
-    seconds = {r["test"]: r["seconds"] for r in lines if "test" in r}
-    known = {f["name"]: past[key]["killed"] for f in faults if (key := tuple(f[k] for k in KEPT)) in past
-             and "equivalent" not in f and (past[key]["killed"] or past[key]["sources"] == f["sources"])}
+    key = lambda fault: tuple(fault[k] for k in KEPT)
+    past = {key(r): r for r in lines if "killed" in r}
+    known = {f["name"]: past[key(f)]["killed"] for f in faults if key(f) in past and "equivalent" not in f
+             and (past[key(f)]["killed"] or past[key(f)]["sources"] == f["sources"])}
     left = [f for f in faults if options.fault or "equivalent" not in f and
             (f["name"] not in known or options.again and known[f["name"]] == "")]
+    known = {name: how for name, how in known.items() if name not in {f["name"] for f in left}}
+    passed = {(*key(r), r["passed"]) for r in lines if "passed" in r and not options.again}  # behind a switch
+    texts = {f["file"]: (ROOT / f["file"]).read_text() for f in left}
+    found = {file: switch.blocks(text) for file, text in texts.items()}
+    tests = {}
+    for fault in left:
+        if switch.least_block(texts[fault["file"]], found[fault["file"]], fault) and not options.alone:
+            for source in fault["sources"]:
+                if source.startswith("tests/"):
+                    tests.setdefault(source, []).append(fault)
+    # first those that faults name first, so that little is left for tests that are named behind others
+    tests = sorted(tests.items(), key=lambda test: -sum(f["sources"][0] == test[0] for f in test[1]) / len(test[1]))
+
+    resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))  # for a fault that allocates without end
     with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        runner = Runner(options, scratch, seconds)
+        runner = Runner(options, scratch)
 
-        def run(fault):
-            start = time.time()
-            return fault, *runner.outcome(fault), time.time() - start
-
-        for done in concurrent.futures.as_completed([pool.submit(run, fault) for fault in left]):
-            fault, how, text, seconds = done.result()
+        def ended(fault, how, text, source=None):
+            if source and not how:  # the last word is not spoken
+                return runner.note({**{k: fault[k] for k in KEPT}, "passed": source})
             known[fault["name"]] = how
-            runner.note({**{k: fault[k] for k in ["name", *KEPT, "sources"]}, "killed": how, "seconds": round(seconds, 1)})
-            print(f"{fault['name']:<16}{'killed, ' + how if how else 'SURVIVED':<18}{seconds:6.1f} s  {fault['file']}",
-                  flush=True)
+            runner.note({**{k: fault[k] for k in ["name", *KEPT, "sources"]}, "killed": how})
+            print(f"{fault['name']:<16}{'killed, ' + how if how else 'SURVIVED':<18}{fault['file']}", flush=True)
             if options.fault:
                 print(text)
+
+        def run(test):
+            source, mine = test
+            mine = [f for f in mine if f["name"] not in known and (*key(f), source) not in passed]
+            if mine:
+                runner.switched(source, mine, lambda *outcome: ended(*outcome, source))
+
+        for _ in pool.map(run, tests):
+            pass
+        rest = [f for f in left if f["name"] not in known]
+        for _ in pool.map(lambda fault: ended(fault, *runner.alone(fault)), rest):
+            pass
     report(faults, known)
+    lines = [json.loads(line) for line in options.results.read_text().splitlines()]
+    print(f"\n{sum(r.get('processor', 0) for r in lines) / 60:.0f} minutes of processor time")
 
 
 if __name__ == "__main__":
