@@ -58,7 +58,14 @@ TEST(MovingAverageObserver, FollowsSlowly) {
   EXPECT_EQ(observer.range(), (ValueRange{-3, 10}));
   MovingAverageObserver other(0.25);
   other.observe(Eigen::RowVector2f(-9, 4));
-  observer.merge(other);  // two batches and one
+  MovingAverageObserver merged = other;
+  merged.merge(observer);  // one batch and two
+  EXPECT_NEAR(merged.range().min, -5, 1e-5);
+  EXPECT_NEAR(merged.range().max, 8, 1e-5);
+  merged.merge(other);  // three and one
+  EXPECT_NEAR(merged.range().min, -6, 1e-5);
+  EXPECT_NEAR(merged.range().max, 7, 1e-5);
+  observer.merge(other);  // two and one
   EXPECT_EQ(observer.range(), (ValueRange{-5, 8}));
   observer.merge(MovingAverageObserver{});
   EXPECT_EQ(observer.range(), (ValueRange{-5, 8}));

@@ -25,6 +25,17 @@ TEST(ExactSum, LanesGoOnBehindTheLastWholeEight) {
   EXPECT_EQ(sumOf(16, number), 1 + 0x1p-52);
 }
 
+/// Lanes 4 apart are added first, then those 2 apart: 1 and -1 leave everything of what is added later, and take away
+/// what was added to one of them before.
+TEST(ExactSum, LanesAreAddedInThePromisedOrder) {
+  for (Index lane = 0; lane < 8; ++lane) {
+    const auto opposite = [&](Index other, Index i) { return i == lane ? 1.f : i == other ? -1.f : 0x1p-60f; };
+    EXPECT_EQ(sumOf(8, [&](Index i) { return opposite(lane ^ 4, i); }), 6 * 0x1p-60) << lane;
+    const auto alone = [&](Index i) { return i == (lane ^ 4) || i == (lane ^ 6) ? 0.f : opposite(lane ^ 2, i); };
+    EXPECT_EQ(sumOf(8, alone), 4 * 0x1p-60) << lane;
+  }
+}
+
 TEST(ExactSum, NoProductOverflowsOrVanishes) {
   EXPECT_EQ(sumOfSquares(1, [](Index) { return 0x1p127f; }), 0x1p254);
   EXPECT_EQ(sumOfSquares(1, [](Index) { return 0x1p-149f; }), 0x1p-298);

@@ -63,6 +63,14 @@ TEST(Rans, AStateThatEqualsTheLimitComesBack) {
   EXPECT_EQ(decoded(encodeBytes(bytes), bytes.size()), bytes);
 }
 
+/// Half of the bytes are 0, which makes a state twice as large: lane 0, which codes nothing else, stands at 2^31 after
+/// every 32 of them. It needs no word then, though lanes 2 and 3 have left enough for the fast loop.
+TEST(Rans, AStateThatEqualsTheLeastNeedsNoWord) {
+  Bytes bytes = uniformBytes(1024, 255);
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = i % 4 < 2 ? 0 : static_cast<std::uint8_t>(bytes[i] + 1);
+  EXPECT_EQ(decoded(encodeBytes(bytes), bytes.size()), bytes);
+}
+
 std::uint64_t numberAt(const Bytes& archive, std::size_t at, std::size_t count) {
   std::uint64_t value = 0;
   for (std::size_t i = count; i-- > 0;) value = value << 8 | archive[at + i];
