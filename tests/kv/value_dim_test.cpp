@@ -66,6 +66,19 @@ TYPED_TEST(KvValueDim, ValuesInTheKeysAreStoredOnce) {
   }
 }
 
+TYPED_TEST(KvValueDim, ValuesInTheKeysAreTakenBackAndForgottenWithThem) {
+  const KvShape shape{.heads = 4, .kv_heads = 2, .head_dim = 64, .value_dim = 60};
+  auto cache = latent<TypeParam>(shape, 150);
+  cache.truncate(140);
+  EXPECT_EQ(cache, latent<TypeParam>(shape, 140));
+  auto forgets = latent<TypeParam>(shape, 150, {.window = 32, .longest_block = 32, .forget_beyond = 40});
+  forgets.append(gaussian(1, 128, 9));
+  EXPECT_EQ(forgets.forgotten(), 96);
+  EXPECT_EQ(forgets.keys().topRows(54),
+            latent<TypeParam>(shape, 150, {.window = 32, .longest_block = 32}).keys().bottomRows(54));
+  expectAttention(forgets, {.sliding_window = 41}, PlainScores{}, 1);
+}
+
 TEST(KvValueDim, BitsAreThoseOfTheKeys) {
   const auto cache = latent<Float16>({.heads = 2, .kv_heads = 1, .head_dim = 24, .value_dim = 16}, 100);
   EXPECT_EQ(cache.bytes(), 100 * 24 * 2);
