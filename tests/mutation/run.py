@@ -22,9 +22,9 @@ A line that begins with # is a comment. Faults are numbered by their order, so n
 
 Compiling a test takes most of the time, so switch.py puts all faults of a test behind a switch: the test is compiled
 once with those that no other test has noticed, has to pass with none chosen, and is run once for each. A fault is
-killed where a test fails or takes too long. One that no switch can hold (a constant, a signature, what does not compile)
-and one that no test noticed behind its switch is tried alone: its text is replaced, and its tests are compiled anew,
-until one does not compile or fails.
+killed where a test fails or takes too long. One that no switch can hold (a constant, a signature) or whose switch does
+not compile, and one that no test noticed behind its switch, is tried alone: its text is replaced, and its tests are
+compiled anew, until one does not compile or fails.
 
 A program that needs the library of formats of examples/llama is linked with it as it is without the fault; a fault
 that names a source file of it (: examples_llama/kv_test.cpp examples/llama/kv.cpp) has that compiled anew, too.
@@ -43,6 +43,7 @@ import re
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -126,7 +127,7 @@ def call(command, timeout, **more):
                                start_new_session=True, **more)
     try:
         text, _ = process.communicate(timeout=timeout)
-        return process.returncode == 0, text, False
+        return process.returncode == 0, text, process.returncode == -signal.SIGXCPU
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
         return False, process.communicate()[0], True
@@ -144,11 +145,8 @@ class Runner:
         self.compiler = [*shlex.split(options.compiler), *shlex.split(options.flags), f'-DGOSSET_SOURCE_DIR="{ROOT}"',
                          f'-DGOSSET_DATA_DEFAULT="{ROOT.parent / "shared/data"}"', *ask("--cflags")]
         self.libraries = [*ask("--libs"), *shlex.split(options.libraries)]
-        self.prelude, self.precompiled = self.scratch / "prelude.hpp", self.scratch / "precompiled.hpp"
+        self.prelude = self.scratch / "prelude.hpp"
         self.prelude.write_text(switch.PRELUDE)
-        self.precompiled.write_text((ROOT / "tests/precompiled.hpp").read_text() + switch.PRELUDE)
-        self.must(call([*self.compiler, "-x", "c++-header", self.precompiled, "-o", f"{self.precompiled}.gch"],
-                       options.compile_timeout), "tests/precompiled.hpp does not compile")
         self.trees = queue.Queue()  # copies of the sources, one a job
         self.clean = self.scratch / "clean"  # and one that stays as it is
         for tree in [self.clean, *(self.scratch / f"tree{job}" for job in range(options.jobs))]:
@@ -165,11 +163,21 @@ class Runner:
             print(f"{text}:\n{outcome[1]}", flush=True)
             os._exit(1)  # from a thread, too
 
-    def compiled(self, tree, source, target):
-        # gcc and clang find the .gch beside it; but not where Eigen is asked for more than it gives by itself
-        first = self.prelude if "#define EIGEN_" in (tree / source).read_text() else self.precompiled
+    def precompiled(self, flags):
+        """tests/precompiled.hpp for these flags, beside which gcc and clang find it compiled."""
+        header = self.scratch / f"precompiled{'_'.join(flags)}.hpp"
+        with self.lock:
+            if not header.exists():
+                header.write_text((ROOT / "tests/precompiled.hpp").read_text() + switch.PRELUDE)
+                self.must(call([*self.compiler, *flags, "-x", "c++-header", header, "-o", f"{header}.gch"],
+                               self.options.compile_timeout), "tests/precompiled.hpp does not compile")
+        return header
+
+    def compiled(self, tree, source, target, flags=()):
+        own = "#define EIGEN_" in (tree / source).read_text()  # asks Eigen for more than it gives by itself
+        first = self.prelude if own else self.precompiled(flags)
         with self.compiles:
-            return call([*self.compiler, "-include", first, f"-I{tree}/include", f"-I{tree}/tests", "-c",
+            return call([*self.compiler, *flags, "-include", first, f"-I{tree}/include", f"-I{tree}/tests", "-c",
                          f"{tree}/{source}", "-o", target], self.options.compile_timeout)
 
     def library(self):
@@ -183,12 +191,12 @@ class Runner:
                 self.must(call(["ar", "rc", archive, *objects], 60), "ar fails")
         return archive
 
-    def built(self, tree, sources, program):
+    def built(self, tree, sources, program, flags=()):
         """A program of a test and of sources of examples/llama, which the linker takes before the library's."""
         objects = []
         for source in sources:
             objects.append(tree / (source.replace("/", "_") + ".o"))
-            if not (outcome := self.compiled(tree, source, objects[-1]))[0]:
+            if not (outcome := self.compiled(tree, source, objects[-1], flags))[0]:
                 return outcome
         link = lambda *more: call([*self.compiler, *objects, "-o", program, *more, *self.libraries], 600)
         outcome = link()
@@ -221,9 +229,18 @@ class Runner:
                     mine = [(number, fault) for number, fault in group.items() if fault["file"] == file]
                     (tree / file).write_text(switch.switched(text, mine))
                 others = {s for fault in group.values() for s in fault["sources"] if s.startswith("examples/")}
-                ok, text, _ = self.built(tree, [*others, source], tree / "fault.run")
+                program, slow = tree / "fault.run", shlex.split(self.options.slow)
+                ok, text, _ = self.built(tree, [*others, source], program)
                 if ok:
-                    self.run_each(source, group, tree / "fault.run", ended)
+                    seconds, _ = self.plain(program)
+                    if seconds:
+                        self.plain_runs[source] = seconds
+                    if slow and seconds * len(group) > 60 and self.built(tree, [*others, source], program, slow)[0]:
+                        seconds, _ = self.plain(program)
+                    self.note({"test": source, "faults": len(group), "seconds": round(seconds, 2)})
+                    for number, fault in group.items():  # where it does not pass, they wait to be tried alone
+                        ok, text, late = self.ran(program, seconds, number) if seconds else (True, "", False)
+                        ended(fault, "" if ok else "time" if late else "test", text)
                     continue
                 bad = re.findall(r"^fault-(\d+):.* error", text, re.M) or re.findall(r"\bfault-(\d+):\d", text)
                 bad = {int(number) for number in bad} & set(group) or (set(group) if len(group) == 1 else set())
@@ -236,16 +253,11 @@ class Runner:
                 (tree / file).write_text(text)
             self.trees.put(tree)
 
-    def run_each(self, source, group, program, ended):
-        """Runs a program for each of the faults by number that it has."""
+    def plain(self, program):
+        """How many seconds a program runs with no fault chosen, or False where it fails then, and what it printed."""
         start = time.time()
-        passes = self.ran(program, 60)[0]  # with no fault chosen; where not, the faults wait to be tried alone
-        if passes:
-            self.plain_runs[source] = time.time() - start
-        self.note({"test": source, "faults": len(group), "passes": passes, "seconds": round(time.time() - start, 1)})
-        for number, fault in group.items():
-            ok, text, late = self.ran(program, self.plain_runs[source], number) if passes else (True, "", False)
-            ended(fault, "" if ok else "time" if late else "test", text)
+        ok, text, _ = self.ran(program, 60)
+        return ok and time.time() - start, text
 
     def without_fault(self, source):
         """How long a test runs as it is, which it has to pass."""
@@ -253,9 +265,9 @@ class Runner:
             if source not in self.plain_runs:
                 program = self.scratch / "plain.run"
                 self.must(self.built(self.clean, [source], program), f"{source} does not compile without a fault")
-                start = time.time()
-                self.must(self.ran(program, 60), f"{source} does not pass without a fault")
-                self.plain_runs[source] = time.time() - start
+                outcome = self.plain(program)
+                self.must(outcome, f"{source} does not pass without a fault")
+                self.plain_runs[source] = outcome[0]
             return self.plain_runs[source]
 
     def alone(self, fault):
@@ -305,6 +317,8 @@ def main():
     parser.add_argument("--compiler", default=os.environ.get("CXX", "c++"))
     parser.add_argument("--flags", default="-std=c++20 -O1 -fexpensive-optimizations -march=native -fopenmp -w",
                         help="gcc fuses products with sums where optimizations are expensive, as -O2 has it")
+    parser.add_argument("--slow", default="", metavar="FLAGS", help="flags to add where a test's runs would take more "
+                        "than a minute in all, such as -O1")
     parser.add_argument("--libraries", default="-pthread", help="what to link besides what pkg-config says")
     parser.add_argument("--jobs", type=int, default=1, help="faults at a time")
     parser.add_argument("--compiles", type=int, metavar="N", help="of which N are compiled, while tests of others run")
