@@ -21,4 +21,5 @@
 #include <gosset/core/shorts.hpp>
 #include <gosset/core/shuffle.hpp>
 #include <gosset/core/simd.hpp>
+#include <gosset/core/transpose.hpp>
 #include <gosset/core/types.hpp>

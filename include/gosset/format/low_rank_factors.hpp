@@ -5,6 +5,7 @@
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/random.hpp>
 #include <gosset/core/simd.hpp>
+#include <gosset/core/transpose.hpp>
 #include <gosset/core/types.hpp>
 
 #include <algorithm>
@@ -44,9 +45,7 @@ class TransposedPanels {
     parallelFor(ceilDiv(cols_, kPanel), kPanel * rows_, [&](Index panel) {
       const Index first = panel * kPanel, count = std::min(kPanel, cols_ - first);
       float* to = data_.data() + first * rows_;
-      for (Index i = 0; i < rows_; ++i) {
-        for (Index j = 0; j < count; ++j) to[i * kPanel + j] = w(first + j, i);
-      }
+      transposeInto(w.data() + first * rows_, count, rows_, rows_, to, kPanel);
     });
   }
 

@@ -6,7 +6,7 @@
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/late.hpp>
 #include <gosset/core/parallel.hpp>
-#include <gosset/core/simd.hpp>
+#include <gosset/core/transpose.hpp>
 #include <gosset/core/types.hpp>
 #include <gosset/format/concepts.hpp>
 #include <gosset/format/plain.hpp>
@@ -31,24 +31,6 @@
 #include <vector>
 
 namespace gosset::GOSSET_ABI::detail {
-
-/// The transpose of some columns of tokens: by squares that registers hold, for tokens lie far apart.
-inline RowMatrixXf transposed(const Eigen::Ref<const RowMatrixXf>& tokens) {
-  constexpr Index kSide = simd::kLanes<float>;
-  const Index rows = tokens.rows() / kSide * kSide, cols = tokens.cols() / kSide * kSide;
-  RowMatrixXf channels(tokens.cols(), tokens.rows());
-  for (Index row = 0; row < rows; row += kSide) {
-    for (Index col = 0; col < cols; col += kSide) {
-      simd::Vec<float> square[kSide];
-      for (Index i = 0; i < kSide; ++i) square[i] = simd::load<simd::Vec<float>>(tokens.row(row + i).data() + col);
-      simd::transpose(square);
-      for (Index i = 0; i < kSide; ++i) simd::store(&channels(col + i, row), square[i]);
-    }
-  }
-  channels.rightCols(tokens.rows() - rows) = tokens.bottomRows(tokens.rows() - rows).transpose();
-  channels.bottomLeftCorner(tokens.cols() - cols, rows) = tokens.topRightCorner(rows, tokens.cols() - cols).transpose();
-  return channels;
-}
 
 /// The keys or the values of a cache: its first tokens, if they are kept; packed blocks, one matrix a KV head, the
 /// newest of which may be staged, that is wait in more bits to be merged; and the window of newest tokens. Tokens are
@@ -323,7 +305,13 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
     auto heads = shapedHeads<Block>(tokens.rows());
     parallelFor(shape_.kv_heads, 16 * tokens.rows() * shape_.head_dim, [&](Index head) {
       const auto part = tokens.middleCols(head * shape_.head_dim, shape_.head_dim);
-      RowMatrixXf w = kSide == KvSide::kKeys ? transposed(part) : RowMatrixXf(part);
+      RowMatrixXf w;
+      if constexpr (kSide == KvSide::kKeys) {
+        w.resize(part.cols(), part.rows());
+        transposeInto(part.data(), part.rows(), part.cols(), part.outerStride(), w.data(), w.cols());
+      } else {
+        w = part;
+      }
       heads[static_cast<std::size_t>(head)] = Block::quantize(std::move(w), Nearest{}, options);
     });
     return heads;
