@@ -62,7 +62,7 @@ using KvPreset4Heads64 = KvFormats<KvRotated<E8PRvq3, 3>, KvRotated<E8PRvq4, 2>>
 
 // The same with trellis codes of 2^12 states in place of E8 points. They come in eighths of a bit and have 12 to 20%
 // less error at the same bits, so that what is saved on ranks goes into codes: 18 to 29% less error of the output
-// within the bits of the presets above on heads of 128 and more. A token takes 2.5 (4 bits) to 20 times (2.5 bits) as
+// within the bits of the presets above on heads of 128 and more. A token takes 3 (4 bits) to 22 times (2.5 bits) as
 // long to pack. The number is that of bits in blocks of 1024 tokens, 25 for 2.5; chosen as those above, on other draws
 // and models than bench/README.md reports on.
 
