@@ -165,15 +165,18 @@ struct Residual {
     different[0] = 0;
     if constexpr (kTries > 1) {
       using Flag = std::make_signed_t<typename A::Code>;
-      using Flags = simd::Vec<Flag, kOtherLanes>;
-      const auto lane = simd::generate<Flag, kOtherLanes>([](int i) { return static_cast<Flag>(i); });
-      const auto others = simd::load<simd::Vec<typename A::Code, kOtherLanes>>(nearest + 1);
-      Flags repeated{};
-      simd::unroll<kTries - 1>([&](auto before) __attribute__((always_inline)) {
-        repeated |= (Flags)(others == nearest[before]) & (lane >= static_cast<Flag>(before));
-      });
+      constexpr int kWidth = std::min(kOtherLanes, simd::kLanes<Flag>);
       Flag flags[kOtherLanes];
-      simd::store(flags, repeated);
+      for (int first = 0; first < kOtherLanes; first += kWidth) {
+        const auto lane = simd::generate<Flag, kWidth>([](int i) { return static_cast<Flag>(i); });
+        const auto others = simd::load<simd::Vec<typename A::Code, kWidth>>(nearest + 1 + first);
+        simd::Vec<Flag, kWidth> repeated{};
+        simd::unroll<kTries - 1>([&](auto before) __attribute__((always_inline)) {
+          repeated |=
+              (simd::Vec<Flag, kWidth>)(others == nearest[before]) & (lane >= static_cast<Flag>(before - first));
+        });
+        simd::store(flags + first, repeated);
+      }
       for (int t = 1; t < kTries; ++t) {
         different[count] = t;
         count += 1 + flags[t - 1];  // -1 where repeated
@@ -196,16 +199,9 @@ struct Residual {
     float point[kDim];
     B::decode(c.fine[k], point);
     double squares[kDim];
-    if constexpr (std::has_single_bit(static_cast<unsigned>(kDim))) {
-      using Floats = simd::Vec<float, kDim>;
-      const auto error = __builtin_convertvector(simd::load<Floats>(c.rest + k * kDim) - simd::load<Floats>(point),
-                                                 simd::Vec<double, kDim>);
-      simd::store(squares, error * error);
-    } else {
-      for (int i = 0; i < kDim; ++i) {
-        const double error = static_cast<double>(c.rest[k * kDim + i] - point[i]);
-        squares[i] = error * error;
-      }
+    for (int i = 0; i < kDim; ++i) {
+      const double error = static_cast<double>(c.rest[k * kDim + i] - point[i]);
+      squares[i] = error * error;
     }
     double even = 0, odd = 0;
     for (int i = 0; i < kDim; ++i) (i % 2 == 0 ? even : odd) += squares[i];
