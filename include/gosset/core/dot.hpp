@@ -96,6 +96,32 @@ template <class V>
 #endif
 }
 
+/// The nearest whole numbers, ties to even; of magnitudes below 2^22.
+[[gnu::always_inline]] inline Floats nearestWhole(Floats x) {
+#if defined(GOSSET_AVX512BW)
+  return (Floats)_mm512_maskz_roundscale_ps(0xffff, (__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(GOSSET_AVX2)
+  return (Floats)_mm256_round_ps((__m256)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+  constexpr float kShift = 12582912.f;  // as in roundToEven
+  return (x + kShift) - kShift;
+#endif
+}
+
+/// Half as many numbers as Floats has lanes, widened.
+using Doubles = Vec<double, kWordLanes / 2>;
+[[gnu::always_inline]] inline Doubles loadDoubles(const float* p) {
+#if defined(GOSSET_AVX512BW)
+  return (Doubles)_mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(p));
+#elif defined(GOSSET_AVX2)
+  return (Doubles)_mm256_cvtps_pd(_mm_loadu_ps(p));
+#elif defined(GOSSET_SSE2)
+  return (Doubles)_mm_cvtps_pd(_mm_castpd_ps(_mm_loadl_pd(_mm_setzero_pd(), (const double*)p)));
+#else
+  return __builtin_convertvector(load<Vec<float, kWordLanes / 2> >(p), Doubles);
+#endif
+}
+
 /// Bit i: whether lane i of a is greater than that of b.
 [[gnu::always_inline]] inline unsigned whereGreater(Floats a, Floats b) {
 #if defined(GOSSET_AVX512BW)

@@ -8,6 +8,8 @@
 #include <gosset/core/types.hpp>
 #include <gosset/scale/affine.hpp>
 #include <gosset/scale/candidates.hpp>
+#include <gosset/scale/level_codes.hpp>
+#include <gosset/scale/level_sums.hpp>
 #include <gosset/scale/rules.hpp>
 
 #include <algorithm>
@@ -77,31 +79,37 @@ template <Codebook C, StorageScalar T>
 class LeastSquaresSearch {
  public:
   /// x: rows of `width` numbers each.
-  LeastSquaresSearch(std::span<const float> x, Index width)
-      : blocks_(x, width), x_(x), range_(extremes(x)), root_mean_square_(rootMeanSquare(x)) {
-    if constexpr (hasZeroPoint<C>()) {
-      const auto at = [&](Index i) { return x_[static_cast<std::size_t>(i)]; };
-      mean_ = static_cast<float>(sumOf(size(), at) / static_cast<double>(size()));
-      deviation_ = static_cast<float>(
-          std::sqrt(sumOfSquares(size(), [&](Index i) { return at(i) - mean_; }) / static_cast<double>(size())));
+  LeastSquaresSearch(std::span<const float> x, Index width) : blocks_(x, width), x_(x), range_(extremes(x)) {
+    if constexpr (kHasZero) {
+      mean_ = static_cast<float>(sumOfDifferences(x_.data(), size(), 0) / static_cast<double>(size()));
+      for (Index first = 0; first < size(); first += kChunk) {
+        values_ += sumOfDifferences(x_.data() + first, std::min(kChunk, size() - first), mean_);
+      }
     }
   }
 
   Affine result() {
-    offer(fitAffine<C, T>(PublishedRule{}, x_));
+    offer(affineByRule<C, T>(x_, range_));
     if (best_.error == 0) return best_.affine;
-    if constexpr (C::kRule == ScaleRule::kMinMax) {
-      scanRanges();
+    if constexpr (QuickCodebook<C>) {
+      constexpr bool kSigns = C::kLevels == 2 && C::level(0) == -C::level(1);
+      if (!kSigns) searchBySixteen();  // of signs no scale changes a code
+      refine();
     } else {
-      scanReaches();
+      if constexpr (C::kRule == ScaleRule::kMinMax) {
+        scanRanges();
+      } else {
+        scanReaches();
+      }
+      refine();
+      if (offerNeighbours()) refine();  // out of the local minimum that this leads to
     }
-    refine();
-    if (offerNeighbours()) refine();  // out of the local minimum that this leads to
     return best_.affine;
   }
 
  private:
   static constexpr bool kHasZero = hasZeroPoint<C>();
+  static constexpr bool kSumsByVectors = ConstexprLevels<C> && (RoundsToWholeLevels<C> || CountsThresholds<C>);
   static constexpr Index kChunk = C::kDim == 1 ? 256 : 64 * C::kDim;  ///< numbers that go through at a time
   using Floats = simd::Vec<float>;
   static constexpr Index kLanes = simd::kLanes<float>;
@@ -119,9 +127,15 @@ class LeastSquaresSearch {
     return true;
   }
 
-  /// By encoding and decoding. Its error is infinite where it is found to be no less than the best one's.
+  /// Its error is infinite where it is found to be no less than the best one's.
   Outcome outcomeOf(const Affine& a) const {
     if (!std::isfinite(a.scale) || !std::isfinite(a.zero)) return {};
+    if constexpr (kSumsByVectors) return outcomeByVectors(a);
+    return outcomeByCodes(a);
+  }
+
+  /// By encoding and decoding.
+  Outcome outcomeByCodes(const Affine& a) const {
     typename C::Code codes[kChunk / C::kDim];
     float levels[kChunk];
     Outcome outcome{.affine = a, .error = 0};
@@ -139,6 +153,48 @@ class LeastSquaresSearch {
     return outcome;
   }
 
+  /// The same, bit for bit.
+  Outcome outcomeByVectors(const Affine& a) const requires kSumsByVectors {
+    Outcome outcome{.affine = a, .error = 0, .values = values_};
+    for (std::size_t first = 0; first < x_.size(); first += kChunk) {
+      const std::span<const float> x = x_.subspan(first, std::min<std::size_t>(kChunk, x_.size() - first));
+      const LevelSums sums = levelSums(levelsOfSums(), x.data(), static_cast<Index>(x.size()), a, mean_);
+      outcome.error += sums.error;
+      if (!(outcome.error < best_.error)) return {};
+      outcome.level_squares += sums.squares;
+      outcome.products += sums.products;
+      outcome.levels += sums.levels;
+    }
+    return outcome;
+  }
+
+  static LevelsOfSums levelsOfSums() requires kSumsByVectors {
+    constexpr float kFirst = C::level(0), kLast = C::level(static_cast<typename C::Code>(C::kLevels - 1));
+    LevelsOfSums levels{C::kHasZero, kFirst, kLast, middle(), nullptr, nullptr};
+    if constexpr (!RoundsToWholeLevels<C>) {
+      static constexpr std::array<float, 16> kThresholds = sixteenThresholds<C>(), kTable = sixteenLevels<C>();
+      levels.thresholds = kThresholds.data();
+      levels.levels = kTable.data();
+    }
+    return levels;
+  }
+
+  /// Sixteen maps at a time by nearly right errors; only the best is offered.
+  void searchBySixteen() requires QuickCodebook<C> {
+    if (!std::isfinite(range_.max - range_.min)) return;
+    static constexpr QuickLevels kLevels = quickLevels<C>();
+    constexpr std::size_t kFew = 1024;
+    alignas(64) float few[kFew];
+    std::vector<float> many(x_.size() > kFew ? (x_.size() + 15) / 16 * 16 : 0);
+    const SearchedGroup group{x_.data(), size(), range_.min, range_.max, mean_, many.empty() ? few : many.data()};
+    offer(storedMap(searchLevels(group, kLevels)));
+  }
+
+  static constexpr float middle() {
+    if constexpr (kHasZero) return middleLevel<C>();
+    return 0;
+  }
+
   /// Values are rounded before they are subtracted, whatever a compiler would fuse.
   static double squaredError(std::span<const float> x, const float* levels, Affine a) {
     const auto count = static_cast<Index>(x.size());
@@ -154,7 +210,7 @@ class LeastSquaresSearch {
 
   void addProducts(Outcome& outcome, std::span<const float> x, const float* levels) const {
     const auto count = static_cast<Index>(x.size());
-    const auto level = [&](Index i) { return levels[i] - middleLevel(); };
+    const auto level = [&](Index i) { return levels[i] - middle(); };
     const auto number = [&](Index i) { return x[static_cast<std::size_t>(i)] - mean_; };
     outcome.level_squares += sumOfSquares(count, level);
     outcome.products += sumOfProducts(count, [&](Index i) { return std::array<float, 2>{level(i), number(i)}; });
@@ -162,11 +218,6 @@ class LeastSquaresSearch {
       outcome.levels += sumOf(count, level);
       outcome.values += sumOf(count, number);
     }
-  }
-
-  static constexpr float middleLevel() {
-    if constexpr (kHasZero) return static_cast<float>(C::kLevels / 2);
-    return 0;
   }
 
   /// The least-squares scale (and zero point) for the codes of the best map: v ~ scale * l, or a line fitted to (l, v).
@@ -177,7 +228,7 @@ class LeastSquaresSearch {
     if constexpr (kHasZero) {  // fused by name, so that no compiler decides it
       scale = std::fma(n, o.products, -(o.levels * o.values)) / std::fma(n, o.level_squares, -(o.levels * o.levels));
       const double offset = std::fma(-scale, o.levels, o.values) / n + static_cast<double>(mean_);
-      zero = static_cast<double>(middleLevel()) - offset / scale;
+      zero = static_cast<double>(middle()) - offset / scale;
     }
     if (!(scale > 0) || !std::isfinite(static_cast<float>(scale)) || !std::isfinite(static_cast<float>(zero))) {
       return o.affine;
@@ -193,52 +244,12 @@ class LeastSquaresSearch {
 
   /// Maps close to the best. Whether one was better.
   bool offerNeighbours() {
-    if constexpr (!QuickCodebook<C>) {
-      bool better = false;
-      const Affine a = best_.affine;
-      for (const float factor : {0.96f, 0.97f, 0.98f, 0.99f, 1.01f, 1.02f, 1.03f, 1.04f}) {
-        better = offer(storedMap({a.scale * factor, 0})) || better;
-      }
-      return better;
-    } else if constexpr (kHasZero) {
-      constexpr float kCoarse[] = {-3, -1, 1, 3};
-      const bool both = offerBestOf([&](std::size_t k) { return moved(kCoarse[k / 4] / 100, kCoarse[k % 4] / 10); });
-      const bool scale = offerBestOf([&](std::size_t k) { return moved(step(k) / kStepsToOne, 0); });
-      const bool zero = offerBestOf([&](std::size_t k) { return moved(0, step(k) / 16); });
-      return both || scale || zero;
-    } else {
-      const bool coarse = offerBestOf([&](std::size_t k) { return moved(step(k) / 128, 0); });
-      if (kStepsToOne <= 128) return coarse;
-      return offerBestOf([&](std::size_t k) { return moved(step(k) / kStepsToOne, 0); }) || coarse;
-    }
-  }
-
-  /// -8 .. -1, 1 .. 8
-  static constexpr float step(std::size_t k) { return static_cast<float>(k) - (k < 8 ? 8.f : 7.f); }
-
-  /// Steps of scales that move the ends by half a level, or by less where levels are few.
-  static constexpr float kStepsToOne = [] {
-    if constexpr (ScalarCodebook<C>) return static_cast<float>(std::max(128, 2 * (C::kLevels - 1)));
-    return 0.f;
-  }();
-
-  /// The best map with another scale, the middle of its range staying where it is, and then another zero point. Written
-  /// with a quotient, as a sum could take in a product.
-  Affine moved(float more_scale, float more_zero) const {
+    bool better = false;
     const Affine a = best_.affine;
-    const float factor = 1 + more_scale;
-    if constexpr (kHasZero) {
-      constexpr float kMiddle = static_cast<float>(C::kLevels - 1) / 2;
-      return {a.scale * factor, (kMiddle + (a.zero - kMiddle) / factor) + more_zero};
+    for (const float factor : {0.96f, 0.97f, 0.98f, 0.99f, 1.01f, 1.02f, 1.03f, 1.04f}) {
+      better = offer(storedMap({a.scale * factor, a.zero})) || better;
     }
-    return {a.scale * factor, 0};
-  }
-
-  /// Offers the best of mapAt(0) .. mapAt(15), if it promises to be better than the best so far.
-  template <class MapAt>
-  bool offerBestOf(const MapAt& mapAt) {
-    const auto [place, error] = bestOf(mapAt);
-    return error < best_.error && offer(storedMap(mapAt(place)));
+    return better;
   }
 
   /// a + share * (b - a): the product is exact in double, fused or not.
@@ -254,14 +265,8 @@ class LeastSquaresSearch {
   /// The best of mapAt(0) .. mapAt(15), by nearly right errors.
   template <class MapAt>
   Best bestOf(const MapAt& mapAt) const {
-    Candidates maps;
-    for (std::size_t k = 0; k < kCandidates; ++k) maps[k] = mapAt(k);
     std::array<double, kCandidates> errors;
-    if constexpr (QuickCodebook<C>) {
-      errors = CandidateErrors<C>(maps)(x_);
-    } else {
-      std::transform(maps.begin(), maps.end(), errors.begin(), [&](const Affine& a) { return outcomeOf(a).error; });
-    }
+    for (std::size_t k = 0; k < kCandidates; ++k) errors[k] = outcomeOf(mapAt(k)).error;
     const auto least = std::min_element(errors.begin(), errors.end());
     return {static_cast<std::size_t>(least - errors.begin()), *least};
   }
@@ -288,27 +293,16 @@ class LeastSquaresSearch {
 
   /// Clips at magnitudes from the largest down to half the root mean square.
   void scanReaches() {
-    if constexpr (QuickCodebook<C>) {
-      constexpr bool kSigns = C::kLevels == 2 && C::level(0) == -C::level(1);
-      if (kSigns) return;  // no scale changes a code
-      const auto mapOf = [](float reach) { return Affine{reach / largestLevel<C>(), 0}; };
-      const auto reachAt = [&](std::size_t k) {  // closer together where reaches are small
-        return between(root_mean_square_ / 2, range_.absMax(), static_cast<float>(k * k) / 225);
-      };
-      const std::size_t place = bestOf([&](std::size_t k) { return mapOf(reachAt(k)); }).place;
-      Window window = around(place, kCandidates - 1, reachAt);
-      offer(storedMap(mapOf(scan(window, mapOf))));
-    } else {
-      constexpr float kEighth = 1.0905077f, kQuarter = 1.1892071f;  // 2^(1/8), 2^(1/4)
-      constexpr int kMostSteps = 100;  // to 2^-25: and denormal numbers, which stop shrinking, end the loop too
-      float reach = range_.absMax();
-      for (int i = 0; i < kMostSteps && reach > root_mean_square_ / 2; ++i, reach /= kQuarter) {
-        offer(storedMap({reach / largestPoint(), 0}));
-      }
-      const float middle = best_.affine.scale;
-      offer(storedMap({middle * kEighth, 0}));
-      offer(storedMap({middle / kEighth, 0}));
+    constexpr float kEighth = 1.0905077f, kQuarter = 1.1892071f;  // 2^(1/8), 2^(1/4)
+    constexpr int kMostSteps = 100;  // to 2^-25: and denormal numbers, which stop shrinking, end the loop too
+    const float least = rootMeanSquare(x_) / 2;
+    float reach = range_.absMax();
+    for (int i = 0; i < kMostSteps && reach > least; ++i, reach /= kQuarter) {
+      offer(storedMap({reach / largestPoint(), 0}));
     }
+    const float middle = best_.affine.scale;
+    offer(storedMap({middle * kEighth, 0}));
+    offer(storedMap({middle / kEighth, 0}));
   }
 
   /// The largest level; of the order of the points' root mean square, where there are no levels.
@@ -323,7 +317,9 @@ class LeastSquaresSearch {
   /// Draws the ends of the range in towards the mean, until the range is as wide as the standard deviation: by 8 x 8
   /// shares, then each end by itself, twice.
   void scanRanges() {
-    const float least = std::min(1.f, deviation_ / (range_.max - range_.min));
+    const double squares = sumOfSquares(size(), [&](Index i) { return x_[static_cast<std::size_t>(i)] - mean_; });
+    const auto deviation = static_cast<float>(std::sqrt(squares / static_cast<double>(size())));
+    const float least = std::min(1.f, deviation / (range_.max - range_.min));
     const auto shareAt = [&](std::size_t k) { return between(least, 1, static_cast<float>(k * k) / 49); };
     const auto mapOf = [&](float low_share, float high_share) {
       const float low = between(mean_, range_.min, low_share), high = between(mean_, range_.max, high_share);
@@ -347,8 +343,8 @@ class LeastSquaresSearch {
   Blocks<C> blocks_;
   std::span<const float> x_;
   Extremes range_;
-  float root_mean_square_;
-  float mean_ = 0, deviation_ = 0;  ///< only with a zero point
+  float mean_ = 0;     ///< only with a zero point
+  double values_ = 0;  ///< the same
   Outcome best_;
 };
 

@@ -185,6 +185,13 @@ constexpr std::array<float, 16> sixteenThresholds() {
   return result;
 }
 
+template <CountsThresholds C>
+constexpr std::array<float, 16> sixteenLevels() {
+  std::array<float, 16> result{};
+  for (int q = 0; q < C::kLevels; ++q) result[static_cast<std::size_t>(q)] = C::level(static_cast<typename C::Code>(q));
+  return result;
+}
+
 /// The codes of a row of `count` numbers in groups of `width`, the last of which may be shorter; a map for each group.
 /// By vectors where the codebook says how it encodes.
 template <Codebook C>

@@ -202,34 +202,39 @@ Affine minMaxAffine(Extremes range) {
   return a;
 }
 
+/// PublishedRule for numbers of this range.
+template <Codebook C, StorageScalar T>
+Affine affineByRule(std::span<const float> x, Extremes range) {
+  if constexpr (CodesEachNumber<C>) {
+    return affineByRule<typename C::Element, T>(x, range);
+  } else {
+    const float largest = range.absMax();
+    if (largest == 0) return {};
+    if constexpr (ScalarCodebook<C>) {
+      if (haveOneMagnitude<C>(x, largest)) {
+        const Affine a = affineOfMagnitude<C, T>(largest, range.min<0, range.max> 0);
+        if (a.scale > 0) return a;
+      }
+    }
+    if constexpr (C::kRule == ScaleRule::kMinMax) {
+      return minMaxAffine<C, T>(range);
+    } else if constexpr (C::kRule == ScaleRule::kAbsMax) {
+      return {static_cast<float>(storeUp<T>(largest / largestLevel<C>())), 0};
+    } else if constexpr (C::kRule == ScaleRule::kMeanMagnitude) {
+      return {static_cast<float>(storeNearest<T>(meanMagnitude(x))), 0};
+    } else {
+      return {static_cast<float>(storeNearest<T>(rootMeanSquare(x) * C::kGaussianScale)), 0};
+    }
+  }
+}
+
 }  // namespace detail
 
 /// The scale and zero point of one group under the codebook's own rule, as they come back from storage in T, because
 /// codes are chosen with the stored scale. x: finite and not empty, without padding.
 template <Codebook C, StorageScalar T>
 Affine fitAffine(PublishedRule, std::span<const float> x) {
-  if constexpr (detail::CodesEachNumber<C>) {
-    return fitAffine<typename C::Element, T>(PublishedRule{}, x);
-  } else {
-    const detail::Extremes range = detail::extremes(x);
-    const float largest = range.absMax();
-    if (largest == 0) return {};
-    if constexpr (ScalarCodebook<C>) {
-      if (detail::haveOneMagnitude<C>(x, largest)) {
-        const Affine a = detail::affineOfMagnitude<C, T>(largest, range.min<0, range.max> 0);
-        if (a.scale > 0) return a;
-      }
-    }
-    if constexpr (C::kRule == ScaleRule::kMinMax) {
-      return detail::minMaxAffine<C, T>(range);
-    } else if constexpr (C::kRule == ScaleRule::kAbsMax) {
-      return {static_cast<float>(storeUp<T>(largest / detail::largestLevel<C>())), 0};
-    } else if constexpr (C::kRule == ScaleRule::kMeanMagnitude) {
-      return {static_cast<float>(storeNearest<T>(detail::meanMagnitude(x))), 0};
-    } else {
-      return {static_cast<float>(storeNearest<T>(detail::rootMeanSquare(x) * C::kGaussianScale)), 0};
-    }
-  }
+  return detail::affineByRule<C, T>(x, detail::extremes(x));
 }
 
 template <Codebook C, StorageScalar T>
