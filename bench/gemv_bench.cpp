@@ -58,7 +58,7 @@ void stream(benchmark::State& state, Place place) {
     for (std::size_t at = 0; at < bytes; at += sizeof(sums)) {
       simd::unroll<8>([&](auto k) {
         sums[k] ^= simd::load<simd::Words>(p + at + k * sizeof(simd::Words));
-        if (k * sizeof(simd::Words) % 64 == 0) simd::prefetch(p + at + k * sizeof(simd::Words) + 48 * 64);
+        if (k * sizeof(simd::Words) % 64 == 0) simd::prefetchToL2(p + at + k * sizeof(simd::Words) + 48 * 64);
       });
     }
     for (int k = 1; k < 8; ++k) sums[0] ^= sums[k];

@@ -25,8 +25,9 @@ template <int kRows, class T>
   for (; j + kSums <= n; j += kSums) {
     simd::unroll<kRows>([&](auto r) __attribute__((always_inline)) {
       const T* row = w + r * stride + j;
-      // A register of each row is a cache line: of the rows that come next, so that a stream never starts cold.
-      simd::prefetch(row + kRows * stride);
+      // A register of each row is a cache line: of the rows that come next, so that a stream never starts cold. They
+      // would push each other out of L1.
+      simd::prefetchToL2(row + kRows * stride);
       simd::unroll<static_cast<int>(kUnroll)>([&](auto u) __attribute__((always_inline)) {
         sums[r][u] =
             simd::multiplyAdd(simd::widen(row + u * kLanes), simd::load<Floats>(x + j + u * kLanes), sums[r][u]);
