@@ -37,8 +37,9 @@ template <Codebook C>
 class TileReader {
  public:
   /// How far ahead a cache line is asked for: hardware alone does not hide the latency of DRAM. Measured best: of 24 to
-  /// 192 lines, 48 up to 4 bits, 192 at 8 bits.
-  static constexpr Index kAhead = (TileLayout<C>::kTileBundles < 8 ? 48 : 192) * kBundleBytes;
+  /// 192 lines, 48 up to 4 bits; at 8 bits 192, which L1 would lose before they are read.
+  static constexpr bool kToL2 = TileLayout<C>::kTileBundles >= 8;
+  static constexpr Index kAhead = (kToL2 ? 192 : 48) * kBundleBytes;
 
   TileReader(const TileLayout<C>& layout, const std::uint8_t* codes, Index block)
       : layout_(layout),
@@ -51,7 +52,12 @@ class TileReader {
     if (tile >= whole_) return copy_.fill(layout_, codes_, block_, tile);
     const std::uint8_t* p = first_ + tile * TileLayout<C>::kTileBytes;
     simd::unroll<TileLayout<C>::kTileBundles>([&](auto i) __attribute__((always_inline)) {
-      simd::prefetch(p + kAhead + i * kBundleBytes);
+      const std::uint8_t* line = p + kAhead + i * kBundleBytes;
+      if constexpr (kToL2) {
+        simd::prefetchToL2(line);
+      } else {
+        simd::prefetch(line);
+      }
     });
     return p;
   }
