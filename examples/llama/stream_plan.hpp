@@ -29,11 +29,11 @@ namespace detail {
 
 /// Bytes of n x n matrices that a rounding makes while it packs, beside the Hessian of the layer's inputs. Feedback
 /// factorizes that Hessian where it stands, or a copy where another layer is rounded by it, too, or numbers are kept
-/// exactly by it. AWQ makes a second moment of the first tokens, and has it twice in double and twice in float; it
-/// forgets the Hessian before, unless another layer needs it.
+/// exactly by it. AWQ makes a second moment of the first tokens, of which it has 28 bytes an entry at most at once
+/// (measured); it forgets the Hessian before, unless another layer needs it.
 inline double squaresBeside(const FormatEntry& format, Index inputs, bool sharesInputs) {
   const double entries = static_cast<double>(inputs) * static_cast<double>(inputs);
-  if (format.rounding == "awq") return (sharesInputs ? 24 : 16) * entries;
+  if (format.rounding == "awq") return (sharesInputs ? 28 : 20) * entries;
   const bool looks = format.hasFeedback() || format.rounding == "importance";
   return looks && (sharesInputs || format.stored.starts_with("Outliers")) ? 8 * entries : 0;
 }
@@ -123,16 +123,15 @@ inline StreamPlan planStream(const StreamOptions& o, const Config& c, bool tied,
   const double sample = kFloat * std::min(tokens, static_cast<double>(LayerInputs::kMostTokens));
 
   StreamPlan plan;
-  // The matrix in the format's basis, scaled as AWQ does or as GGUF's types take it, and its codes, with scales, as
-  // they are before they are packed; the gradient of some rows and what a panel of columns needs; a copy of what other
-  // layers need, too.
+  // The matrix in the format's basis, twice for GGUF's types, and its codes, with scales, as they are before they are
+  // packed; the gradient of some rows and what a panel of columns needs; a copy of what other layers need, too.
   const auto pack = [&](const LinearInfo& info, double others, bool sharesInputs) {
     const FormatEntry& format = *formats.at(info.name);
     const auto rows = static_cast<double>(info.rows), n = static_cast<double>(info.cols);
     const double codeBytes = format.family.empty() ? 1.25 : 2;
     const double panels = kFloat * n * (std::min(rows, 2048.) + 6 * 128);
-    const bool copied = format.rounding == "awq" || format.stored.starts_with("ggml::");
-    double all = kProgramBytes + others + rows * n * ((copied ? 2 : 1) * kFloat + codeBytes);
+    const int copies = format.stored.starts_with("ggml::") ? 2 : 1;
+    double all = kProgramBytes + others + rows * n * (copies * kFloat + codeBytes);
     if (format.needsCalibration) all += panels + detail::squaresBeside(format, info.cols, sharesInputs);
     if (sharesInputs) all += sample * n;
     plan.memory = std::max(plan.memory, all);

@@ -84,8 +84,8 @@ TEST(SquaresBeside, AreThoseOfTheRounding) {
   EXPECT_EQ(of("importance-Q4_0", true), 8);
   EXPECT_EQ(of("spqr4-g32", false), 8);
   EXPECT_EQ(of("spqr4-g32", true), 8);
-  EXPECT_EQ(of("awq4-g32", false), 16);
-  EXPECT_EQ(of("awq4-g32", true), 24);
+  EXPECT_EQ(of("awq4-g32", false), 20);
+  EXPECT_EQ(of("awq4-g32", true), 28);
   EXPECT_EQ(of("int8", true), 0);
 }
 
