@@ -69,6 +69,7 @@ TEST_F(StreamQuantizerTest, FewHessiansAtOnceChangeNoBit) {
     run.hessianBytes = 32 * 32 * 8 + 1;
     const auto often = run.share(Alone(), std::nullopt, true);
     EXPECT_EQ(often.at(1).report.passes, std::string(model) == "model" ? 4 : 10);  // an expert is never parted
+    EXPECT_EQ(often.at(1).report.starved, once.at(1).report.starved);
     expectSameBits(readPackedFolder(run.out).model, all);
   }
 }

@@ -76,6 +76,12 @@ TEST(FromCodes, ScalesOfAnyMagnitudeComeOutRight) {
   }
 }
 
+TEST(FromCodes, ScalesThatAre16BitFloatsStayWhateverStandsBesideThem) {
+  const RowMatrixXf scales = Eigen::Vector2f(0x1p-24f, 65504.f), zeros = RowMatrixXf::Zero(2, 1);
+  const RowMatrixXf w = fromCodes<PerChannel<Asymmetric<4>>>(Codes::Constant(2, 3, 15), scales, zeros).dequantized();
+  EXPECT_EQ(w, 15 * scales.replicate(1, 3));
+}
+
 TEST(FromCodes, TakesWiderIntegersAndEitherOrder) {
   using F = PerChannel<Asymmetric<3>>;
   const Eigen::Matrix<std::uint32_t, Eigen::Dynamic, Eigen::Dynamic> wide = codesBelow(5, 7, 8).cast<std::uint32_t>();
@@ -90,6 +96,8 @@ TEST(FromCodes, SaysWhatIsWrong) {
   expectThrows([&] { (void)fromCodes<F>(Codes(), ones, ones); }, "fromCodes: codes: expected");
   expectThrows([&] { (void)fromCodes<F>(codes, ones, ones, 41); },
                "fromCodes: codes: expected 41 codes in each of at least 1 row for 41 columns, got 3 x 40");
+  expectThrows([&] { (void)fromCodes<F>(codes, ones, ones, 39); },
+               "fromCodes: codes: expected 39 codes in each of at least 1 row for 39 columns, got 3 x 40");
   expectThrows([&] { (void)fromCodes<F>(codes, RowMatrixXf::Ones(3, 1), ones); },
                "fromCodes: scales: expected 3 x 2, got 3 x 1");
   expectThrows([&] { (void)fromCodes<F>(codes, ones); }, "fromCodes: zeros: expected 3 x 2, got 0 x 0");
@@ -120,6 +128,8 @@ TEST(FromCodes, SaysWhatIsWrong) {
   wrong(1, 7) = 3;
   expectThrows([&] { (void)fromCodes<PerTensor<Ternary>>(codesBelow(3, 4, 4, 3), RowMatrixXf::Ones(1, 1)); },
                "expected codes of Ternary, below 3, got 3 at");
+  expectThrows([&] { (void)fromCodes<PerTensor<Trits5>>(Codes::Constant(1, 2, 243), RowMatrixXf::Ones(1, 1)); },
+               "expected codes of Trits5, below 243, got 243 at (0, 0)");
 }
 
 }  // namespace
