@@ -63,6 +63,14 @@ TEST(FakeQuant, TheMaskOfAClippingFit) {
   EXPECT_EQ(fq.backward(w, RowMatrixXf::Ones(1, 101)), expected);
 }
 
+TEST(FakeQuant, TheMaskOfAShortLastGroup) {
+  RowMatrixXf w = RowMatrixXf::Constant(1, 21, 0.5f), expected = RowMatrixXf::Ones(1, 21);
+  w(0, 20) = 50;
+  expected(0, 20) = 0;
+  const FakeQuant<Grouped<Symmetric<4>, 16>> fq({.fit = Percentile{.percent = 60}});
+  EXPECT_EQ(fq.backward(w, RowMatrixXf::Ones(1, 21)), expected);
+}
+
 /// Least squares regression with ternary weights: training through the rounding finds what rounding afterwards misses.
 TEST(FakeQuant, TrainingThroughItLowersTheLoss) {
   RowMatrixXf x = gaussian(200, 24, 4);
