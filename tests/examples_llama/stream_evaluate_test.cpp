@@ -77,10 +77,10 @@ TEST(StreamedQualityTest, KilledAgainAndAgainItComesToTheSameNumbers) {
     return evaluateStreamed(source, PackedSource(run.out), text, work, evaluationKey(run.model, run.out, text), [] {});
   };
   const auto numbersOf = [](const StreamedQuality& quality) {
-    std::ostringstream text;
-    text << std::hexfloat << quality.packed.klDivergence << ' ' << quality.packed.perplexity << ' '
-         << quality.exact.perplexity;
-    return text.str();
+    std::ostringstream numbers;
+    numbers << std::hexfloat << quality.packed.klDivergence << ' ' << quality.packed.perplexity << ' '
+            << quality.exact.perplexity;
+    return numbers.str();
   };
   const std::string whole = numbersOf(evaluateIn(folder / "whole"));
   const auto evaluate = [&] { writeWhole(folder / "numbers", numbersOf(evaluateIn(folder / "work"))); };
