@@ -5,10 +5,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 // The types of GGUF files as formats of recipes.
@@ -16,7 +17,6 @@ namespace llama {
 
 namespace {
 
-using gosset::AnyField;
 using gosset::AnyMatrix;
 
 struct Type {
@@ -47,15 +47,13 @@ constexpr std::size_t kFloats = 3;
 /// The bytes of all rows.
 std::vector<std::byte> bytesOf(const AnyMatrix& matrix) {
   std::vector<std::byte> bytes;
-  matrix.packed().visitFields([&](std::string_view, const AnyField& field) {
-    std::visit(
-        [&](auto values) {
-          const auto more = std::as_bytes(values);
-          bytes.insert(bytes.end(), more.begin(), more.end());
-        },
-        field);
-  });
+  gosset::GgufWriter::putMatrix(
+      matrix, [&](std::span<const std::byte> more) { bytes.insert(bytes.end(), more.begin(), more.end()); });
   return bytes;
+}
+
+GgufFeedback feedbackOf(const PackJob& job) {
+  return {job.options.damping, job.options.sweeps, job.options.byDiagonal};
 }
 
 /// A band of rows each, whose codes depend on no other band; all get all of them.
@@ -70,8 +68,7 @@ AnyMatrix packShared(const char* name, const PackJob& job, std::optional<gosset:
   if (end > begin) {
     const gosset::RowMatrixXf mine = job.weights.middleRows(begin, end - begin);
     const std::vector<std::byte> band =
-        bytesOf(packGguf(name, mine, GgufRounding::kGptq, std::move(hessian),
-                         {job.options.damping, job.options.sweeps, job.options.byDiagonal}));
+        bytesOf(packGguf(name, mine, GgufRounding::kGptq, std::move(hessian), feedbackOf(job)));
     std::copy(band.begin(), band.end(), bytes.begin() + begin * static_cast<Index>(rowBytes));
   }
   std::vector<std::size_t> ends;
@@ -89,8 +86,7 @@ AnyMatrix packType(PackJob job) {
   const bool shared = rounding == GgufRounding::kGptq && job.peers != nullptr && job.peers->count() > 1 &&
                       job.weights.rows() >= 2 * kBand;
   if (shared) return packShared(kName, job, std::move(hessian));
-  return packGguf(kName, job.weights, rounding, std::move(hessian),
-                  {job.options.damping, job.options.sweeps, job.options.byDiagonal});
+  return packGguf(kName, job.weights, rounding, std::move(hessian), feedbackOf(job));
 }
 
 template <std::size_t type, GgufRounding rounding>

@@ -182,11 +182,7 @@ GgufSaid writeGgufModel(const std::filesystem::path& path, const Model& model, c
     written(about);
     writer.addSource(plan.name, *gosset::detail::ggmlTypeNamed(choice.type), plan.shape,
                      [parts = std::move(parts)](const gosset::GgufWriter::Put& put) {
-                       for (const gosset::AnyMatrix& part : parts) {
-                         part.packed().visitFields([&](std::string_view, const gosset::AnyField& field) {
-                           std::visit([&](auto values) { put(std::as_bytes(values)); }, field);
-                         });
-                       }
+                       for (const gosset::AnyMatrix& part : parts) gosset::GgufWriter::putMatrix(part, put);
                      });
   }
   detail::addGgufFloats(writer, model, family);

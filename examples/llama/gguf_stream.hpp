@@ -7,10 +7,10 @@
 #include "recipe.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <span>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 // GGUF files of models that are larger than memory: the recipe that gives each matrix its type in a mixture, and the
@@ -82,8 +82,8 @@ namespace detail {
 /// The bytes of a matrix, row i as row rowOf[i], or all in their order.
 inline void putGgufRows(const gosset::AnyMatrix& matrix, const std::vector<Index>& rowOf,
                         const gosset::GgufWriter::Put& put) {
-  const auto putBytes = [&](std::span<const std::byte> bytes) {
-    if (rowOf.empty()) return put(bytes);
+  if (rowOf.empty()) return gosset::GgufWriter::putMatrix(matrix, put);
+  gosset::GgufWriter::putMatrix(matrix, [&](std::span<const std::byte> bytes) {
     const std::size_t row = bytes.size() / rowOf.size();
     std::vector<std::byte> ordered(bytes.size());
     for (std::size_t i = 0; i < rowOf.size(); ++i) {
@@ -91,9 +91,6 @@ inline void putGgufRows(const gosset::AnyMatrix& matrix, const std::vector<Index
       std::copy(from.begin(), from.end(), ordered.begin() + rowOf[i] * static_cast<Index>(row));
     }
     put(ordered);
-  };
-  matrix.packed().visitFields([&](std::string_view, const gosset::AnyField& field) {
-    std::visit([&](auto values) { putBytes(std::as_bytes(values)); }, field);
   });
 }
 

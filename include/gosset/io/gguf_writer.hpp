@@ -136,10 +136,13 @@ class GgufWriter {
     const GgmlType* type = detail::ggmlTypeOfFormat(matrix.packed().formatName());
     detail::require(type != nullptr, "GgufWriter: tensor ", detail::printable(name), " has the format ",
                     matrix.format(), ", which no GGUF file can hold; expected one of ggml's or plain floats");
-    addSource(name, *type, {matrix.rows(), matrix.cols()}, [matrix](const Put& put) {
-      matrix.packed().visitFields([&](std::string_view, const AnyField& field) {
-        std::visit([&](auto values) { put(std::as_bytes(values)); }, field);
-      });
+    addSource(name, *type, {matrix.rows(), matrix.cols()}, [matrix](const Put& put) { putMatrix(matrix, put); });
+  }
+
+  /// Puts the bytes of a matrix that add() takes, row after row; for sources that are made of matrices.
+  static void putMatrix(const AnyMatrix& matrix, const Put& put) {
+    matrix.packed().visitFields([&](std::string_view, const AnyField& field) {
+      std::visit([&](auto values) { put(std::as_bytes(values)); }, field);
     });
   }
 
