@@ -34,9 +34,10 @@ struct BlockLanes {
         rows[r] = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
       });
     } else if constexpr (W == 8) {
-      simd::unroll<8>([&](auto r) { rows[r] = simd::load<F>(x + 8 * r); });
+      simd::unroll<8>([&](int r) __attribute__((always_inline)) { rows[r] = simd::load<F>(x + 8 * r); });
     } else {
-      simd::unroll<8>([&](auto r) { rows[r] = simd::load<F>(x + 8 * (r % 4) + r / 4 * 4); });
+      simd::unroll<8>([&](int r)
+                          __attribute__((always_inline)) { rows[r] = simd::load<F>(x + 8 * (r % 4) + r / 4 * 4); });
     }
     swapBits<1>(rows);
     swapBits<2>(rows);
@@ -59,9 +60,9 @@ struct BlockLanes {
 
   /// Merges two falling runs of four (Batcher's odd-even merge).
   static void merge8(F* d) {
-    simd::unroll<4>([&](auto i) { order(d[i], d[i + 4]); });
-    simd::unroll<2>([&](auto i) { order(d[i + 2], d[i + 4]); });
-    simd::unroll<3>([&](auto i) { order(d[2 * i + 1], d[2 * i + 2]); });
+    simd::unroll<4>([&](int i) __attribute__((always_inline)) { order(d[i], d[i + 4]); });
+    simd::unroll<2>([&](int i) __attribute__((always_inline)) { order(d[i + 2], d[i + 4]); });
+    simd::unroll<3>([&](int i) __attribute__((always_inline)) { order(d[2 * i + 1], d[2 * i + 2]); });
   }
 
  private:

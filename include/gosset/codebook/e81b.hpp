@@ -63,7 +63,7 @@ struct E81BSearch {
     const F none{};
     F sum{};
     I turn{};  // whether an odd number of x_i are negative
-    simd::unroll<8>([&](auto i) {
+    simd::unroll<8>([&](int i) __attribute__((always_inline)) {
       d[i] = Lanes::abs(x[i]);
       sum += d[i];
       turn ^= x[i] < none;
@@ -92,7 +92,7 @@ struct E81BSearch {
 
     I minus{}, set{};
     const I turned = turn & (kind == kHalves);
-    simd::unroll<8>([&](auto i) {
+    simd::unroll<8>([&](int i) __attribute__((always_inline)) {
       const I bit = simd::splat<I>(1 << i);
       const F a = Lanes::abs(x[i]);
       minus |= ((x[i] < none) ^ ((a <= d[7]) & turned)) & bit;

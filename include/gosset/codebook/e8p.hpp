@@ -291,7 +291,7 @@ struct E8PSearch {
 
     I large{}, fives{}, signs{};
     F sum{};
-    simd::unroll<8>([&](auto i) {
+    simd::unroll<8>([&](int i) __attribute__((always_inline)) {
       const F y = x[i] - shift, a = Lanes::abs(y);
       const I bit = simd::splat<I>(1 << i);
       sum += a;

@@ -171,7 +171,7 @@ struct Residual {
         const auto lane = simd::generate<Flag, kWidth>([](int i) { return static_cast<Flag>(i); });
         const auto others = simd::load<simd::Vec<typename A::Code, kWidth>>(nearest + 1 + first);
         simd::Vec<Flag, kWidth> repeated{};
-        simd::unroll<kTries - 1>([&](auto before) __attribute__((always_inline)) {
+        simd::unroll<kTries - 1>([&](int before) __attribute__((always_inline)) {
           repeated |=
               (simd::Vec<Flag, kWidth>)(others == nearest[before]) & (lane >= static_cast<Flag>(before - first));
         });

@@ -18,12 +18,12 @@ template <bool kExact, int kVectors, int kScalars, class T>
   using Vector = simd::Vec<T>;
   constexpr int kLanes = simd::kLanes<T>;
   Vector sums[kScalars][kVectors];
-  simd::unroll<kScalars * kVectors>([&](auto at) __attribute__((always_inline)) {
+  simd::unroll<kScalars * kVectors>([&](int at) __attribute__((always_inline)) {
     sums[at / kVectors][at % kVectors] = simd::load<Vector>(c + at / kVectors * stride + at % kVectors * kLanes);
   });
   for (Index k = 0; k < depth; ++k) {
     Vector columns[kVectors];
-    simd::unroll<kVectors>([&](auto r) __attribute__((always_inline)) {
+    simd::unroll<kVectors>([&](int r) __attribute__((always_inline)) {
       columns[r] = simd::load<Vector>(v + (k * kVectors + r) * kLanes);
     });
     simd::unroll<kScalars>([&](auto i) __attribute__((always_inline)) {
@@ -37,7 +37,7 @@ template <bool kExact, int kVectors, int kScalars, class T>
       });
     });
   }
-  simd::unroll<kScalars * kVectors>([&](auto at) __attribute__((always_inline)) {
+  simd::unroll<kScalars * kVectors>([&](int at) __attribute__((always_inline)) {
     simd::store(c + at / kVectors * stride + at % kVectors * kLanes, sums[at / kVectors][at % kVectors]);
   });
 }

@@ -113,13 +113,21 @@ template <class V>
   return product;
 }
 
-/// f(0), f(1), .. f(N - 1), each a compile-time constant: loops that must be unrolled whatever the optimizer thinks.
-template <int N, class F>
-[[gnu::always_inline]] inline void unroll(const F& f) {
-  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+template <class F, int... I>
+[[gnu::always_inline]] inline void unrollOver(const F& f, std::integer_sequence<int, I...>) {
+  if constexpr (requires { &F::operator(); }) {
+    (f(I), ...);
+  } else {
     (f(std::integral_constant<int, I>{}), ...);
   }
-  (std::make_integer_sequence<int, N>{});
+}
+
+/// f(0), f(1), .. f(N - 1): loops that must be unrolled whatever the optimizer thinks. An f that takes an int is
+/// compiled once, and should say that it is inlined; one that takes anything is compiled for each number, a
+/// compile-time constant.
+template <int N, class F>
+[[gnu::always_inline]] inline void unroll(const F& f) {
+  unrollOver(f, std::make_integer_sequence<int, N>{});
 }
 
 /// The vector whose lane i is v's lane i ^ Mask.

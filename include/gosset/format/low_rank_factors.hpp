@@ -65,7 +65,7 @@ void multiplyPanel(const float* a, Index rows, Index stride, const float* x, Ind
   Floats sums[kColumns][2] = {};
   for (Index i = 0; i < rows; ++i) {
     const auto low = simd::load<Floats>(a + i * stride), high = simd::load<Floats>(a + i * stride + kLanes);
-    simd::unroll<kColumns>([&](auto c) __attribute__((always_inline)) {
+    simd::unroll<kColumns>([&](int c) __attribute__((always_inline)) {
       const auto factor = simd::splat<Floats>(x[c * x_stride + i]);
       sums[c][0] += simd::unfused(low * factor);
       sums[c][1] += simd::unfused(high * factor);
@@ -114,7 +114,7 @@ inline float dotInOrder(const float* a, const float* b, Index n) {
   Floats sums[kSumLanes / kLanes] = {};
   Index i = 0;
   for (; i + kSumLanes <= n; i += kSumLanes) {
-    simd::unroll<kSumLanes / kLanes>([&](auto k) __attribute__((always_inline)) {
+    simd::unroll<kSumLanes / kLanes>([&](int k) __attribute__((always_inline)) {
       sums[k] += simd::unfused(simd::load<Floats>(a + i + k * kLanes) * simd::load<Floats>(b + i + k * kLanes));
     });
   }

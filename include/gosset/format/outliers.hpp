@@ -334,11 +334,11 @@ class Packed<Outliers<F, permille>> : public PackedWrapper<Packed<Outliers<F, pe
       for (; j + kTokens <= count; j += kTokens) {
         Four* targets[kTokens];
         Four results[kTokens];
-        simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+        simd::unroll<kTokens>([&](int k) __attribute__((always_inline)) {
           targets[k] = sums + starts[j + k] + column[j + k];
           results[k] = *targets[k] + simd::unfused(factor * numbers[j + k]);
         });
-        simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) { *targets[k] = results[k]; });
+        simd::unroll<kTokens>([&](int k) __attribute__((always_inline)) { *targets[k] = results[k]; });
       }
       for (; j < count; ++j) sums[starts[j] + column[j]] += simd::unfused(factor * numbers[j]);
       at += count;

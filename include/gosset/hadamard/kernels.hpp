@@ -60,9 +60,9 @@ void radixPass(T* x, Index stride, Index count, T scale) {
   const V one = simd::splat<V>(simd::opaque(T{1}));
   for (Index c = 0; c < count; c += kN) {
     V v[R];
-    simd::unroll<R>([&](auto i) __attribute__((always_inline)) { v[i] = simd::load<V>(x + c + i * stride); });
+    simd::unroll<R>([&](int i) __attribute__((always_inline)) { v[i] = simd::load<V>(x + c + i * stride); });
     if constexpr (kInLanes) {
-      simd::unroll<R>([&](auto i) __attribute__((always_inline)) { v[i] = laneStages<T, kN>(v[i]); });
+      simd::unroll<R>([&](int i) __attribute__((always_inline)) { v[i] = laneStages<T, kN>(v[i]); });
     }
     vectorStages<R>(v, one);
     simd::unroll<R>([&](auto i) __attribute__((always_inline)) {
@@ -141,7 +141,7 @@ template <class V>
 [[gnu::always_inline]] inline void tableOfSums(V x0, V x1, V x2, V x3, V* table) {
   const V first[2] = {x0 + x1, x0 - x1};
   const V last[2] = {x2 + x3, x2 - x3};
-  simd::unroll<8>([&](auto i) __attribute__((always_inline)) {
+  simd::unroll<8>([&](int i) __attribute__((always_inline)) {
     table[i] = (i & 2) == 0 ? first[i / 4] + last[i % 2] : first[i / 4] - last[i % 2];
   });
 }
@@ -154,11 +154,11 @@ void mixSigns(T* x, Index stride, const SignedSums<T>& sums, T scale, T* work) {
   using V = simd::Vec<T, N>;
   for (Index g = 0; g < sums.groups(); ++g) {
     const T* in = x + 4 * g * stride;
-    simd::unroll<C>([&](auto c) __attribute__((always_inline)) {
+    simd::unroll<C>([&](int c) __attribute__((always_inline)) {
       V table[8];
       tableOfSums(simd::load<V>(in + c * N), simd::load<V>(in + c * N + stride), simd::load<V>(in + c * N + 2 * stride),
                   simd::load<V>(in + c * N + 3 * stride), table);
-      simd::unroll<8>([&](auto k)
+      simd::unroll<8>([&](int k)
                           __attribute__((always_inline)) { simd::store(work + ((8 * g + k) * C + c) * N, table[k]); });
     });
   }
@@ -166,11 +166,11 @@ void mixSigns(T* x, Index stride, const SignedSums<T>& sums, T scale, T* work) {
   for (Index i = 0; i < sums.order(); i += kRows) {
     V sum[kRows][C];
     const auto forTerms = [&](Index g, const auto& use) __attribute__((always_inline)) {
-      simd::unroll<kRows>([&](auto r) __attribute__((always_inline)) {
+      simd::unroll<kRows>([&](int r) __attribute__((always_inline)) {
         const auto& entry = sums.row(i + r)[g];
         const T* terms = work + Index{entry.position} * (C * N);
         const V sign = simd::splat<V>(entry.sign);
-        simd::unroll<C>([&](auto c)
+        simd::unroll<C>([&](int c)
                             __attribute__((always_inline)) { use(sum[r][c], simd::load<V>(terms + c * N), sign); });
       });
     };
@@ -181,8 +181,8 @@ void mixSigns(T* x, Index stride, const SignedSums<T>& sums, T scale, T* work) {
       forTerms(
           g, [](V & to, V term, V sign) __attribute__((always_inline)) { to = to + term * sign; });
     }
-    simd::unroll<kRows>([&](auto r) __attribute__((always_inline)) {
-      simd::unroll<C>([&](auto c) __attribute__((always_inline)) {
+    simd::unroll<kRows>([&](int r) __attribute__((always_inline)) {
+      simd::unroll<C>([&](int c) __attribute__((always_inline)) {
         simd::store(x + (i + r) * stride + c * N, sum[r][c] * simd::splat<V>(scale));
       });
     });
@@ -228,7 +228,7 @@ void mixHartley(T* x, Index stride, const std::vector<double>& table, T scale, d
   constexpr int kRows = 4;
   const Index order = static_cast<Index>(table.size());
   for (Index j = 0; j < order; ++j) {
-    simd::unroll<C>([&](auto c) __attribute__((always_inline)) {
+    simd::unroll<C>([&](int c) __attribute__((always_inline)) {
       simd::store(work + (j * C + c) * N, loadAsDouble<T, N>(x + j * stride + c * N));
     });
   }
@@ -236,9 +236,9 @@ void mixHartley(T* x, Index stride, const std::vector<double>& table, T scale, d
     V sum[kRows][C] = {};
     Index position[kRows] = {};  // (i + r) j mod K
     for (Index j = 0; j < order; ++j) {
-      simd::unroll<kRows>([&](auto r) __attribute__((always_inline)) {
+      simd::unroll<kRows>([&](int r) __attribute__((always_inline)) {
         const double entry = table[static_cast<std::size_t>(position[r])];
-        simd::unroll<C>([&](auto c) __attribute__((always_inline)) {
+        simd::unroll<C>([&](int c) __attribute__((always_inline)) {
           addProduct<T, N>(entry, simd::load<V>(work + (j * C + c) * N), sum[r][c]);
         });
         position[r] += i + r < order ? i + r : 0;
@@ -246,9 +246,9 @@ void mixHartley(T* x, Index stride, const std::vector<double>& table, T scale, d
       });
     }
     const V last = simd::splat<V>(static_cast<double>(scale));
-    simd::unroll<kRows>([&](auto r) __attribute__((always_inline)) {
+    simd::unroll<kRows>([&](int r) __attribute__((always_inline)) {
       if (i + r >= order) return;
-      simd::unroll<C>([&](auto c) __attribute__((always_inline)) {
+      simd::unroll<C>([&](int c) __attribute__((always_inline)) {
         storeFromDouble<T, N>(x + (i + r) * stride + c * N, sum[r][c] * last);
       });
     });

@@ -237,7 +237,7 @@ class RoundedActivations {
     // Three sums in one: of q in 13 bits with a sign, of min(|q|, kClip) in the next 11, of numbers that are not 0.
     static_assert(kSliceColumns * 127 < 1 << 12 && kSliceColumns * kClip < 1 << 11);
     simd::Ints sums{};
-    simd::unroll<kRegisters>([&](auto r) {
+    simd::unroll<kRegisters>([&](int r) __attribute__((always_inline)) {
       const auto from = simd::load<simd::Floats>(x + r * simd::kWordLanes);
       const auto q =
           (simd::Ints)(simd::inRegister(from * lift * inverse) + kToInteger) - std::bit_cast<std::int32_t>(kToInteger);
@@ -263,7 +263,7 @@ class RoundedActivations {
   static std::uint32_t largestBits(const float* x) {
     const auto larger = [](auto a, auto b) { return a > b ? a : b; };
     simd::Ints largest{};
-    simd::unroll<kRegisters>([&](auto r) {
+    simd::unroll<kRegisters>([&](int r) __attribute__((always_inline)) {
       largest = larger((simd::Ints)(simd::load<simd::Words>(x + r * simd::kWordLanes) & 0x7fffffffu), largest);
     });
     return static_cast<std::uint32_t>(simd::overLanes(largest, larger));

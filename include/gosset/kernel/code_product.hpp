@@ -49,7 +49,7 @@ void decodeBlockInSet(const CodeView<C, T, kPieces>& w, Index block, Index n, fl
   float rows[kBlockRows][kTileColumns];
   for (Index tile = 0; tile < w.layout.tiles(); ++tile) {
     decodeTile(w, tiles, block, tile, columns);
-    simd::unroll<kParts>([&](auto p) {
+    simd::unroll<kParts>([&](int p) __attribute__((always_inline)) {
       for (Index j = 0; j < kTileColumns; j += simd::kWordLanes) {
         simd::Floats square[simd::kWordLanes];
         for (int i = 0; i < simd::kWordLanes; ++i) square[i] = columns[j + i][p];

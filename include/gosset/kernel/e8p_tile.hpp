@@ -30,7 +30,7 @@ template <class Eight>
       std::memcpy(&lanes[2 * k + 1][lane], reinterpret_cast<const char*>(&bytes) + 4, 4);
     }
   }
-  simd::unroll<8>([&](auto i) __attribute__((always_inline)) { out[i] = simd::load<simd::Bytes>(lanes[i]); });
+  simd::unroll<8>([&](int i) __attribute__((always_inline)) { out[i] = simd::load<simd::Bytes>(lanes[i]); });
 }
 
 inline std::uint64_t eightBytes(const std::uint8_t* p) {

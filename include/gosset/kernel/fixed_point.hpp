@@ -70,7 +70,7 @@ class FixedPointRows {
         });
     simd::Ints most[kTokens];
     simd::Floats zero[kTokens];
-    simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+    simd::unroll<kTokens>([&](int k) __attribute__((always_inline)) {
       most[k] = simd::inHalves<kParts>(largest[k], larger);
       zero[k] = simd::inHalves<kParts>(zeros[k].part, [](auto a, auto b) { return a + b; });
     });

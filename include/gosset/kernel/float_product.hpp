@@ -41,7 +41,7 @@ void multiplyFloat(const CodeView<C, T, 1>& w, const float* x, float* y) {
       for (const Index last = std::min(tile + w.groupTiles(), w.layout.tiles()); tile < last; ++tile) {
         const auto bytes = tiles[tile];
         const float* numbers = x + tile * kColumns;
-        simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+        simd::unroll<kParts>([&](int p) __attribute__((always_inline)) {
           Code::levels(
               bytes + p * simd::kByteLanes, [&](auto column, simd::Floats level) __attribute__((always_inline)) {
                 sum[column % 4][p] =
@@ -49,7 +49,9 @@ void multiplyFloat(const CodeView<C, T, 1>& w, const float* x, float* y) {
               });
         });
       }
-      simd::unroll<kParts>([&](auto p) { sum[0][p] = (sum[0][p] + sum[1][p]) + (sum[2][p] + sum[3][p]); });
+      simd::unroll<kParts>([&](int p) __attribute__((always_inline)) {
+        sum[0][p] = (sum[0][p] + sum[1][p]) + (sum[2][p] + sum[3][p]);
+      });
       closeGroup(scales, zeros, g, group_sums, sum[0], total);
     }
     storeBlock(total, w.layout.rowsOf(block), y + block * kBlockRows);
@@ -62,13 +64,13 @@ void multiplyFloat(const CodeView<C, T, 1>& w, const float* x, float* y) {
   BlockFloats chains[4] = {};  // to hide the latency of additions
   Index j = 0;
   const auto add = [&](Index column, int chain) __attribute__((always_inline)) {
-    simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+    simd::unroll<kParts>([&](int p) __attribute__((always_inline)) {
       chains[chain][p] = simd::multiplyAdd(levels[column][p], simd::splat<simd::Floats>(x[column]), chains[chain][p]);
     });
   };
-  for (; j + 4 <= count; j += 4) simd::unroll<4>([&](auto k) __attribute__((always_inline)) { add(j + k, k); });
+  for (; j + 4 <= count; j += 4) simd::unroll<4>([&](int k) __attribute__((always_inline)) { add(j + k, k); });
   for (; j < count; ++j) add(j, 0);
-  simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+  simd::unroll<kParts>([&](int p) __attribute__((always_inline)) {
     sum[p] += (chains[0][p] + chains[1][p]) + (chains[2][p] + chains[3][p]);
   });
 }
@@ -86,7 +88,7 @@ void multiplyFloat(const CodeView<C, T, kPieces>& w, const float* x, float* y) {
     Index group = 0, left = w.group_columns;
     for (Index tile = 0; tile < w.layout.tiles(); ++tile) {
       const auto bytes = tiles[tile];
-      simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+      simd::unroll<kParts>([&](int p) __attribute__((always_inline)) {
         TileCode<C>::levels(
             bytes + p * simd::kByteLanes, [&](auto column, simd::Floats level)
                                               __attribute__((always_inline)) { levels[column][p] = level; });
@@ -126,8 +128,8 @@ void multiplyFloatMany(const CodeView<C, T, kPieces>& w, const float* x, Index t
             std::copy_n(target, int{together}, total);
             const float* numbers = x + token * stride + first * kColumns;
             for (Index j = 0; j < count * kColumns; ++j) {
-              simd::unroll<together>([&](auto k) __attribute__((always_inline)) {
-                simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+              simd::unroll<together>([&](int k) __attribute__((always_inline)) {
+                simd::unroll<kParts>([&](int p) __attribute__((always_inline)) {
                   total[k][p] += simd::unfused(columns[j][p] * numbers[k * stride + j]);
                 });
               });

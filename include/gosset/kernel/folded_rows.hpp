@@ -67,7 +67,7 @@ template <int kTokens, Codebook C, class T, int kPieces, class Visit>
       constexpr int kFirst = p * simd::kWordLanes;
       const simd::Floats scale = simd::widen(scales + kFirst);
       const simd::Floats zero = zeros != nullptr ? simd::widen(zeros + kFirst) : simd::Floats{};
-      simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+      simd::unroll<kTokens>([&](int k) __attribute__((always_inline)) {
         visit(b, k, p, simd::load<simd::Floats>(rows + k * stride + kFirst) * scale, zero);
       });
     });

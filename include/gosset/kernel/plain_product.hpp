@@ -23,12 +23,12 @@ template <int kRows, class T>
   Floats sums[kRows][kUnroll] = {};
   Index j = 0;
   for (; j + kSums <= n; j += kSums) {
-    simd::unroll<kRows>([&](auto r) __attribute__((always_inline)) {
+    simd::unroll<kRows>([&](int r) __attribute__((always_inline)) {
       const T* row = w + r * stride + j;
       // A register of each row is a cache line: of the rows that come next, so that a stream never starts cold. They
       // would push each other out of L1.
       simd::prefetchToL2(row + kRows * stride);
-      simd::unroll<static_cast<int>(kUnroll)>([&](auto u) __attribute__((always_inline)) {
+      simd::unroll<static_cast<int>(kUnroll)>([&](int u) __attribute__((always_inline)) {
         sums[r][u] =
             simd::multiplyAdd(simd::widen(row + u * kLanes), simd::load<Floats>(x + j + u * kLanes), sums[r][u]);
       });
@@ -69,7 +69,7 @@ template <bool kFused, int kTokens, int kRegisters, class T>
   using simd::Floats;
   constexpr Index kLanes = simd::kWordLanes;
   Floats sums[kTokens][kRegisters];
-  simd::unroll<kTokens * kRegisters>([&](auto i) __attribute__((always_inline)) {
+  simd::unroll<kTokens * kRegisters>([&](int i) __attribute__((always_inline)) {
     sums[i / kRegisters][i % kRegisters] = simd::load<Floats>(y + i / kRegisters * y_stride + i % kRegisters * kLanes);
   });
   for (Index row = 0; row < m; ++row) {
@@ -79,15 +79,15 @@ template <bool kFused, int kTokens, int kRegisters, class T>
       if constexpr (r * sizeof(T) * kLanes % 64 == 0) simd::prefetchToL2(from + ahead + r * kLanes);
       numbers[r] = simd::widen(from + r * kLanes);
     });
-    simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+    simd::unroll<kTokens>([&](int k) __attribute__((always_inline)) {
       const auto factor = simd::splat<Floats>(x[k * x_stride + row]);
-      simd::unroll<kRegisters>([&](auto r) __attribute__((always_inline)) {
+      simd::unroll<kRegisters>([&](int r) __attribute__((always_inline)) {
         sums[k][r] = kFused ? simd::fusedMultiplyAdd(numbers[r], factor, sums[k][r])
                             : simd::multiplyAdd(numbers[r], factor, sums[k][r]);
       });
     });
   }
-  simd::unroll<kTokens * kRegisters>([&](auto i) __attribute__((always_inline)) {
+  simd::unroll<kTokens * kRegisters>([&](int i) __attribute__((always_inline)) {
     simd::store(y + i / kRegisters * y_stride + i % kRegisters * kLanes, sums[i / kRegisters][i % kRegisters]);
   });
 }

@@ -19,7 +19,7 @@ class TileCodes {
 
   explicit TileCodes(const std::uint8_t* whole) {
     if constexpr (kBytes) {
-      simd::unroll<kParts>([&](auto p) {
+      simd::unroll<kParts>([&](int p) __attribute__((always_inline)) {
         Tile bytes;
         tileCodes<C>(whole + p * simd::kByteLanes, bytes);
         for (int i = 0; i < 8; ++i) simd::store(&codes_[i * 4 * kBlockRows + p * simd::kByteLanes], bytes[i]);
@@ -50,12 +50,12 @@ struct PointLanes {
   Part part[kCount] = {};
 
   [[gnu::always_inline]] void addProduct(const float* point, const float* x) {
-    simd::unroll<kCount>([&](auto i) __attribute__((always_inline)) {
+    simd::unroll<kCount>([&](int i) __attribute__((always_inline)) {
       part[i] += simd::unfused(simd::load<Part>(point + i * kWidth) * simd::load<Part>(x + i * kWidth));
     });
   }
   [[gnu::always_inline]] void addProduct(const PointLanes& lanes, float factor) {
-    simd::unroll<kCount>([&](auto i) __attribute__((always_inline)) {
+    simd::unroll<kCount>([&](int i) __attribute__((always_inline)) {
       part[i] += simd::unfused(lanes.part[i] * simd::splat<Part>(factor));
     });
   }
@@ -101,7 +101,7 @@ void multiplyPointsInSet(const CodeView<C, T, kPieces>& w, const float* x, float
           std::copy_n(sums + row, kTogether, sum);
           for (Index j = i; j < end; ++j) {
             const float* numbers = x + (tile * kCodes + j) * C::kDim;
-            simd::unroll<kTogether>([&](auto k) __attribute__((always_inline)) {
+            simd::unroll<kTogether>([&](int k) __attribute__((always_inline)) {
               sum[k].addProduct(points + codes(row + k, j) * C::kDim, numbers);
             });
           }

@@ -24,7 +24,7 @@ template <bool kSmall, int kPiece = 0, int kPieces = 1>
   constexpr int kFirst = 8 * kPiece / kPieces;
   auto a = simd::splat<simd::Ints>(start);
   simd::Ints b{};
-  simd::unroll<4 / kPieces>([&](auto i) __attribute__((always_inline)) {
+  simd::unroll<4 / kPieces>([&](int i) __attribute__((always_inline)) {
     std::int32_t x, z;
     std::memcpy(&x, numbers + 4 * kFirst + 8 * i, 4);
     std::memcpy(&z, numbers + 4 * kFirst + 8 * i + 4, 4);
@@ -231,7 +231,7 @@ struct DecodedTiles {
         constexpr int kPiece = at / (Code::kTerms * kParts);
         const Tile& bytes = slices[i][kTerm][kPart];
         const simd::Floats scale = scales[i][kPiece][kPart] * Code::kTerm[kTerm].unit;
-        simd::unroll<kTogether>([&](auto k) __attribute__((always_inline)) {
+        simd::unroll<kTogether>([&](int k) __attribute__((always_inline)) {
           const Index slice = first + i;
           const auto dots = tileDot<Code::kTerm[kTerm].small, kPiece, kPieces>(
               bytes, x.numbers(token + k, slice), -Code::kTerm[kTerm].zero * sums(token + k, slice, kPiece));
@@ -254,7 +254,8 @@ void takeZeros(const CodeView<C, T, kPieces>& w, Index block, const std::vector<
     const float* of_group = sums.data() + g * static_cast<Index>(totals.size());
     for (BlockFloats& total : totals) {
       const float sum = *of_group++;
-      simd::unroll<kParts>([&](auto p) { total[p] -= simd::unfused(scale[p] * zero[p] * sum); });
+      simd::unroll<kParts>([&](int p)
+                               __attribute__((always_inline)) { total[p] -= simd::unfused(scale[p] * zero[p] * sum); });
     }
   }
 }

@@ -45,7 +45,7 @@ void rowFloatDots(const RowBytes* rows, const float* x, Index n, float* y) {
   for (int i = 0; i < kRows; ++i) levels[i] = rows[i].levels(), scales[i] = rows[i].scales();
   simd::Floats sums[kRows][kSumRegisters] = {};
   for (Index group = 0; group < n / kRowGroup; ++group) {
-    simd::unroll<kRows>([&](auto i) __attribute__((always_inline)) {
+    simd::unroll<kRows>([&](int i) __attribute__((always_inline)) {
       const auto scale = simd::splat<simd::Floats>(scales[i][group]);
       forSumRegisters([&](auto r, auto lane) __attribute__((always_inline)) {
         const Index at = group * kRowGroup + lane;
@@ -120,12 +120,12 @@ void addRowsDown(const RowBytes* rows, Index n, const float* x, Index x_stride, 
     forSumRegisters([&](auto, auto lane) __attribute__((always_inline)) {
       const Index at = group * kRowGroup + lane;
       simd::Floats sums[kTokens];
-      simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+      simd::unroll<kTokens>([&](int k) __attribute__((always_inline)) {
         sums[k] = simd::load<simd::Floats>(y + k * y_stride + at);
       });
-      simd::unroll<kRowsDown>([&](auto i) __attribute__((always_inline)) {
+      simd::unroll<kRowsDown>([&](int i) __attribute__((always_inline)) {
         const simd::Floats numbers = simd::widen(levels[i] + at);
-        simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+        simd::unroll<kTokens>([&](int k) __attribute__((always_inline)) {
           sums[k] = simd::multiplyAdd(numbers, simd::splat<simd::Floats>(folded.scales[k][i][group]), sums[k]);
         });
       });

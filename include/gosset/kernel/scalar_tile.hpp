@@ -25,8 +25,7 @@ struct TileCode<C> {
   [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
     tileCodes<C>(tile, out);
     if constexpr (!L::kUniform) {
-      simd::unroll<8>([&](auto i)
-                          __attribute__((always_inline)) { out[i] = simd::lookup16(L::kTable.data(), out[i]); });
+      simd::unroll<8>([&](int i) __attribute__((always_inline)) { out[i] = simd::lookup16(L::kTable.data(), out[i]); });
     }
   }
 
@@ -34,8 +33,8 @@ struct TileCode<C> {
   [[gnu::always_inline]] static void levels(const std::uint8_t* tile, const Visit& visit) {
     Tile codes;
     tileCodes<C>(tile, codes);
-    simd::unroll<8>([&](auto i) __attribute__((always_inline)) {
-      simd::unroll<4>([&](auto k) __attribute__((always_inline)) {
+    simd::unroll<8>([&](int i) __attribute__((always_inline)) {
+      simd::unroll<4>([&](int k) __attribute__((always_inline)) {
         visit(4 * i + k, levelOfByte((simd::Words)codes[i] >> (8 * k), k == 3));
       });
     });

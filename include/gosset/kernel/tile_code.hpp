@@ -53,7 +53,7 @@ template <Codebook C>
     constexpr detail::Plane kPlane = L::kPlane[p];
     constexpr int kFields = 8 / kPlane.bits;  // in a byte
     constexpr std::uint32_t kMask = ((1u << kPlane.bits) - 1) * 0x01010101u << kPlane.shift;
-    simd::unroll<kPlane.bits>([&](auto bundle) __attribute__((always_inline)) {
+    simd::unroll<kPlane.bits>([&](int bundle) __attribute__((always_inline)) {
       // Planes before this one filled kPlane.shift bundles: one for each bit.
       const auto fields = simd::load<Words>(tile + detail::kBundleBytes * (kPlane.shift + bundle));
       simd::unroll<kFields>([&](auto f) __attribute__((always_inline)) {

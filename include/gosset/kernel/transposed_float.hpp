@@ -41,7 +41,7 @@ template <int kCount, int kBit = 1>
     return sumsOfLanes<1, 2 * kBit>(&sum);
   } else {
     simd::Floats half[kCount / 2];
-    simd::unroll<kCount / 2>([&](auto i)
+    simd::unroll<kCount / 2>([&](int i)
                                  __attribute__((always_inline)) { half[i] = pairSums<kBit>(v[2 * i], v[2 * i + 1]); });
     return sumsOfLanes<kCount / 2, 2 * kBit>(half);
   }
@@ -51,7 +51,7 @@ template <int kCount, int kBit = 1>
 template <int kCount>
 [[gnu::always_inline]] inline void storeSums(const simd::Floats* v, float* out) {
   constexpr int kOnce = kCount < simd::kWordLanes ? kCount : simd::kWordLanes;
-  simd::unroll<kCount / kOnce>([&](auto part) __attribute__((always_inline)) {
+  simd::unroll<kCount / kOnce>([&](int part) __attribute__((always_inline)) {
     float sums[simd::kWordLanes];
     simd::store(sums, sumsOfLanes<kOnce>(v + part * kOnce));
     std::copy_n(sums, kOnce, out + part * kOnce);
@@ -64,7 +64,7 @@ template <TileCodebook C, int slice, int i>
 [[gnu::noinline]] void decodeQuad(typename TileLayout<C>::TileAt tile, simd::Floats* columns) {
   TileCode<C>::levels(
       tile, [&](int column, simd::Floats level) __attribute__((always_inline)) {
-        simd::unroll<4>([&](auto k) __attribute__((always_inline)) {
+        simd::unroll<4>([&](int k) __attribute__((always_inline)) {
           if (column == TileCode<C>::Order::column(slice, i, k)) columns[k] = level;
         });
       });
@@ -142,7 +142,9 @@ class TransposedChunk {
   template <int slice>
   void addSlice(Index from, Index to, float unit, float* y, Index y_stride) const {
     const auto quad = [&](auto i) {
-      simd::unroll<4 / kColumns>([&](auto part) { addColumns<slice>(i, part, from, to, unit, y, y_stride); });
+      simd::unroll<4 / kColumns>([&](int part) __attribute__((always_inline)) {
+        addColumns<slice>(i, part, from, to, unit, y, y_stride);
+      });
     };
     if constexpr (kDecodesColumns<C>) {
       for (int i = 0; i < 8; ++i) quad(i);
@@ -158,17 +160,17 @@ class TransposedChunk {
     const auto isAsked = [&](Index column) { return column >= from && column < to; };
     if (std::none_of(columns, columns + kColumns, isAsked)) return;
     float parts[kParts][kTokens * kColumns];
-    simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+    simd::unroll<kParts>([&](int p) __attribute__((always_inline)) {
       simd::Floats sums[kTokens * kColumns] = {};
       for (Index b = 0; b < blocks_; ++b) {
         simd::Floats x[kTokens];
-        simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+        simd::unroll<kTokens>([&](int k) __attribute__((always_inline)) {
           x[k] = simd::load<simd::Floats>(x_[b * kParts + p][k]);
         });
         levelsOfQuad<C, slice>(
             at_[b] + p * simd::kByteLanes, i, [&](int column, simd::Floats level) __attribute__((always_inline)) {
               if (column / kColumns != part) return;
-              simd::unroll<kTokens>([&](auto k) __attribute__((always_inline)) {
+              simd::unroll<kTokens>([&](int k) __attribute__((always_inline)) {
                 simd::Floats& sum = sums[k * kColumns + column % kColumns];
                 sum = simd::fusedMultiplyAdd(level, x[k], sum);
               });

@@ -96,13 +96,13 @@ class IntegerTransposedChunk {
 
   template <int term, int slice>
   [[gnu::always_inline]] static void decode(typename Layout::TileAt tile, Decoded& out) {
-    simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+    simd::unroll<kParts>([&](int p) __attribute__((always_inline)) {
       Tile bytes;
       Code::template bytes<term, slice>(tile + p * simd::kByteLanes, bytes);
-      simd::unroll<8>([&](auto i) __attribute__((always_inline)) { bytes[i] = simd::transpose4(bytes[i]); });
-      simd::unroll<kRegisters>([&](auto r) __attribute__((always_inline)) {
+      simd::unroll<8>([&](int i) __attribute__((always_inline)) { bytes[i] = simd::transpose4(bytes[i]); });
+      simd::unroll<kRegisters>([&](int r) __attribute__((always_inline)) {
         simd::transposeSixteens(bytes + r * kSixteens);
-        simd::unroll<kSixteens>([&](auto i) __attribute__((always_inline)) {
+        simd::unroll<kSixteens>([&](int i) __attribute__((always_inline)) {
           out[r][p * kSixteens + i] = bytes[r * kSixteens + i];
         });
       });
@@ -128,13 +128,13 @@ class IntegerTransposedChunk {
       Decoded one;
       if constexpr (kAtOnce) decode<term, slice>(findTile(b, tile), one);
       const Decoded& decoded = kAtOnce ? one : decoded_[b];
-      simd::unroll<kFours>([&](auto four) __attribute__((always_inline)) {
+      simd::unroll<kFours>([&](int four) __attribute__((always_inline)) {
         simd::Bytes bytes[kOnce];
-        simd::unroll<kOnce>([&](auto r) __attribute__((always_inline)) { bytes[r] = decoded[i + r][four]; });
+        simd::unroll<kOnce>([&](int r) __attribute__((always_inline)) { bytes[r] = decoded[i + r][four]; });
         simd::unroll<kTokens * kDigits>([&](auto at) __attribute__((always_inline)) {
           constexpr int kToken = at / kDigits, kDigit = at % kDigits;
           const auto x = simd::inRegister(simd::splat<simd::Ints>(x_.fourOf(kToken, b * kFours + four, kDigit)));
-          simd::unroll<kOnce>([&](auto r) __attribute__((always_inline)) {
+          simd::unroll<kOnce>([&](int r) __attribute__((always_inline)) {
             dots[r][kToken][kDigit] = simd::dot<kSmall>(dots[r][kToken][kDigit], bytes[r], x);
           });
         });
@@ -144,7 +144,7 @@ class IntegerTransposedChunk {
       constexpr int kToken = at % kTokens, kRegister = at / kTokens;
       const auto& digits = dots[kRegister][kToken];
       auto whole = simd::toFloats(digits[kDigits - 1]);
-      simd::unroll<kDigits - 1>([&](auto d) __attribute__((always_inline)) {
+      simd::unroll<kDigits - 1>([&](int d) __attribute__((always_inline)) {
         whole = whole * 256 + simd::toFloats(digits[kDigits - 2 - d]);  // the product is exact
       });
       float* target = sums[kToken] + (i + kRegister) * simd::kWordLanes;

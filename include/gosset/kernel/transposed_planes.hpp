@@ -47,7 +47,7 @@ template <int kCount, int kUnit = 1, int kLength = 1>
         (std::make_integer_sequence<int, kLanes>{});
       }
     });
-    simd::unroll<kCount * kLength>([&](auto i) __attribute__((always_inline)) { v[i] = merged[i]; });
+    simd::unroll<kCount * kLength>([&](int i) __attribute__((always_inline)) { v[i] = merged[i]; });
     interleaveSixteens<kCount / 2, 2 * kUnit, 2 * kLength>(v);
   }
 }
@@ -114,7 +114,7 @@ class PlaneTransposedChunk {
     simd::Ints dots[kOnce][kDigits][kWide] = {};
     for (Index b = 0; b < x_.blocks(); ++b) {
       if constexpr (kFirst == 0) turn(span, b, turned_[b]);
-      simd::unroll<kFours>([&](auto four) __attribute__((always_inline)) {
+      simd::unroll<kFours>([&](int four) __attribute__((always_inline)) {
         simd::Bytes fields[kWide];
         simd::unroll<kWide>([&](auto i) __attribute__((always_inline)) {
           fields[i] = field<i % kFields>(turned_[b][i / kFields][four]);
@@ -129,16 +129,16 @@ class PlaneTransposedChunk {
         });
       });
     }
-    simd::unroll<kOnce>([&](auto k) __attribute__((always_inline)) {
+    simd::unroll<kOnce>([&](int k) __attribute__((always_inline)) {
       simd::Floats sums[kWide];
       simd::unroll<kWide>([&](auto i) __attribute__((always_inline)) {
         constexpr int kDown = kShifts ? 0 : i % kFields * kBits;
         sums[i] = simd::toFloats(dots[k][kDigits - 1][i] >> kDown);
-        simd::unroll<kDigits - 1>([&](auto d) __attribute__((always_inline)) {
+        simd::unroll<kDigits - 1>([&](int d) __attribute__((always_inline)) {
           sums[i] = sums[i] * 256 + simd::toFloats(dots[k][kDigits - 2 - d][i] >> kDown);  // the product is exact
         });
       });
-      simd::unroll<kSets>([&](auto s)
+      simd::unroll<kSets>([&](int s)
                               __attribute__((always_inline)) { interleaveSixteens<kFields>(sums + s * kFields); });
       addSums(sums, count, x_.step(kFirst + k) * unit, x_.zero(kFirst + k), y + k * y_stride);
     });
@@ -150,7 +150,7 @@ class PlaneTransposedChunk {
                   simd::multiplyAdd(sum - zero, simd::splat<simd::Floats>(step), simd::load<simd::Floats>(target)));
     };
     if (count == kSpan) {
-      simd::unroll<kWide>([&](auto i) __attribute__((always_inline)) { add(sums[i], y + i * simd::kWordLanes); });
+      simd::unroll<kWide>([&](int i) __attribute__((always_inline)) { add(sums[i], y + i * simd::kWordLanes); });
       return;
     }
     float whole[kSpan];
@@ -191,7 +191,7 @@ class PlaneTransposedChunk {
   /// The bytes of a span in the rows of a block.
   [[gnu::always_inline]] void turn(const Span& span, Index b, Turned& out) {
     const std::uint8_t* from = span.first + b * span.stride;
-    simd::unroll<kBundles>([&](auto i) __attribute__((always_inline)) {
+    simd::unroll<kBundles>([&](int i) __attribute__((always_inline)) {
       simd::prefetch(from + span.ahead + i * kBundleBytes);
     });
     if (b >= span.blocks) from = filledUp(span, x_.first() + b);
@@ -199,12 +199,12 @@ class PlaneTransposedChunk {
     simd::unroll<kSets * kHalves>([&](auto at) __attribute__((always_inline)) {
       constexpr int s = at / kHalves, kHalf = at % kHalves;
       simd::Bytes bytes[kSixteens];
-      simd::unroll<kSixteens>([&](auto i) __attribute__((always_inline)) {
+      simd::unroll<kSixteens>([&](int i) __attribute__((always_inline)) {
         bytes[i] = simd::transpose4(
             simd::load<simd::Bytes>(from + (s * kSixteens + i) * kBundleBytes + kHalf * simd::kByteLanes));
       });
       simd::transposeSixteens(bytes);
-      simd::unroll<kSixteens>([&](auto i) __attribute__((always_inline)) { out[s][kHalf * kSixteens + i] = bytes[i]; });
+      simd::unroll<kSixteens>([&](int i) __attribute__((always_inline)) { out[s][kHalf * kSixteens + i] = bytes[i]; });
     });
   }
 

@@ -116,7 +116,7 @@ template <int kIndexBits, bool kManyHighBits, int kPieces>
                                                 const std::uint8_t* next, [[maybe_unused]] int lane, simd::Bytes* out) {
   const Index bytes = d.rate8;
 #if defined(GOSSET_GFNI)
-  simd::unroll<8 / kPieces>([&](auto part) __attribute__((always_inline)) {
+  simd::unroll<8 / kPieces>([&](int part) __attribute__((always_inline)) {
     const Index at = part * kPieces * bytes;
     const __m512i several = _mm512_loadu_si512(pieces + at), following = _mm512_loadu_si512(next + at);
     simd::unroll<kPieces>([&](auto q) __attribute__((always_inline)) {
@@ -124,7 +124,7 @@ template <int kIndexBits, bool kManyHighBits, int kPieces>
     });
   });
 #else
-  simd::unroll<8>([&](auto i) __attribute__((always_inline)) {
+  simd::unroll<8>([&](int i) __attribute__((always_inline)) {
     out[i] = decodePiece<kIndexBits, kManyHighBits>(d, pieces + i * bytes, next + i * bytes, lane);
   });
 #endif

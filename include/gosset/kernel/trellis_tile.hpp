@@ -77,7 +77,7 @@ class TileReader<C> {
   [[gnu::always_inline]] TrellisTile operator[](Index tile) {
     if (tile >= whole_) return copy_.fill(layout_, codes_, block_, tile);
     const std::uint8_t* p = first_ + 8 * layout_.ratesBefore(tile);
-    simd::unroll<TileLayout<C>::kTileBundles>([&](auto i) __attribute__((always_inline)) {
+    simd::unroll<TileLayout<C>::kTileBundles>([&](int i) __attribute__((always_inline)) {
       simd::prefetchToL2(p + ahead_ + i * kBundleBytes);
     });
     return {p, p + to_next_, &layout_.decoder(tile)};

@@ -57,14 +57,14 @@ struct TileCode<Trits5> {
 
   template <int, int slice>
   [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
-    simd::unroll<8>([&](auto i) __attribute__((always_inline)) { out[i] = digits<slice>(tile, i); });
+    simd::unroll<8>([&](int i) __attribute__((always_inline)) { out[i] = digits<slice>(tile, i); });
   }
   template <class Visit>
   [[gnu::always_inline]] static void levels(const std::uint8_t* tile, const Visit& visit) {
     simd::unroll<5 * 8>([&](auto at) __attribute__((always_inline)) {
       constexpr int kSlice = at % 5, kRegister = at / 5;
       const auto four = (simd::Words)digits<kSlice>(tile, kRegister);
-      simd::unroll<4>([&](auto k) __attribute__((always_inline)) {
+      simd::unroll<4>([&](int k) __attribute__((always_inline)) {
         visit(Order::column(kSlice, kRegister, k), levelOfByte(four >> (8 * k)));
       });
     });

@@ -51,7 +51,7 @@ class TileReader {
   [[gnu::always_inline]] const std::uint8_t* operator[](Index tile) {
     if (tile >= whole_) return copy_.fill(layout_, codes_, block_, tile);
     const std::uint8_t* p = first_ + tile * TileLayout<C>::kTileBytes;
-    simd::unroll<TileLayout<C>::kTileBundles>([&](auto i) __attribute__((always_inline)) {
+    simd::unroll<TileLayout<C>::kTileBundles>([&](int i) __attribute__((always_inline)) {
       const std::uint8_t* line = p + kAhead + i * kBundleBytes;
       if constexpr (kToL2) {
         simd::prefetchToL2(line);
@@ -83,7 +83,8 @@ class GroupReader {
     if (rows_ < kBlockRows) [[unlikely]]
       return loadFew(group, out);
     const T* from = first_ + group * kBlockRows;
-    simd::unroll<kParts>([&](auto p) { out[p] = simd::widen(from + p * simd::kWordLanes); });
+    simd::unroll<kParts>([&](int p)
+                             __attribute__((always_inline)) { out[p] = simd::widen(from + p * simd::kWordLanes); });
   }
 
  private:
@@ -92,7 +93,8 @@ class GroupReader {
     T copy[kBlockRows] = {};
     if (rows_ == 0) std::fill_n(copy, kBlockRows, first_[group]);
     std::copy_n(first_ + group * rows_, rows_, copy);
-    simd::unroll<kParts>([&](auto p) { out[p] = simd::widen(copy + p * simd::kWordLanes); });
+    simd::unroll<kParts>([&](int p)
+                             __attribute__((always_inline)) { out[p] = simd::widen(copy + p * simd::kWordLanes); });
   }
 
   Index rows_;
@@ -117,10 +119,10 @@ template <class T>
   if (group_sums != nullptr) {
     BlockFloats zero;
     zeros.load(group, zero);
-    simd::unroll<kParts>([&](auto p)
+    simd::unroll<kParts>([&](int p)
                              __attribute__((always_inline)) { sum[p] -= simd::unfused(zero[p] * group_sums[group]); });
   }
-  simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) { total[p] += simd::unfused(sum[p] * scale[p]); });
+  simd::unroll<kParts>([&](int p) __attribute__((always_inline)) { total[p] += simd::unfused(sum[p] * scale[p]); });
   sum = {};
 }
 
@@ -162,7 +164,7 @@ template <TileCodebook C, class T, int kPieces, class Visit>
                                               Index tile, const Visit& visit) {
   const TileScales<C, kPieces> scales(w, block, tile);
   const auto bytes = tiles[tile];
-  simd::unroll<kParts>([&](auto p) __attribute__((always_inline)) {
+  simd::unroll<kParts>([&](int p) __attribute__((always_inline)) {
     TileCode<C>::levels(
         bytes + p * simd::kByteLanes, [&](auto column, simd::Floats level) __attribute__((always_inline)) {
           visit(column, p, scales.number(column, p, level));
@@ -192,7 +194,7 @@ template <int kCount = kTokens, class Visit>
 /// Writes a number for each row of the block.
 [[gnu::always_inline]] inline void storeBlock(const BlockFloats& sums, Index rows, float* y) {
   float all[kBlockRows];
-  simd::unroll<kParts>([&](auto p) { simd::store(all + p * simd::kWordLanes, sums[p]); });
+  simd::unroll<kParts>([&](int p) __attribute__((always_inline)) { simd::store(all + p * simd::kWordLanes, sums[p]); });
   std::copy(all, all + rows, y);
 }
 

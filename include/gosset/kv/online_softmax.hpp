@@ -33,7 +33,7 @@ inline float largestOfInSet(const float* scores, Index count) {
     simd::Floats most[kChains];
     for (auto& chain : most) chain = simd::splat<simd::Floats>(largest);
     for (; i + kStep <= count; i += kStep) {
-      simd::unroll<kChains>([&](auto k) __attribute__((always_inline)) {
+      simd::unroll<kChains>([&](int k) __attribute__((always_inline)) {
         const auto next = simd::load<simd::Floats>(scores + i + k * simd::kWordLanes);
         most[k] = next > most[k] ? next : most[k];
       });
@@ -50,7 +50,7 @@ inline float exponentialsInSet(float* scores, Index count, float largest) {
   constexpr Index kSixteen = 16;
   simd::Floats sums[kSixteen / simd::kWordLanes] = {};
   const auto add = [&](float* sixteen) {
-    simd::unroll<kSixteen / simd::kWordLanes>([&](auto i) __attribute__((always_inline)) {
+    simd::unroll<kSixteen / simd::kWordLanes>([&](int i) __attribute__((always_inline)) {
       const simd::Floats weights = expOfNegative(simd::load<simd::Floats>(sixteen + i * simd::kWordLanes) - largest);
       simd::store(sixteen + i * simd::kWordLanes, weights);
       sums[i] += weights;

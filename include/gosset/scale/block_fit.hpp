@@ -119,7 +119,7 @@ class BlockFit {
   static void forLanes(std::size_t group, const Visit& visit) {
     const Index first = static_cast<Index>(group) * kGroup;
     for (Index i = first; i < first + kGroup; i += kLanes) {
-      simd::unroll<kLanes / kWide>([&](auto part) { visit(i + part * kWide, part); });
+      simd::unroll<kLanes / kWide>([&](int part) __attribute__((always_inline)) { visit(i + part * kWide, part); });
     }
   }
 

@@ -13,7 +13,7 @@ template <bool kHasZero, int kParts, class Nearest>
                                              const float* zero, float* sums) {
   const auto one = simd::opaque(simd::splat<simd::Floats>(1.f));  // machines multiply while they add
   simd::Floats step[kParts], offset[kParts], e[kParts] = {}, ee[kParts], el[kParts] = {};
-  simd::unroll<kParts>([&](auto part) __attribute__((always_inline)) {
+  simd::unroll<kParts>([&](int part) __attribute__((always_inline)) {
     step[part] = simd::load<simd::Floats>(inverse + part * simd::kWordLanes);
     offset[part] = simd::load<simd::Floats>(zero + part * simd::kWordLanes);
     ee[part] = simd::splat<simd::Floats>(0x1p-60f);  // below which a square loses bits
@@ -29,7 +29,7 @@ template <bool kHasZero, int kParts, class Nearest>
       el[part] += off * level;
     });
   }
-  simd::unroll<kParts>([&](auto part) __attribute__((always_inline)) {
+  simd::unroll<kParts>([&](int part) __attribute__((always_inline)) {
     const simd::Floats parts[] = {e[part], ee[part], el[part]};
     for (int k = 0; k < 3; ++k) {
       float* sum = sums + k * kCandidates + part * simd::kWordLanes;

@@ -60,20 +60,20 @@ struct WholeLevelCoder {
     constexpr float kShift = 12582912.f;  // as in roundToEven
     simd::Floats level[kCodeParts], rounded[kCodeParts];
     unsigned unsure = 0;
-    simd::unroll<kCodeParts>([&](auto part) __attribute__((always_inline)) {
+    simd::unroll<kCodeParts>([&](int part) __attribute__((always_inline)) {
       level[part] = clamped(simd::load<simd::Floats>(x + part * simd::kWordLanes) * inverse + zero);
       rounded[part] = (level[part] + kShift) - kShift;
       const auto off = (simd::Words)(level[part] - rounded[part]) & 0x7fffffffu;
       unsure |= simd::whereGreater((simd::Floats)off, sure);
     });
     if (unsure != 0) {
-      simd::unroll<kCodeParts>([&](auto part) __attribute__((always_inline)) {
+      simd::unroll<kCodeParts>([&](int part) __attribute__((always_inline)) {
         level[part] = clamped(simd::load<simd::Floats>(x + part * simd::kWordLanes) / divisor + zero);
         rounded[part] = (level[part] + kShift) - kShift;
       });
     }
     simd::Ints code[kCodeParts];
-    simd::unroll<kCodeParts>([&](auto part) __attribute__((always_inline)) {
+    simd::unroll<kCodeParts>([&](int part) __attribute__((always_inline)) {
       // The last bits of (code + kShift) are the code.
       code[part] = (simd::Ints)((rounded[part] - first) + kShift) - std::bit_cast<std::int32_t>(kShift);
     });
@@ -99,7 +99,7 @@ struct ThresholdCoder {
 
   [[gnu::always_inline]] void encode(const float* x, std::uint8_t* codes) const {
     simd::Ints code[kCodeParts];
-    simd::unroll<kCodeParts>([&](auto part) __attribute__((always_inline)) {
+    simd::unroll<kCodeParts>([&](int part) __attribute__((always_inline)) {
       simd::Words found{};
       halve<8>(simd::load<simd::Floats>(x + part * simd::kWordLanes) / divisor, found);
       code[part] = (simd::Ints)found;

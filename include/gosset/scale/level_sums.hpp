@@ -11,12 +11,12 @@ struct EightSums {
 
   /// Adds a[i] * b[i], which is exact, of eight.
   [[gnu::always_inline]] void add(const float* a, const float* b) {
-    simd::unroll<kParts>([&](auto part) __attribute__((always_inline)) {
+    simd::unroll<kParts>([&](int part) __attribute__((always_inline)) {
       lanes[part] += simd::loadDoubles(a + part * kLanes) * simd::loadDoubles(b + part * kLanes);
     });
   }
   [[gnu::always_inline]] void add(const float* a) {
-    simd::unroll<kParts>([&](auto part)
+    simd::unroll<kParts>([&](int part)
                              __attribute__((always_inline)) { lanes[part] += simd::loadDoubles(a + part * kLanes); });
   }
   [[gnu::always_inline]] double sum() const {

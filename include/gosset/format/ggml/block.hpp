@@ -84,7 +84,7 @@ void decodeBlock(const std::uint8_t* block, float* y) {
   for (std::size_t group = 0; group < kGroups; ++group) {
     const auto s = simd::splat<Floats>(scale[group]), m = simd::splat<Floats>(min[group]);
     const std::size_t first = group * static_cast<std::size_t>(F::kGroup);
-    simd::unroll<static_cast<int>(F::kGroup) / kLanes>([&](auto part) __attribute__((always_inline)) {
+    simd::unroll<static_cast<int>(F::kGroup) / kLanes>([&](int part) __attribute__((always_inline)) {
       const std::size_t at = first + static_cast<std::size_t>(part * kLanes);
       const Floats product = simd::unfused(s * simd::widen(levels + at));
       simd::store(y + at, F::kHasMin ? product - m : product);

@@ -90,7 +90,7 @@ struct SignedPoints {
   void put(std::int8_t* levels) const {
     const auto* all = reinterpret_cast<const std::uint8_t*>(magnitudes);
     const auto* negative = reinterpret_cast<const std::uint8_t*>(masks);
-    simd::unroll<16>([&](auto i) __attribute__((always_inline)) {
+    simd::unroll<16>([&](int i) __attribute__((always_inline)) {
       const Bytes mask = bytes(negative + 16 * i);
       detail::put((bytes(all + 16 * i) ^ mask) - mask, levels + 16 * i);
     });
@@ -147,7 +147,7 @@ struct IQ2_XXS : detail::Points<43> {
     const auto& points = detail::iq2XxsPoints();
     const auto& masks = detail::evenSignMasks();
     detail::SignedPoints<std::uint64_t> result;
-    simd::unroll<32>([&](auto i) {
+    simd::unroll<32>([&](int i) __attribute__((always_inline)) {
       const std::uint8_t* group = block + 2 + 8 * (i / 4);
       result.magnitudes[i] = points[group[i % 4]];
       result.masks[i] = masks[detail::word(group + 4) >> (7 * (i % 4)) & 127];
@@ -170,7 +170,7 @@ struct IQ2_XS : detail::Points<43> {
     const auto& points = detail::iq2XsPoints();
     const auto& masks = detail::evenSignMasks();
     detail::SignedPoints<std::uint64_t> result;
-    simd::unroll<32>([&](auto i) {
+    simd::unroll<32>([&](int i) __attribute__((always_inline)) {
       const std::uint32_t code = block[2 + 2 * i] | static_cast<std::uint32_t>(block[3 + 2 * i]) << 8;
       result.magnitudes[i] = points[code & 511];
       result.masks[i] = masks[code >> 9];
@@ -193,7 +193,7 @@ struct IQ2_S : detail::Points<43> {
     const auto& points = detail::iq2SPoints();
     const auto& masks = detail::signMasks();
     detail::SignedPoints<std::uint64_t> result;
-    simd::unroll<32>([&](auto i) {
+    simd::unroll<32>([&](int i) __attribute__((always_inline)) {
       const int upper = block[66 + i / 4] >> (2 * (i % 4)) & 3;
       result.magnitudes[i] = points[static_cast<std::size_t>(block[2 + i] | upper << 8)];
       result.masks[i] = masks[block[34 + i]];
@@ -216,9 +216,10 @@ struct IQ3_XXS : detail::Points<62> {
     const auto& points = detail::iq3XxsPoints();
     const auto& masks = detail::evenSignMasks();
     detail::SignedPoints<std::uint32_t> result;
-    simd::unroll<64>([&](auto i) { result.magnitudes[i] = points[block[2 + i]]; });
-    simd::unroll<32>(
-        [&](auto i) { result.masks[i] = masks[detail::word(block + 66 + 4 * (i / 4)) >> (7 * (i % 4)) & 127]; });
+    simd::unroll<64>([&](int i) __attribute__((always_inline)) { result.magnitudes[i] = points[block[2 + i]]; });
+    simd::unroll<32>([&](int i) __attribute__((always_inline)) {
+      result.masks[i] = masks[detail::word(block + 66 + 4 * (i / 4)) >> (7 * (i % 4)) & 127];
+    });
     result.put(levels);
   }
   static void scales(const std::uint8_t* block, float* scale, float* min) {
@@ -237,11 +238,11 @@ struct IQ3_S : detail::Points<15> {
     const auto& points = detail::iq3SPoints();
     const auto& masks = detail::signMasks();
     detail::SignedPoints<std::uint32_t> result;
-    simd::unroll<64>([&](auto i) {
+    simd::unroll<64>([&](int i) __attribute__((always_inline)) {
       const int upper = block[66 + i / 8] >> (i % 8) & 1;
       result.magnitudes[i] = points[static_cast<std::size_t>(block[2 + i] | upper << 8)];
     });
-    simd::unroll<32>([&](auto i) { result.masks[i] = masks[block[74 + i]]; });
+    simd::unroll<32>([&](int i) __attribute__((always_inline)) { result.masks[i] = masks[block[74 + i]]; });
     result.put(levels);
   }
   static void scales(const std::uint8_t* block, float* scale, float* min) {
