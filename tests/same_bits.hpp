@@ -12,7 +12,8 @@
 #include <sstream>
 #include <string>
 
-// What tests need that hold hashes of the same results on every machine: each build of CMakePresets.json runs them.
+// What tests need that hold hashes of the same results on every machine: of CMakePresets.json, dispatch runs them on
+// each instruction set of this one, neon on 64-bit Arm.
 namespace gosset::testing {
 
 /// Nearly Gaussian numbers, by integers and exact sums alone: the functions of C libraries differ.
