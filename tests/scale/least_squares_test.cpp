@@ -144,6 +144,20 @@ TEST(LeastSquares, FindsTheSameEverywhere) {
   bits.finish();
 }
 
+/// Max, Quantizing for Minimum Distortion, 1960, table II: evenly spaced levels.
+TEST(LeastSquares, OfManyGaussianNumbersIsTheBestUniformQuantizer) {
+  RowMatrixXf x = testing::gaussian(64, 1024, 8);
+  x(0, 1) = -5.2f;  // as far as the ends of millions are
+  x(0, 2) = 4.9f;
+  const auto check = [&]<class C>(C, double expected) {
+    const Affine map = fitAffine<C, float>(LeastSquares{}, numbersOf(x), x.cols());
+    EXPECT_NEAR(errorByHand<C>(x, map) / static_cast<double>(x.size()), expected, expected / 50);
+  };
+  check(Asymmetric<2>{}, .1188);
+  check(Asymmetric<3>{}, .03744);
+  check(Asymmetric<4>{}, .01154);
+}
+
 TEST(LeastSquares, SignsNeedNoSearch) {
   const float x[] = {1, -2, 3, -6};
   EXPECT_EQ((fitAffine<Binary, float>(LeastSquares{}, x)), (Affine{3, 0}));

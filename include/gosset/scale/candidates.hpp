@@ -196,10 +196,14 @@ inline Affine searchLevelsInSet(const SearchedGroup& group, const QuickLevels& l
         best);
   }
   constexpr Index kLong = 256;
+  constexpr int kMostWide = 8;
   const Moves rounds[] = {levels.wide, levels.coarse, levels.fine};
-  for (int round = x.count > kLong ? 0 : 1; round < 3; ++round) {
+  for (int round = x.count > kLong ? 0 : 1, done = 0; round < 3;) {
     const Moves moves = rounds[round];
-    if (moves.scale == 0) continue;
+    if (moves.scale == 0) {
+      ++round;
+      continue;
+    }
     const FoundMap from = best;
     tryMaps(
         x, levels,
@@ -209,6 +213,8 @@ inline Affine searchLevelsInSet(const SearchedGroup& group, const QuickLevels& l
           return LaneMaps{from.scale * factor, exact(lanes(kZeroMoves, at) * moves.zero) + from.zero};
         },
         best);
+    const bool goes_on = round == 0 && best.error < from.error * 0.998f && ++done < kMostWide;
+    if (!goes_on) ++round;
   }
   const float scale = best.scale * unit;
   return {scale, levels.have_zero ? (best.zero - group.mean / scale) + levels.middle : 0.f};
