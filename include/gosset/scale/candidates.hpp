@@ -198,23 +198,21 @@ inline Affine searchLevelsInSet(const SearchedGroup& group, const QuickLevels& l
   constexpr Index kLong = 256;
   constexpr int kMostWide = 8;
   const Moves rounds[] = {levels.wide, levels.coarse, levels.fine};
-  for (int round = x.count > kLong ? 0 : 1, done = 0; round < 3;) {
+  for (int round = x.count > kLong ? 0 : 1; round < 3; ++round) {
     const Moves moves = rounds[round];
-    if (moves.scale == 0) {
-      ++round;
-      continue;
+    if (moves.scale == 0) continue;
+    for (int left = round == 0 ? kMostWide : 1; left > 0; --left) {
+      const FoundMap from = best;
+      tryMaps(
+          x, levels,
+          [&](int at) __attribute__((always_inline)) {
+            const auto& multiples = levels.have_zero ? kScaleMoves : kReachMoves;
+            const simd::Floats factor = exact(lanes(multiples, at) * moves.scale) + 1.f;
+            return LaneMaps{from.scale * factor, exact(lanes(kZeroMoves, at) * moves.zero) + from.zero};
+          },
+          best);
+      if (!(best.error < from.error * 0.998f)) break;
     }
-    const FoundMap from = best;
-    tryMaps(
-        x, levels,
-        [&](int at) __attribute__((always_inline)) {
-          const auto& multiples = levels.have_zero ? kScaleMoves : kReachMoves;
-          const simd::Floats factor = exact(lanes(multiples, at) * moves.scale) + 1.f;
-          return LaneMaps{from.scale * factor, exact(lanes(kZeroMoves, at) * moves.zero) + from.zero};
-        },
-        best);
-    const bool goes_on = round == 0 && best.error < from.error * 0.998f && ++done < kMostWide;
-    if (!goes_on) ++round;
   }
   const float scale = best.scale * unit;
   return {scale, levels.have_zero ? (best.zero - group.mean / scale) + levels.middle : 0.f};
