@@ -43,18 +43,22 @@ TEST(Shuffle, LoadsSixteensFromWhereTheyBegin) {
   }
 }
 
-TEST(Shuffle, PacksHalvesSixteenBySixteen) {
-  for (std::uint64_t seed = 0; seed < 20; ++seed) {
-    Halves a, b;
-    for (int i = 0; i < kByteLanes / 2; ++i) {
-      a[i] = static_cast<std::uint16_t>(i < 2 ? std::uint64_t{255} * static_cast<std::uint64_t>(i)
-                                              : randomBits(seed, static_cast<std::uint64_t>(i)) % 256);
-      b[i] = static_cast<std::uint16_t>(randomBits(seed + 99, static_cast<std::uint64_t>(i)) % 256);
+/// Powers of two from 2^0 to 2^15, over random bits, all of which are set in the first.
+TEST(Shuffle, TakesBytesOfProducts) {
+  for (std::uint64_t seed = 0; seed < 50; ++seed) {
+    Halves numbers[2], factors[2];
+    for (int k = 0; k < 2; ++k) {
+      for (int i = 0; i < kByteLanes / 2; ++i) {
+        const auto at = static_cast<std::uint64_t>(2 * i + k);
+        numbers[k][i] = static_cast<std::uint16_t>(seed == 0 ? ~std::uint64_t{0} : randomBits(seed, at));
+        factors[k][i] = static_cast<std::uint16_t>(seed % 2 == 0 ? 1u << randomBits(seed + 99, at) % 16
+                                                                 : randomBits(seed + 99, at));
+      }
     }
-    const Bytes packed = simd::packBytes(a, b);
+    const Bytes bytes = simd::bytesOfProducts(numbers[0], factors[0], numbers[1], factors[1]);
     for (int i = 0; i < kByteLanes; ++i) {
-      const int from = i / 16 * 8 + i % 8;
-      ASSERT_EQ(packed[i], i % 16 < 8 ? a[from] : b[from]) << i;
+      const std::uint32_t product = std::uint32_t{numbers[i % 2][i / 2]} * factors[i % 2][i / 2];
+      ASSERT_EQ(bytes[i], (i % 2 == 0 ? product >> 16 : product >> 8) & 0xffu) << seed << ' ' << i;
     }
   }
 }

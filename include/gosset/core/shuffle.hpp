@@ -50,20 +50,29 @@ using Halves = Vec<std::uint16_t, kByteLanes / 2>;
 #endif
 }
 
-/// In each 16 bytes: those of a's eight numbers and then of b's, all below 256.
-[[gnu::always_inline]] inline Bytes packBytes(Halves a, Halves b) {
+/// In each 16 bits: the low byte of a p / 2^16 below the high byte of b q mod 2^16.
+[[gnu::always_inline]] inline Bytes bytesOfProducts(Halves a, Halves p, Halves b, Halves q) {
 #if defined(GOSSET_AVX512BW)
-  return (Bytes)_mm512_packus_epi16((__m512i)a, (__m512i)b);
+  return select((Bytes)splat<Halves>(std::uint16_t{0xff}), (Bytes)_mm512_mulhi_epu16((__m512i)a, (__m512i)p),
+                (Bytes)(b * q));
 #elif defined(GOSSET_AVX2)
-  return (Bytes)_mm256_packus_epi16((__m256i)a, (__m256i)b);
+  return (Bytes)_mm256_blendv_epi8((__m256i)(b * q), _mm256_mulhi_epu16((__m256i)a, (__m256i)p),
+                                   _mm256_set1_epi16(0xff));
 #elif defined(GOSSET_SSE2)
-  return (Bytes)_mm_packus_epi16((__m128i)a, (__m128i)b);
+  return select((Bytes)splat<Halves>(std::uint16_t{0xff}), (Bytes)_mm_mulhi_epu16((__m128i)a, (__m128i)p),
+                (Bytes)(b * q));
 #elif defined(__aarch64__)
-  return (Bytes)vuzp1q_u8((uint8x16_t)a, (uint8x16_t)b);
+  const uint16x8_t low =
+      vmovn_high_u32(vmovn_u32(vshrq_n_u32(vmull_u16(vget_low_u16((uint16x8_t)a), vget_low_u16((uint16x8_t)p)), 16)),
+                     vshrq_n_u32(vmull_high_u16((uint16x8_t)a, (uint16x8_t)p), 16));
+  return (Bytes)vbslq_u16(vdupq_n_u16(0xff), low, (uint16x8_t)(b * q));
 #else
-  Bytes result;
-  for (int i = 0; i < kByteLanes; ++i) result[i] = static_cast<std::uint8_t>(i < 8 ? a[i] : b[i - 8]);
-  return result;
+  Halves result;
+  for (int i = 0; i < kByteLanes / 2; ++i) {
+    const auto product = static_cast<std::uint32_t>(a[i]) * p[i] >> 16;
+    result[i] = static_cast<std::uint16_t>((product & 0xffu) | (static_cast<std::uint32_t>(b[i]) * q[i] & 0xff00u));
+  }
+  return (Bytes)result;
 #endif
 }
 
@@ -88,7 +97,7 @@ template <int kCount>
     return lookup16(table, index & std::uint8_t{15});
   } else {
     constexpr int kHalf = kCount / 2, kToTop = kCount == 32 ? 3 : kCount == 64 ? 2 : 1;
-    return selectByTop(index << kToTop, lookupByShuffles<kHalf>(table + kHalf, index),
+    return selectByTop((Bytes)((Words)index << kToTop), lookupByShuffles<kHalf>(table + kHalf, index),
                        lookupByShuffles<kHalf>(table, index));
   }
 }

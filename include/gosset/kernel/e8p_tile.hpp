@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 // Tiles of the E8 codebooks. A tile holds 4 codes of 8 columns in each of 16 rows; plane by plane, byte k of lane r is
 // one byte of code k of row r. Numbers come out as bytes: four times a point of E8P plus 16 (5 .. 27), twice a point of
@@ -14,29 +15,50 @@
 //
 // Where a table of 256 bytes fits in registers, all 64 codes of a plane are looked up at once, and columns come out
 // transposed: column i + 8 k is bit i, or field i, of byte k. Elsewhere each code fetches its 8 bytes from a table in
-// L1.
+// L1, and the signs of all are turned at once.
 namespace gosset::GOSSET_ABI::GOSSET_SET {
 
 namespace detail {
-
-/// The 4 codes of each lane one by one: eight(lane, k) gives the 8 bytes of code k.
-template <class Eight>
-[[gnu::always_inline]] inline void tileFromEights(const Eight& eight, Tile& out) {
-  std::uint32_t lanes[8][simd::kWordLanes];
-  for (int lane = 0; lane < simd::kWordLanes; ++lane) {
-    for (int k = 0; k < 4; ++k) {
-      const std::uint64_t bytes = eight(4 * lane + k);
-      std::memcpy(&lanes[2 * k][lane], &bytes, 4);
-      std::memcpy(&lanes[2 * k + 1][lane], reinterpret_cast<const char*>(&bytes) + 4, 4);
-    }
-  }
-  simd::unroll<8>([&](int i) __attribute__((always_inline)) { out[i] = simd::load<simd::Bytes>(lanes[i]); });
-}
 
 inline std::uint64_t eightBytes(const std::uint8_t* p) {
   std::uint64_t bytes;
   std::memcpy(&bytes, p, 8);
   return bytes;
+}
+
+/// Byte k of each lane's index tells its 8 bytes in a table: the first four to `first`, the others to `second`.
+template <int k>
+[[gnu::always_inline]] inline void eightsOf(const std::uint8_t (*table)[8], const std::uint8_t* index,
+                                            simd::Bytes& first, simd::Bytes& second) {
+  constexpr int kLanes = simd::kWordLanes;
+  // Two lanes of each four here, the next two there, so that the halves come together within 16 bytes.
+  const auto pairs = [&](int begin) __attribute__((always_inline)) {
+    return (simd::Words)simd::generate<std::uint64_t, kLanes / 2>([&](int j) __attribute__((always_inline)) {
+      return eightBytes(table[index[4 * (j / 2 * 4 + j % 2 + begin) + k]]);
+    });
+  };
+  const simd::Words here = pairs(0), there = pairs(2);
+  const auto halves = [&]<int... I>(int half, std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    constexpr auto at = [](int i) { return i / 4 * 4 + i % 2 * 2 + (i % 4 / 2 != 0 ? kLanes : 0); };
+    return (simd::Bytes)(half == 0 ? __builtin_shufflevector(here, there, at(I)...)
+                                   : __builtin_shufflevector(here, there, (at(I) + 1)...));
+  };
+  first = halves(0, std::make_integer_sequence<int, kLanes>{});
+  second = halves(1, std::make_integer_sequence<int, kLanes>{});
+}
+
+/// Byte k of each lane, in all four of its bytes.
+template <int k>
+[[gnu::always_inline]] inline simd::Bytes broadcastByte(simd::Bytes v) {
+  using namespace simd;
+  if constexpr (kHasByteShuffle) {
+    return shuffle16(
+        v, generate<std::uint8_t, kByteLanes>([](int i) { return static_cast<std::uint8_t>(i % 16 / 4 * 4 + k); }));
+  } else {
+    Words byte = ((Words)v >> (8 * k)) & 0xffu;
+    byte |= byte << 8;
+    return (Bytes)(byte | byte << 16);
+  }
 }
 
 /// E8P from its two planes, of 64 bytes each.
@@ -67,14 +89,26 @@ inline std::uint64_t eightBytes(const std::uint8_t* p) {
   finish((Words)even, signs_even, out[0], out[2], out[4], out[6]);
   finish((Words)odd, signs_odd, out[1], out[3], out[5], out[7]);
 #else
-  tileFromEights(
-      [&](int at) {
-        const unsigned code = low[at], p = pattern[at];
-        const unsigned signs = ((code & 0x7fu) ^ (code << 1) ^ kE8P.odd_sign[p]) & 0xffu;
-        constexpr std::uint64_t kOnes = 0x0101010101010101u;
-        return (eightBytes(kE8PTile.values[p]) ^ eightBytes(kE8PTile.turns[signs])) - kOnes + kOnes * (code >> 7 << 1);
-      },
-      out);
+  using namespace simd;
+  // The sign that the pattern decides is in its values already.
+  const auto code = load<Bytes>(low);
+  const Bytes running = (code & std::uint8_t{0x7f}) ^ (code + code);
+  const Bytes shift = ((Bytes)((Words)code >> 6) & std::uint8_t{2}) - std::uint8_t{1};
+  const auto bits = [&](int first) __attribute__((always_inline)) {
+    return generate<std::uint8_t, kByteLanes>([=](int i) __attribute__((always_inline)) {
+      return static_cast<std::uint8_t>(1 << (first + i % 4));
+    });
+  };
+  unroll<4>([&](auto k) __attribute__((always_inline)) {
+    const Bytes signs = broadcastByte<k>(running), shifts = broadcastByte<k>(shift);
+    const auto turned = [&](Bytes values, Bytes bit) __attribute__((always_inline)) {
+      return (values ^ ((Bytes)((signs & bit) == bit) & E8PTileTables::kTurn)) + shifts;
+    };
+    Bytes first, second;
+    eightsOf<k>(kE8PTile.values, pattern, first, second);
+    out[2 * k] = turned(first, bits(0));
+    out[2 * k + 1] = turned(second, bits(4));
+  });
 #endif
 }
 
@@ -89,7 +123,9 @@ inline std::uint64_t eightBytes(const std::uint8_t* p) {
     out[q + 4] = (Bytes)((Words)pair >> 4) & std::uint8_t{0x0f};
   });
 #else
-  tileFromEights([&](int at) { return eightBytes(kE81BTile.values[plane[at]]); }, out);
+  simd::unroll<4>([&](auto k) __attribute__((always_inline)) {
+    eightsOf<k>(kE81BTile.values, plane, out[2 * k], out[2 * k + 1]);
+  });
 #endif
 }
 

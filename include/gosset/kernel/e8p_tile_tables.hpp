@@ -25,14 +25,14 @@ struct E8PTileTables {
   alignas(64) std::uint8_t odd[256] = {};        ///< columns 1, 3, 5, 7
   alignas(64) std::uint8_t low_u[64] = {};       ///< the value of a nibble with u in the low bits; the same 4 times
   alignas(64) std::uint8_t high_u[64] = {};      ///< with u in the high bits
-  alignas(64) std::uint8_t values[256][8] = {};  ///< 16 + 4 |v_i|, all columns of a pattern
-  alignas(64) std::uint8_t turns[256][8] = {};   ///< for a mask of minus signs: what turns 16 + x into 16 - x by XOR
+  alignas(64) std::uint8_t values[256][8] = {};  ///< 16 + 4 |v_i|, all columns of a pattern; the last has its sign
+
+  /// What turns 16 + x into 16 - x by XOR, for x = 2, 6 and 10.
+  static constexpr std::uint8_t kTurn = 18 ^ 14;
 };
 
 constexpr E8PTileTables makeE8PTileTables() {
-  // 16 + x and 16 - x differ by the same bits for x = 2, 6 and 10.
-  constexpr unsigned kTurn = 18 ^ 14;
-  static_assert((22 ^ 10) == kTurn && (26 ^ 6) == kTurn);
+  static_assert((22 ^ 10) == E8PTileTables::kTurn && (26 ^ 6) == E8PTileTables::kTurn);
   E8PTileTables t;
   for (unsigned p = 0; p < 256; ++p) {
     for (unsigned i = 0; i < 8; ++i) {
@@ -40,8 +40,8 @@ constexpr E8PTileTables makeE8PTileTables() {
       std::uint8_t& fields = i % 2 == 0 ? t.even[p] : t.odd[p];
       fields = static_cast<std::uint8_t>(fields | (u << (i / 2 * 2)));
       t.values[p][i] = static_cast<std::uint8_t>(16 + kE8P.quarters[p][i]);
-      t.turns[p][i] = static_cast<std::uint8_t>(((p >> i) & 1) != 0 ? kTurn : 0);
     }
+    if (kE8P.odd_sign[p] != 0) t.values[p][7] ^= E8PTileTables::kTurn;
   }
   const auto value = [](unsigned u, unsigned sign) {
     const int magnitude = 2 + 4 * static_cast<int>(u);

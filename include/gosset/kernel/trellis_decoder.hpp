@@ -17,7 +17,7 @@
 //   byte shuffles        each number gets the two bytes that a window of 8 bits lies in, and a multiplication by a
 //   power
 //                        of two moves it into the upper one; look-ups of 4 bits
-//   others               a state at a time
+//   others               a table of all states
 namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
 /// The 16 bytes that each 16 numbers from 16 * first on lie in.
@@ -28,15 +28,16 @@ namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
   if (first + kByteLanes / 16 < 4) return source;
   std::uint16_t two;
   std::memcpy(&two, next, 2);
-  const auto following = (Bytes)splat<Halves>(d.swap_next ? static_cast<std::uint16_t>(two << 8 | two >> 8) : two);
-  return select(load<Bytes>(d.own_bytes + 16 * first), source, following);
+  const Bytes following = shuffle16((Bytes)splat<Halves>(two), load<Bytes>(d.next_order));
+  return selectByTop(load<Bytes>(d.own_bytes + 16 * first), source, following);
 }
 
 /// The levels of indices, by the antisymmetry of levels: those of the upper half are the lower half's, turned.
 template <int kIndexBits>
 [[gnu::always_inline]] inline simd::Bytes levelsByShuffles(const std::uint8_t* levels, simd::Bytes index) {
   using namespace simd;
-  const auto upper = (Bytes)((Vec<std::int8_t, kByteLanes>)(index << (8 - kIndexBits)) < 0);
+  const auto top = (Vec<std::int8_t, kByteLanes>)((Words)index << (8 - kIndexBits));
+  const auto upper = (Bytes)(top < 0);
   const Bytes level = lookupByShuffles<(1 << (kIndexBits - 1))>(levels, index ^ upper);
   return (level ^ upper) - upper;
 }
@@ -61,6 +62,53 @@ template <int kIndexBits, bool kManyHighBits, int kBefore>
 
 #endif
 
+/// The indices, in the low bits, of as many numbers of a piece as a register holds, the first of which is number
+/// `lane`.
+template <bool kManyHighBits>
+[[gnu::always_inline]] inline simd::Bytes indicesByShuffles(const TrellisDecoder& d, const std::uint8_t* piece,
+                                                            const std::uint8_t* next, int lane) {
+  using namespace simd;
+  const Bytes source = sixteensOf(d, piece, next, lane / 16);
+  const auto window = [&](int w) __attribute__((always_inline)) {
+    const auto pair = [&](int odd) __attribute__((always_inline)) {
+      return (Halves)shuffle16(source, load<Bytes>(d.pairs[w][odd] + lane));
+    };
+    const auto power = [&](int odd) __attribute__((always_inline)) {
+      return load<Halves>(d.powers[w][odd] + lane / 2);
+    };
+    return bytesOfProducts(pair(0), power(0), pair(1), power(1));
+  };
+  const auto turn = [&](int part, Bytes v) __attribute__((always_inline)) {
+    return lookup16(d.nibble_mix[part], v & std::uint8_t{15});
+  };
+  const Bytes high = window(1);
+  const Bytes index = window(0) ^ turn(0, high) ^ turn(1, (Bytes)((Words)high >> 4));
+  if constexpr (kManyHighBits) return index ^ turn(2, window(2));
+  return index;
+}
+
+/// The same numbers as bytes, each of which a table of all states has. 8 numbers of R bits begin after a whole number
+/// of bits, and their states lie within 64.
+[[gnu::always_inline]] inline simd::Bytes bytesByStates(const TrellisDecoder& d, const std::uint8_t* piece,
+                                                        const std::uint8_t* next, int lane) {
+  std::uint16_t two;
+  std::memcpy(&two, next, 2);
+  const std::uint8_t* of_state = bytesOfStates(d);
+  const std::uint64_t mask = (std::uint64_t{1} << (d.index_bits + d.high_bits)) - 1;
+  std::uint8_t bytes[simd::kByteLanes];
+  for (int first = 0; first < simd::kByteLanes; first += 8) {
+    const int bit = d.rate8 * (lane + first) / 8, own = 8 * (d.rate8 - bit / 8);
+    std::uint64_t word;
+    std::memcpy(&word, piece + bit / 8, 8);
+    if (own < 64) word = (word & ((std::uint64_t{1} << own) - 1)) | std::uint64_t{two} << own;
+    word >>= bit % 8;
+    simd::unroll<8>([&](int i) __attribute__((always_inline)) {
+      bytes[first + i] = of_state[word >> (d.rate8 * i / 8) & mask];
+    });
+  }
+  return simd::load<simd::Bytes>(bytes);
+}
+
 /// Numbers of a piece as bytes, as many as a register holds, the first of which is number `lane`. 64 bytes from the
 /// piece's first on can be read.
 template <int kIndexBits, bool kManyHighBits>
@@ -74,34 +122,9 @@ template <int kIndexBits, bool kManyHighBits>
                                                     _mm512_set1_epi16(static_cast<short>(two)));
 #else
   if constexpr (kHasByteShuffle) {
-    const Bytes source = sixteensOf(d, piece, next, lane / 16);
-    const auto window = [&](int w) __attribute__((always_inline)) {
-      const auto half = [&](int h) __attribute__((always_inline)) {
-        const auto pair = (Halves)shuffle16(source, load<Bytes>(d.pairs[w][h] + lane));
-        return (pair * load<Halves>(d.powers[w][h] + lane / 2)) >> 8;
-      };
-      return packBytes(half(0), half(1));
-    };
-    const Bytes high = window(1);
-    const auto nibble = [&](Bytes v) __attribute__((always_inline)) { return v & std::uint8_t{15}; };
-    Bytes index = window(0) ^ lookup16(d.nibble_mix[0], nibble(high)) ^ lookup16(d.nibble_mix[1], nibble(high >> 4));
-    if constexpr (kManyHighBits) index ^= lookup16(d.nibble_mix[2], nibble(window(2)));
-    return levelsByShuffles<kIndexBits>(d.levels, index);
+    return levelsByShuffles<kIndexBits>(d.levels, indicesByShuffles<kManyHighBits>(d, piece, next, lane));
   } else {
-    std::uint8_t bytes[64 + 8] = {};
-    std::memcpy(bytes, piece, static_cast<std::size_t>(d.rate8));
-    std::memcpy(bytes + d.rate8, next, 2);
-    Bytes result{};
-    const auto mask = static_cast<unsigned>(d.turns.size()) - 1;
-    for (int i = 0; i < kByteLanes; ++i) {
-      const int bit = d.rate8 * (lane + i) / 8;
-      std::uint32_t word;
-      std::memcpy(&word, bytes + bit / 8, 4);
-      const std::uint32_t state = word >> (bit % 8);
-      const std::uint8_t turn = d.turns[(state >> kIndexBits) & mask];
-      result[i] = d.levels[(state ^ turn) & ((1u << kIndexBits) - 1)];
-    }
-    return result;
+    return bytesByStates(d, piece, next, lane);
   }
 #endif
 }
@@ -124,9 +147,15 @@ template <int kIndexBits, bool kManyHighBits, int kPieces>
     });
   });
 #else
-  simd::unroll<8>([&](int i) __attribute__((always_inline)) {
-    out[i] = decodePiece<kIndexBits, kManyHighBits>(d, pieces + i * bytes, next + i * bytes, lane);
-  });
+  if constexpr (simd::kHasByteShuffle) {  // one table after the other, as registers hold either
+    simd::unroll<8>([&](int i) __attribute__((always_inline)) {
+      out[i] = indicesByShuffles<kManyHighBits>(d, pieces + i * bytes, next + i * bytes, lane);
+    });
+    simd::unroll<8>([&](int i)
+                        __attribute__((always_inline)) { out[i] = levelsByShuffles<kIndexBits>(d.levels, out[i]); });
+  } else {
+    for (int i = 0; i < 8; ++i) out[i] = bytesByStates(d, pieces + i * bytes, next + i * bytes, lane);
+  }
 #endif
 }
 
