@@ -93,5 +93,25 @@ TEST(Shuffle, LooksUpAnyIndexInTablesOfEachSize) {
   checkLookup<128>();
 }
 
+/// x0 ^ 2 x1 ^ 4 x0 x1 by hand, then sums over the subsets of each index.
+TEST(Shuffle, TakesPolynomialsOfBits) {
+  const std::uint8_t by_hand[4] = {0, 1, 2, 4}, expected[4] = {0, 1, 2, 7};
+  Bytes index;
+  for (int i = 0; i < kByteLanes; ++i) index[i] = static_cast<std::uint8_t>(i % 4);
+  const Bytes values = simd::polynomialOfBits<2>(by_hand, index);
+  for (int i = 0; i < kByteLanes; ++i) ASSERT_EQ(values[i], expected[i % 4]);
+
+  const Bytes random = randomBytes(7);
+  std::uint8_t coefficients[16];
+  for (int i = 0; i < 16; ++i) coefficients[i] = random[i % kByteLanes];
+  for (int i = 0; i < kByteLanes; ++i) index[i] = static_cast<std::uint8_t>(i % 16);
+  const Bytes sums = simd::polynomialOfBits<4>(coefficients, index);
+  for (int i = 0; i < kByteLanes; ++i) {
+    unsigned sum = 0;
+    for (int c = 0; c < 16; ++c) sum ^= (c & i % 16) == c ? coefficients[c] : 0u;
+    ASSERT_EQ(sums[i], sum) << i;
+  }
+}
+
 }  // namespace
 }  // namespace gosset::shuffle_test

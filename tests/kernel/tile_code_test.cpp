@@ -123,6 +123,23 @@ TYPED_TEST(TileCodeTest, BytesAreTheLevelsInUnits) {
   }
 }
 
+/// The polynomial of a table, which machines without a shuffle of bytes take, against the table, on every machine.
+template <class C>
+void checkPolynomial() {
+  using L = ByteLevels<C>;
+  for (int code = 0; code < 16; ++code) {
+    const auto index = simd::splat<simd::Bytes>(static_cast<std::uint8_t>(code));
+    ASSERT_EQ(simd::polynomialOfBits<4>(L::kPolynomial.data(), index)[0], L::kTable[static_cast<std::size_t>(code)])
+        << C::name() << ' ' << code;
+  }
+}
+TEST(TileCode, PolynomialsAreTheirTables) {
+  checkPolynomial<NormalFloat4>();
+  checkPolynomial<LloydMax<2>>();
+  checkPolynomial<LloydMax<3>>();
+  checkPolynomial<LloydMax<4>>();
+}
+
 /// Every column belongs to one byte of one register of one slice; a register alone has the levels that all have.
 TYPED_TEST(TileCodeTest, RegistersDivideTheColumns) {
   using C = TypeParam;

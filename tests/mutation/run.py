@@ -213,7 +213,7 @@ class Runner:
         environment = {"OMP_WAIT_POLICY": "passive", **os.environ, "GOSSET_FAULT": str(number)}
         limit = int(self.options.test_timeout + 10 * plain)  # of processor time: the machine may be busy
         command = ["sh", "-c", f'ulimit -t {limit}; exec "$0" "$@"', program, "--gtest_brief=1", "--gtest_fail_fast"]
-        return call(command, 50 * limit, cwd=program.parent, env=environment)
+        return call(command, 10 * limit, cwd=program.parent, env=environment)
 
     def note(self, result):
         """Writes a line of results, with the processor time that was spent since the one before."""

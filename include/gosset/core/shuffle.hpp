@@ -102,6 +102,20 @@ template <int kCount>
   }
 }
 
+/// Byte lane i: the exclusive sum of all coefficients c whose set bits are set in index lane i, too, 0 .. 2^kBits - 1:
+/// any look-up, as a polynomial of the bits, where there is no instruction for it.
+template <int kBits>
+[[gnu::always_inline]] inline Bytes polynomialOfBits(const std::uint8_t* coefficients, Bytes index) {
+  if constexpr (kBits == 0) {
+    return splat<Bytes>(*coefficients);
+  } else {
+    constexpr std::uint8_t kTop = 1 << (kBits - 1);
+    const auto is_set = (Bytes)((index & kTop) == kTop);
+    return polynomialOfBits<kBits - 1>(coefficients, index) ^
+           (is_set & polynomialOfBits<kBits - 1>(coefficients + kTop, index));
+  }
+}
+
 }  // namespace gosset::GOSSET_ABI::GOSSET_SET::simd
 
 #endif

@@ -71,6 +71,16 @@ struct ByteLevels {
     }
     return table;
   }();
+  /// The table for simd::polynomialOfBits(): the exclusive sums over all subsets of an index's bits.
+  static constexpr std::array<std::uint8_t, 16> kPolynomial = [] {
+    std::array<std::uint8_t, 16> sums = kTable;
+    for (std::size_t bit = 1; bit < 16; bit *= 2) {
+      for (std::size_t i = 0; i < 16; ++i) {
+        if ((i & bit) != 0) sums[i] = static_cast<std::uint8_t>(sums[i] ^ sums[i - bit]);
+      }
+    }
+    return sums;
+  }();
   /// Whether unit * (byte - zero) is the level.
   static constexpr bool kExact = kUniform || [] {
     for (int q = 0; q < std::min(16, C::kLevels); ++q) {

@@ -25,7 +25,10 @@ struct TileCode<C> {
   [[gnu::always_inline]] static void bytes(const std::uint8_t* tile, Tile& out) {
     tileCodes<C>(tile, out);
     if constexpr (!L::kUniform) {
-      simd::unroll<8>([&](int i) __attribute__((always_inline)) { out[i] = simd::lookup16(L::kTable.data(), out[i]); });
+      simd::unroll<8>([&](int i) __attribute__((always_inline)) {
+        out[i] = simd::kHasByteShuffle ? simd::lookup16(L::kTable.data(), out[i])
+                                       : simd::polynomialOfBits<std::min(4, C::kBits)>(L::kPolynomial.data(), out[i]);
+      });
     }
   }
 
