@@ -12,6 +12,7 @@
 #include <gosset/core/error.hpp>
 #include <gosset/core/exact_sum.hpp>
 #include <gosset/core/finite.hpp>
+#include <gosset/core/float_rows.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/late.hpp>
 #include <gosset/core/ordered_product.hpp>

@@ -3,6 +3,8 @@
 
 #include "testing.hpp"
 
+#include <cmath>
+#include <cstdint>
 #include <limits>
 #include <string>
 #include <vector>
@@ -33,13 +35,32 @@ void forEachLayout(const RowMatrixXf& w, const Visit& visit) {
   visit(every_second, "every second number");
 }
 
+/// The same, of numbers that 16 bits hold, in 16 bits as well.
+template <class Visit>
+void forEachScalar(const RowMatrixXf& w, const Visit& visit) {
+  forEachLayout(w, visit);
+  visit(Eigen::Matrix<Float16, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>(w.cast<Float16>()), "rows of halves");
+  visit(Eigen::Matrix<Float16, Eigen::Dynamic, Eigen::Dynamic>(w.cast<Float16>()), "columns of halves");
+  visit(Eigen::Matrix<BFloat16, Eigen::Dynamic, Eigen::Dynamic>(w.cast<BFloat16>()), "columns of bfloat16");
+}
+
+/// Numbers with 8 significant bits.
+RowMatrixXf shortNumbers(Index rows, Index cols, std::uint64_t seed) {
+  return testing::gaussian(rows, cols, seed)
+      .cast<BFloat16>()
+      .cast<float>()
+      .cwiseMax(-8.f)
+      .cwiseMin(8.f)
+      .unaryExpr([](float x) { return std::abs(x) < 0x1p-6f ? 0.f : x; });
+}
+
 const std::vector<std::pair<Index, Index>> kShapes = {{1, 1},   {1, 417}, {417, 1}, {7, 9},
                                                       {16, 63}, {17, 65}, {33, 172}};
 
 TEST(Finite, EachLayoutBecomesTheSameRows) {
   for (const auto& [rows, cols] : kShapes) {
-    const RowMatrixXf w = testing::gaussian(rows, cols, 1);
-    forEachLayout(w, [&](const auto& matrix, const char* layout) {
+    const RowMatrixXf w = shortNumbers(rows, cols, 1);
+    forEachScalar(w, [&](const auto& matrix, const char* layout) {
       EXPECT_NO_THROW(requireFiniteFloats("f", w));
       EXPECT_EQ(finiteFloats("f", matrix), w) << layout << ' ' << matrix.rows() << " x " << matrix.cols();
     });
@@ -49,13 +70,13 @@ TEST(Finite, EachLayoutBecomesTheSameRows) {
 TEST(Finite, TheFirstNumberThatIsNotFiniteIsNamedWhereverItStands) {
   for (const auto& [rows, cols] : kShapes) {
     for (const auto& [row, col] : {std::pair<Index, Index>{0, 0}, {rows - 1, cols - 1}, {rows / 2, cols / 2}}) {
-      RowMatrixXf w = testing::gaussian(rows, cols, 1);
+      RowMatrixXf w = shortNumbers(rows, cols, 1);
       w(rows - 1, cols - 1) = kInfinity;
       w(row, col) = -kInfinity;
       const std::string at = detail::concat("-inf at (", row, ", ", col, ") of ", rows, " x ", cols);
       testing::expectThrows([&] { requireFiniteFloats("f", w); },
                             "gosset: f: expected numbers that are finite in float, got " + at);
-      forEachLayout(w, [&](const auto& matrix, const char* layout) {
+      forEachScalar(w, [&](const auto& matrix, const char* layout) {
         SCOPED_TRACE(layout);
         testing::expectThrows([&] { finiteFloats("f", matrix); },
                               "gosset: f: expected numbers that are finite in float, got " + at);
@@ -74,9 +95,9 @@ TEST(Finite, EmptyMatricesAreRefused) {
 TEST(Finite, LargestMagnitudeWhereverItStands) {
   for (const auto& [rows, cols] : kShapes) {
     for (const auto& [row, col] : {std::pair<Index, Index>{0, 0}, {rows - 1, cols - 1}, {rows / 2, cols / 2}}) {
-      RowMatrixXf w = testing::gaussian(rows, cols, 2);
+      RowMatrixXf w = shortNumbers(rows, cols, 2);
       w(row, col) = -100;
-      forEachLayout(w, [&](const auto& matrix, const char* layout) {
+      forEachScalar(w, [&](const auto& matrix, const char* layout) {
         EXPECT_EQ(largestMagnitude(matrix), 100) << layout << ' ' << matrix.rows() << " x " << matrix.cols();
       });
     }

@@ -20,29 +20,35 @@ TYPED_TEST_SUITE(Inputs, Scalars);
 TYPED_TEST(Inputs, AnyScalarInEitherOrder) {
   using Columns = Eigen::Matrix<TypeParam, Eigen::Dynamic, Eigen::Dynamic>;
   using Rows = Eigen::Matrix<TypeParam, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  const Columns w = testing::gaussian(9, 63).template cast<TypeParam>();
-  const auto expected = quantize<Int4>(w.template cast<float>());
-  EXPECT_EQ(quantize<Int4>(w), expected);
-  EXPECT_EQ(quantize<Int4>(Rows(w)), expected);
-  EXPECT_EQ(quantize<Int4>(Rows(w.transpose()).transpose()), expected);
+  for (const Index rows : {1, 9, 65}) {  // blocks of 16
+    const Columns w = testing::gaussian(rows, 63).template cast<TypeParam>();
+    const auto expected = quantize<Int4>(w.template cast<float>());
+    EXPECT_EQ(quantize<Int4>(w), expected);
+    EXPECT_EQ(quantize<Int4>(Rows(w)), expected);
+    EXPECT_EQ(quantize<Int4>(Rows(w.transpose()).transpose()), expected);
+    EXPECT_EQ(quantize<Float16>(w), quantize<Float16>(w.template cast<float>()));
+    EXPECT_EQ(quantize<Float16>(Rows(w)).dequantized(), w.template cast<Float16>().template cast<float>());
+  }
 }
 
 TEST(Inputs, AnyDenseExpression) {
-  const Eigen::MatrixXf w = testing::gaussian(9, 63);
+  const Eigen::MatrixXf w = testing::gaussian(33, 63);
   const auto expected = quantize<Int4>(w);
-  Eigen::MatrixXf larger = Eigen::MatrixXf::Constant(12, 70, 99);
-  larger.block(2, 3, 9, 63) = w;
-  EXPECT_EQ(quantize<Int4>(larger.block(2, 3, 9, 63)), expected);
+  Eigen::MatrixXf larger = Eigen::MatrixXf::Constant(36, 70, 99);
+  larger.block(2, 3, 33, 63) = w;
+  EXPECT_EQ(quantize<Int4>(larger.block(2, 3, 33, 63)), expected);
   EXPECT_EQ(quantize<Int4>(2 * w - w), expected);
   EXPECT_EQ(quantize<Int4>(w.array()), expected);
-  EXPECT_EQ(quantize<Int4>(Eigen::MatrixXf::Identity(9, 9) * w), expected);
-  const Eigen::Map<const Eigen::MatrixXf, 0, Eigen::OuterStride<>> strided(&larger(2, 3), 9, 63,
-                                                                           Eigen::OuterStride<>(12));
+  EXPECT_EQ(quantize<Int4>(Eigen::MatrixXf::Identity(33, 33) * w), expected);
+  const Eigen::Map<const Eigen::MatrixXf, 0, Eigen::OuterStride<>> strided(&larger(2, 3), 33, 63,
+                                                                           Eigen::OuterStride<>(36));
   EXPECT_EQ(quantize<Int4>(strided), expected);
-  std::vector<float> spread(9 * 63 * 2, 99);
-  Eigen::Map<RowMatrixXf, 0, Eigen::Stride<Eigen::Dynamic, 2>> every_second(spread.data(), 9, 63, {126, 2});
+  std::vector<float> spread(33 * 63 * 2, 99);
+  Eigen::Map<RowMatrixXf, 0, Eigen::Stride<Eigen::Dynamic, 2>> every_second(spread.data(), 33, 63, {126, 2});
   every_second = w;
   EXPECT_EQ(quantize<Int4>(every_second), expected);
+  EXPECT_EQ(quantize<Float16>(every_second), quantize<Float16>(w));
+  EXPECT_EQ(quantize<Float16>(larger.block(2, 3, 33, 63)), quantize<Float16>(w));
   EXPECT_EQ(quantize<Int4>(w.row(3)).dequantized(), expected.dequantized().row(3));
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gosset/core/error.hpp>
+#include <gosset/core/float_rows.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>
@@ -62,9 +63,9 @@ template <class Derived>
 void toFiniteFloats(const char* function, const Eigen::DenseBase<Derived>& w, RowMatrixXf& result) {
   requireNotEmpty(function, w);
   const auto& matrix = w.derived().matrix();
-  constexpr bool kInMemory = (std::remove_cvref_t<decltype(matrix)>::Flags & Eigen::DirectAccessBit) != 0;
+  constexpr bool kByRows = kInMemory<std::remove_cvref_t<decltype(matrix)>>;
   constexpr Index kRows = 16;  // together
-  if constexpr (kInMemory) {
+  if constexpr (kByRows) {
     result.resize(w.rows(), w.cols());
   } else {
     result = matrix.template cast<float>();
@@ -72,7 +73,7 @@ void toFiniteFloats(const char* function, const Eigen::DenseBase<Derived>& w, Ro
   std::atomic<bool> finite = true;
   parallelFor(ceilDiv(w.rows(), kRows), kRows * w.cols(), [&](Index chunk) {
     const Index first = chunk * kRows, count = std::min(kRows, w.rows() - first);
-    if constexpr (kInMemory) result.middleRows(first, count) = matrix.middleRows(first, count).template cast<float>();
+    if constexpr (kByRows) floatRowsInto(matrix, first, count, result.row(first).data());
     if (!allFinite(result.row(first).data(), count * w.cols())) finite = false;
   });
   if (!finite) requireEachFinite(function, result);
@@ -95,27 +96,31 @@ inline std::uint32_t largestBitsOf(const float* x, Index n, std::uint32_t most) 
 /// The largest magnitude of W in float; NaN where W is empty or holds anything but finite floats.
 template <class Matrix>
 float largestMagnitude(const Matrix& w) {
-  constexpr bool kFloats = std::is_same_v<typename Matrix::Scalar, float> &&
-                           (Matrix::Flags & Eigen::DirectAccessBit) != 0 && Matrix::InnerStrideAtCompileTime == 1;
-  constexpr Index kLines = 16;  // rows; of floats in memory, rows or columns as they lie there
-  const Index lines = kFloats ? w.outerSize() : w.rows(), chunks = ceilDiv(lines, kLines);
-  std::vector<std::uint32_t> largest(static_cast<std::size_t>(chunks));
-  parallelFor(chunks, kLines * (kFloats ? w.innerSize() : w.cols()), [&](Index chunk) {
-    const Index first = chunk * kLines, count = std::min(kLines, lines - first);
-    std::uint32_t most = 0;
-    if constexpr (kFloats) {
-      const auto& stored = w.derived();
-      for (Index i = first; i < first + count; ++i) {
-        most = largestBitsOf(stored.data() + i * stored.outerStride(), w.innerSize(), most);
+  if constexpr (kInMemory<Matrix> && !Matrix::IsRowMajor) {
+    return largestMagnitude(w.derived().transpose());  // line by line as it lies there
+  } else {
+    constexpr bool kFloats =
+        kInMemory<Matrix> && std::is_same_v<typename Matrix::Scalar, float> && Matrix::InnerStrideAtCompileTime == 1;
+    constexpr Index kRows = 16;  // together
+    const Index chunks = ceilDiv(w.rows(), kRows);
+    std::vector<std::uint32_t> largest(static_cast<std::size_t>(chunks));
+    parallelFor(chunks, kRows * w.cols(), [&](Index chunk) {
+      const Index first = chunk * kRows, count = std::min(kRows, w.rows() - first);
+      std::uint32_t most = 0;
+      if constexpr (kFloats) {
+        const auto& stored = w.derived();
+        for (Index row = first; row < first + count; ++row) {
+          most = largestBitsOf(stored.data() + row * stored.outerStride(), w.cols(), most);
+        }
+      } else {
+        const RowMatrixXf part = floatRows(w, first, count);
+        most = largestBitsOf(part.data(), part.size(), 0);
       }
-    } else {
-      const RowMatrixXf part = w.middleRows(first, count).template cast<float>();
-      most = largestBitsOf(part.data(), part.size(), 0);
-    }
-    largest[static_cast<std::size_t>(chunk)] = most;
-  });
-  const std::uint32_t most = w.size() > 0 ? *std::max_element(largest.begin(), largest.end()) : kNotFinite;
-  return most < kNotFinite ? std::bit_cast<float>(most) : std::numeric_limits<float>::quiet_NaN();
+      largest[static_cast<std::size_t>(chunk)] = most;
+    });
+    const std::uint32_t most = w.size() > 0 ? *std::max_element(largest.begin(), largest.end()) : kNotFinite;
+    return most < kNotFinite ? std::bit_cast<float>(most) : std::numeric_limits<float>::quiet_NaN();
+  }
 }
 
 }  // namespace gosset::GOSSET_ABI::detail

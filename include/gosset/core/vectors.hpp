@@ -8,6 +8,7 @@
 #include <gosset/core/ordered_tile.hpp>
 #include <gosset/core/shorts.hpp>
 #include <gosset/core/shuffle.hpp>
+#include <gosset/core/transpose_tile.hpp>
 
 #elif !defined(GOSSET_CORE_VECTORS)
 #define GOSSET_CORE_VECTORS

@@ -59,8 +59,10 @@ class Packed<T> : public PackedBase<Packed<T>> {
     T* values = packed.values_.writable().data();
     parallelFor(ceilDiv(rows, kNarrowed), 4 * kNarrowed * cols, [&](Index stretch) {
       const Index first = stretch * kNarrowed;
-      const RowMatrixXf part = rowsOf(first, std::min(kNarrowed, rows - first));
-      detail::narrow(part.data(), part.size(), values + first * cols);
+      const Eigen::Ref<const RowMatrixXf> part = rowsOf(first, std::min(kNarrowed, rows - first));
+      for (Index row = 0; row < part.rows(); ++row) {
+        detail::narrow(part.row(row).data(), cols, values + (first + row) * cols);
+      }
     });
     return packed;
   }

@@ -3,6 +3,7 @@
 
 #include <gosset/core/error.hpp>
 #include <gosset/core/finite.hpp>
+#include <gosset/core/float_rows.hpp>
 #include <gosset/format/grouped.hpp>
 #include <gosset/format/per_channel.hpp>
 #include <gosset/format/per_tensor.hpp>
@@ -20,9 +21,15 @@ namespace gosset::GOSSET_ABI {
 
 namespace detail {
 
-/// Whether rows of W can be read one after another without work done twice.
+/// Rows of W, which lies in memory: where they stand if that is as kernels read them.
 template <class Matrix>
-inline constexpr bool kInMemory = (Matrix::Flags & Eigen::DirectAccessBit) != 0;
+decltype(auto) rowsOf(const Matrix& w, Index first, Index count) {
+  if constexpr (std::is_same_v<typename Matrix::Scalar, float> && Matrix::IsRowMajor) {
+    return w.middleRows(first, count);
+  } else {
+    return floatRows(w, first, count);
+  }
+}
 
 /// Whether the rows of W can be read where they stand, one block after the other.
 template <class Format, class Rounding>
@@ -38,11 +45,9 @@ QuantizedMatrix<Format> quantizeUnchecked(const Eigen::DenseBase<Derived>& w, Ro
   if constexpr (kTakesRows<Format, Rounding> && kInMemory<std::remove_cvref_t<decltype(matrix)>>) {
     const float largest = largestMagnitude(matrix);
     if (!std::isnan(largest)) {
-      const auto rowsOf = [&](Index first, Index count) {
-        return matrix.middleRows(first, count).template cast<float>();
-      };
+      const auto rows = [&](Index first, Index count) { return rowsOf(matrix, first, count); };
       return QuantizedMatrix<Format>(
-          Packed<Format>::quantizeRows(w.rows(), w.cols(), largest, rowsOf, rounding, options));
+          Packed<Format>::quantizeRows(w.rows(), w.cols(), largest, rows, rounding, options));
     }
   }
   return QuantizedMatrix<Format>(Packed<Format>::quantize(finiteFloats("quantize", w), std::move(rounding), options));
