@@ -50,6 +50,17 @@ void pack(benchmark::State& state) {
   count(state);
 }
 
+/// From columns, and from rows in 16 bits.
+template <class Format, class Matrix>
+void packFrom(benchmark::State& state) {
+  const Matrix w = weights().cast<typename Matrix::Scalar>();
+  for (auto _ : state) {
+    const auto q = quantize<Format>(w);
+    benchmark::DoNotOptimize(&q);
+  }
+  count(state);
+}
+
 template <class Format>
 void unpack(benchmark::State& state) {
   const auto q = quantize<Format>(weights());
@@ -75,6 +86,9 @@ BENCHMARK(pack<Asym3>);
 BENCHMARK(pack<Asym2>);
 BENCHMARK(pack<Nf4>);
 BENCHMARK(pack<E8P>);
+BENCHMARK(packFrom<Int4, Eigen::MatrixXf>);
+BENCHMARK(packFrom<Int4, Eigen::Matrix<Float16, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>);
+BENCHMARK(packFrom<Int4, Eigen::Matrix<Float16, Eigen::Dynamic, Eigen::Dynamic>>);
 BENCHMARK(unpack<Float16>);
 BENCHMARK(unpack<Int8>);
 BENCHMARK(unpack<Int4>);

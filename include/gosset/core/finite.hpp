@@ -89,7 +89,22 @@ RowMatrixXf finiteFloats(const char* function, const Eigen::DenseBase<Derived>& 
 /// The larger of `most` and the largest magnitude of n floats, as bits, which order floats and put infinity and NaN
 /// above them.
 inline std::uint32_t largestBitsOf(const float* x, Index n, std::uint32_t most) {
-  for (Index i = 0; i < n; ++i) most = std::max(most, std::bit_cast<std::uint32_t>(x[i]) & 0x7fffffffu);
+  using Ints = simd::Vec<std::int32_t>;
+  constexpr Index kLanes = simd::kLanes<std::int32_t>, kTogether = 4 * kLanes;
+  constexpr Index kAhead = 24 * 64 / sizeof(float);  // asked for in L2
+  Ints largest[4] = {};
+  Index i = 0;
+  for (; i + kTogether <= n; i += kTogether) {
+    simd::unroll<4>([&](int k) __attribute__((always_inline)) {
+      const Ints bits = simd::load<Ints>(x + i + k * kLanes) & 0x7fffffff;
+      largest[k] = largest[k] > bits ? largest[k] : bits;
+      simd::prefetchToL2(x + i + k * kLanes + kAhead);
+    });
+  }
+  for (const Ints& of_four : largest) {
+    for (Index lane = 0; lane < kLanes; ++lane) most = std::max(most, static_cast<std::uint32_t>(of_four[lane]));
+  }
+  for (; i < n; ++i) most = std::max(most, std::bit_cast<std::uint32_t>(x[i]) & 0x7fffffffu);
   return most;
 }
 
