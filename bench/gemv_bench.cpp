@@ -10,7 +10,7 @@
 //
 // L2: one matrix of 128 x 4096. L3: one of 4096 x 4096. DRAM: matrices one after the other, more than 1 GB of them.
 
-#include "packed_arena.hpp"
+#include "gemv_formats.hpp"
 
 #include <benchmark/benchmark.h>
 
@@ -22,25 +22,6 @@
 
 namespace gosset::bench {
 namespace {
-
-struct Place {
-  const char* name;
-  Index m, n;
-  std::size_t span;  ///< bytes over which matrices rotate
-};
-constexpr std::size_t kAll = std::size_t{1200} << 20;
-constexpr Place kPlaces[] = {{"L2/128x4096", 128, 4096, 1},
-                             {"L3/4096x4096", 4096, 4096, 1},
-                             {"DRAM/4096x4096", 4096, 4096, kAll},
-                             {"DRAM/11008x4096", 11008, 4096, kAll},
-                             {"DRAM/4096x11008", 4096, 11008, kAll}};
-
-void count(benchmark::State& state, Index weights, Index bytes) {
-  state.counters["weights/s"] =
-      benchmark::Counter(static_cast<double>(weights), benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["bytes/s"] =
-      benchmark::Counter(static_cast<double>(bytes), benchmark::Counter::kIsIterationInvariantRate);
-}
 
 /// Where matrix number i stands, of those that fit into the span.
 const std::uint8_t* rotated(std::size_t i, std::size_t bytes, std::size_t span) {
@@ -96,48 +77,6 @@ void eigen(benchmark::State& state, Place place) {
   count(state, place.m * place.n, static_cast<Index>(bytes));
 }
 
-template <Codebook C, int kPieces>
-void packed(benchmark::State& state, Place place, Index group, Activations mode) {
-  const Matrices<C, kPieces> matrices(place.m, place.n, group, place.span);
-  const Eigen::MatrixXf x = activations(place.n, 1);
-  Eigen::VectorXf y(place.m);
-  std::size_t i = 0;
-  for (auto _ : state) {
-    gosset::detail::multiplyCodes(matrices[i++], mode, x.data(), place.n, 1, place.n, y.data(), place.m);
-    benchmark::DoNotOptimize(y.data());
-  }
-  count(state, place.m * place.n, matrices.bytes());
-}
-
-/// Whether all sets are measured, or the one that runs.
-bool all_sets = false;
-
-/// Registers PLACE/NAME, or SET/PLACE/NAME for each set.
-template <class Measure>
-void registerAs(const std::string& name, const Measure& measure) {
-  if (!all_sets) {
-    benchmark::RegisterBenchmark(name.c_str(), measure);
-    return;
-  }
-  for (const std::string& set : instructionSets()) {
-    benchmark::RegisterBenchmark((set + "/" + name).c_str(), [set, measure](benchmark::State& state) {
-      useInstructionSet(set);
-      measure(state);
-    });
-  }
-}
-
-/// kPieces: as detail::piecesOf<C>(group) has it.
-template <Codebook C, int kPieces = 1>
-void registerFormat(const std::string& name, Index group) {
-  for (const Activations mode : {Activations::kRounded, Activations::kFloat}) {
-    for (const Place& place : kPlaces) {
-      const std::string full = std::string(place.name) + "/" + name + (mode == Activations::kFloat ? ", float" : "");
-      registerAs(full, [=](benchmark::State& state) { packed<C, kPieces>(state, place, group, mode); });
-    }
-  }
-}
-
 void registerAll() {
   for (const Place& place : kPlaces) {
     const std::string where = std::string(place.name) + "/";
@@ -148,31 +87,11 @@ void registerAll() {
     if (place.span == 1)
       registerAs(where + "Eigen half", [=](benchmark::State& state) { eigen<Float16>(state, place); });
   }
-  registerFormat<Symmetric<8>>("Symmetric<8>, rows", 0);
-  registerFormat<Asymmetric<6>>("Asymmetric<6>, 128", 128);
-  registerFormat<Asymmetric<5>>("Asymmetric<5>, 128", 128);
-  registerFormat<Symmetric<4>>("Symmetric<4>, 32", 32);
-  registerFormat<Asymmetric<4>>("Asymmetric<4>, 128", 128);
-  registerFormat<Asymmetric<4>>("Asymmetric<4>, 32", 32);
-  registerFormat<Asymmetric<4>, 2>("Asymmetric<4>, 48", 48);
-  registerFormat<Asymmetric<4>, 2>("Asymmetric<4>, 16", 16);
-  registerFormat<Asymmetric<4>, 4>("Asymmetric<4>, 8", 8);
-  registerFormat<Asymmetric<4>, 0>("Asymmetric<4>, 20", 20);
-  registerFormat<NormalFloat4>("NormalFloat4, 64", 64);
-  registerFormat<Asymmetric<3>>("Asymmetric<3>, 128", 128);
-  registerFormat<LloydMax<3>>("LloydMax<3>, 128", 128);
-  registerFormat<Asymmetric<2>>("Asymmetric<2>, 128", 128);
-  registerFormat<Ternary>("Ternary, rows", 0);
-  registerFormat<Trits5>("Trits5, rows", 0);
-  registerFormat<Binary>("Binary, rows", 0);
-  registerFormat<E8P>("E8P", 0);
-  registerFormat<E8PRvq3>("E8PRvq3", 0);
-  registerFormat<E8PRvq4>("E8PRvq4", 0);
-  registerFormat<Trellis<3, 2>>("Trellis<3, 2>", 0);
-  registerFormat<Trellis<2>>("Trellis<2>", 0);
-  registerFormat<Trellis<3>>("Trellis<3>", 0);
-  registerFormat<Trellis<4>>("Trellis<4>", 0);
-  registerFormat<TrellisMixed>("TrellisMixed, 2 bits", 0);
+  registerUniform();
+  registerGroups();
+  registerLevels();
+  registerPoints();
+  registerTrellis();
 }
 
 /// Prints as usual, and keeps the medians for a table of ratios.

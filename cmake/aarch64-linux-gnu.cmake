@@ -1,8 +1,7 @@
-# Cross-compiles for 64-bit Arm with the dot product of bytes; tests run in qemu.
+# Cross-compiles for 64-bit Arm; tests run in qemu.
 # Debian: g++-aarch64-linux-gnu, qemu-user, googletest.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
-set(CMAKE_CXX_FLAGS_INIT "-march=armv8.2-a+dotprod+fp16")
 set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64 -L /usr/aarch64-linux-gnu)

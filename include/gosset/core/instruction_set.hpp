@@ -13,6 +13,9 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <cpuid.h>
 #endif
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 
 // Which instruction sets kernels are compiled for, and which of them runs. A file that is compiled without flags has
 // its kernels several times: for what the flags promise, and for better sets, by attributes of functions; the first
@@ -23,6 +26,9 @@
 //   avx2_vnni     and AVX-VNNI, a dot product of bytes                                     GOSSET_DISPATCH 2 alone
 //   avx512        AVX-512 F, VL, BW, DQ, as AVX2 with registers twice as wide              GOSSET_DISPATCH 2 alone
 //   avx512_vbmi   and VNNI, VBMI, GFNI: dot products of bytes, look-ups of 256 bytes       Zen 4, Ice Lake and later
+//
+//   dotprod       64-bit Arm: dot products of bytes                                        GCC on Linux; with others
+//   i8mm          and of bytes of which one has no sign                                    what the flags promise
 //
 // The macro GOSSET_DISPATCH, the same in all files of a program, says how many: 0 by_flags alone, which compiles
 // soonest; 1, the default, the others above; 2 all. How it is done: kernels stand in headers that begin with
@@ -53,6 +59,15 @@
 #endif
 #endif
 
+#if defined(__aarch64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && GOSSET_DISPATCH >= 1
+#if !defined(__ARM_FEATURE_DOTPROD)
+#define GOSSET_COMPILES_DOTPROD 1
+#endif
+#if !defined(__ARM_FEATURE_MATMUL_INT8)
+#define GOSSET_COMPILES_I8MM 1
+#endif
+#endif
+
 #if GOSSET_COMPILES_AVX2
 #define GOSSET_IF_AVX2(...) __VA_ARGS__
 #else
@@ -73,6 +88,16 @@
 #else
 #define GOSSET_IF_AVX512_VBMI(...)
 #endif
+#if GOSSET_COMPILES_DOTPROD
+#define GOSSET_IF_DOTPROD(...) __VA_ARGS__
+#else
+#define GOSSET_IF_DOTPROD(...)
+#endif
+#if GOSSET_COMPILES_I8MM
+#define GOSSET_IF_I8MM(...) __VA_ARGS__
+#else
+#define GOSSET_IF_I8MM(...)
+#endif
 
 /// return <namespace of the running set>::detail::<call>;
 #define GOSSET_CALL_RUNNING(...)                                                                                  \
@@ -82,6 +107,8 @@
     GOSSET_IF_AVX512(case ::gosset::detail::Set::kAvx512 : return ::gosset::avx512::detail::__VA_ARGS__;)         \
     GOSSET_IF_AVX512_VBMI(case ::gosset::detail::Set::kAvx512Vbmi                                                 \
                           : return ::gosset::avx512_vbmi::detail::__VA_ARGS__;)                                   \
+    GOSSET_IF_DOTPROD(case ::gosset::detail::Set::kDotprod : return ::gosset::dotprod::detail::__VA_ARGS__;)      \
+    GOSSET_IF_I8MM(case ::gosset::detail::Set::kI8mm : return ::gosset::i8mm::detail::__VA_ARGS__;)               \
     default:                                                                                                      \
       return ::gosset::by_flags::detail::__VA_ARGS__;                                                             \
   }
@@ -100,6 +127,8 @@ GOSSET_IF_AVX2(GOSSET_DECLARE_SET(avx2))
 GOSSET_IF_AVX2_VNNI(GOSSET_DECLARE_SET(avx2_vnni))
 GOSSET_IF_AVX512(GOSSET_DECLARE_SET(avx512))
 GOSSET_IF_AVX512_VBMI(GOSSET_DECLARE_SET(avx512_vbmi))
+GOSSET_IF_DOTPROD(GOSSET_DECLARE_SET(dotprod))
+GOSSET_IF_I8MM(GOSSET_DECLARE_SET(i8mm))
 #undef GOSSET_DECLARE_SET
 
 namespace gosset::GOSSET_ABI {
@@ -111,18 +140,23 @@ namespace detail {
 using namespace by_flags::detail;
 
 /// From the least to the best.
-enum class Set { kByFlags, kAvx2, kAvx2Vnni, kAvx512, kAvx512Vbmi };
+enum class Set { kByFlags, kAvx2, kAvx2Vnni, kAvx512, kAvx512Vbmi, kDotprod, kI8mm };
 
 /// A set that is compiled.
 struct NamedSet {
   Set set;
   std::string_view name;
 };
-inline constexpr NamedSet kCompiledSets[] = {{Set::kByFlags, "by_flags"},
-                                             GOSSET_IF_AVX2({Set::kAvx2, "avx2"}, )  //
-                                             GOSSET_IF_AVX2_VNNI({Set::kAvx2Vnni, "avx2_vnni"}, )
-                                                 GOSSET_IF_AVX512({Set::kAvx512, "avx512"}, )
-                                                     GOSSET_IF_AVX512_VBMI({Set::kAvx512Vbmi, "avx512_vbmi"}, )};
+// clang-format off
+inline constexpr NamedSet kCompiledSets[] = {
+    {Set::kByFlags, "by_flags"},
+    GOSSET_IF_AVX2({Set::kAvx2, "avx2"}, )
+    GOSSET_IF_AVX2_VNNI({Set::kAvx2Vnni, "avx2_vnni"}, )
+    GOSSET_IF_AVX512({Set::kAvx512, "avx512"}, )
+    GOSSET_IF_AVX512_VBMI({Set::kAvx512Vbmi, "avx512_vbmi"}, )
+    GOSSET_IF_DOTPROD({Set::kDotprod, "dotprod"}, )
+    GOSSET_IF_I8MM({Set::kI8mm, "i8mm"}, )};
+// clang-format on
 
 /// simd::kHasFma and simd::kHasDot of a set.
 struct Abilities {
@@ -150,7 +184,14 @@ inline bool isThere([[maybe_unused]] Set set) {
     case Set::kAvx512Vbmi:
       return has_avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi") &&
              __builtin_cpu_supports("gfni");
+    default:
+      return false;
   }
+#elif defined(__aarch64__) && defined(__linux__)
+  constexpr unsigned long kDotProducts = 1ul << 20, kMatrixProducts = 1ul << 13;  // HWCAP_ASIMDDP, HWCAP2_I8MM
+  const bool has_dotprod = (getauxval(AT_HWCAP) & kDotProducts) != 0;
+  if (set == Set::kDotprod) return has_dotprod;
+  if (set == Set::kI8mm) return has_dotprod && (getauxval(AT_HWCAP2) & kMatrixProducts) != 0;
 #endif
   return true;
 }
