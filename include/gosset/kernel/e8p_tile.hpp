@@ -61,8 +61,9 @@ template <int k>
   }
 }
 
-/// E8P from its two planes, of 64 bytes each.
-[[gnu::always_inline]] inline void e8pTile(const std::uint8_t* low, Tile& out) {
+/// E8P from its two planes, of 64 bytes each. A template, as the next, to be compiled where it is called alone.
+template <class Out>
+[[gnu::always_inline]] inline void e8pTile(const std::uint8_t* low, Out& out) {
   const std::uint8_t* pattern = low + kBundleBytes;
 #if defined(GOSSET_AVX512VBMI)
   using namespace simd;
@@ -113,7 +114,8 @@ template <int k>
 }
 
 /// E81B from its plane.
-[[gnu::always_inline]] inline void e81bTile(const std::uint8_t* plane, Tile& out) {
+template <class Out>
+[[gnu::always_inline]] inline void e81bTile(const std::uint8_t* plane, Out& out) {
 #if defined(GOSSET_AVX512VBMI)
   using namespace simd;
   const auto code = load<Bytes>(plane);
