@@ -109,6 +109,13 @@ class TileLayout {
   /// How many tiles of a block, from its first on, can be read where they stand.
   Index wholeTiles(Index block) const { return rowsOf(block) == kBlockRows ? wholeTiles() : 0; }
 
+  /// What the tiles of a block have in common.
+  struct Block {
+    Index block, whole;  ///< wholeTiles(block)
+  };
+  Block block(Index number) const { return {number, wholeTiles(number)}; }
+  TileAt tile(const std::uint8_t* codes, const Block& of, Index number) const { return tile(codes, of.block, number); }
+
   /// Reads a tile as if it were whole: kTileBytes, rows and columns that do not exist being zero.
   void copyTile(const std::uint8_t* bytes, Index block, Index tile, std::uint8_t* whole) const {
     std::memset(whole, 0, kTileBytes);

@@ -32,7 +32,9 @@ class IntegerTransposedChunk {
   static constexpr Index kChunk = kBlocks;
 
   IntegerTransposedChunk(const CodeView<C, T, kPieces>& w, Index first, const float* x, Index x_stride)
-      : w_(w), x_(w, first, x, x_stride) {}
+      : w_(w), x_(w, first, x, x_stride) {
+    for (Index b = 0; b < x_.blocks(); ++b) at_[b] = w.layout.block(first + b);
+  }
 
   /// y += unit * W^T x for the rows of the chunk; W has n columns.
   void add(Index n, float unit, float* y, Index y_stride) {
@@ -78,7 +80,7 @@ class IntegerTransposedChunk {
 
   /// Where a tile of a block stands; one at the edge of the matrix is copied and filled up.
   [[gnu::always_inline]] typename Layout::TileAt findTile(Index b, Index tile) {
-    const Index block = x_.first() + b;
+    const Index block = at_[b].block;
     const std::uint8_t* bytes = w_.codes + w_.layout.at(block, tile);
     // What is read next: a few tiles further in each block, else the same tiles of the next chunk.
     const Index chunk_bytes = kBlocks * kBlockRows * w_.layout.rowBytes();
@@ -90,7 +92,7 @@ class IntegerTransposedChunk {
         simd::prefetch(next + i * kBundleBytes);
       }
     });
-    if (tile < w_.layout.wholeTiles(block)) return w_.layout.tile(w_.codes, block, tile);
+    if (tile < at_[b].whole) return w_.layout.tile(w_.codes, at_[b], tile);
     return copy_.fill(w_.layout, w_.codes, block, tile);
   }
 
@@ -155,6 +157,7 @@ class IntegerTransposedChunk {
 
   const CodeView<C, T, kPieces>& w_;
   Rows x_;
+  typename Layout::Block at_[kBlocks];
   TileCopy<C> copy_;
   Decoded decoded_[kAtOnce ? 1 : kBlocks];  ///< where the columns do not go into registers all at once
 };

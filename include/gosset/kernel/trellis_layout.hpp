@@ -115,6 +115,16 @@ class TileLayout<C> {
     }
     return count;
   }
+  /// What the tiles of a block have in common.
+  struct Block {
+    Index block, whole, to_next;  ///< wholeTiles(block), toNext(block)
+  };
+  Block block(Index number) const { return {number, wholeTiles(number), toNext(number)}; }
+  TileAt tile(const std::uint8_t* codes, const Block& of, Index number) const {
+    const std::uint8_t* own = codes + at(of.block, number);
+    return {own, own + of.to_next, &decoder(number)};
+  }
+
   const TrellisDecoder& decoder(Index tile) const {
     return C::kMixedRates ? decoders_[rate8(tile) - kLeastTrellisRate8] : *decoders_;
   }
