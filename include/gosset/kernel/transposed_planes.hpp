@@ -75,7 +75,8 @@ class PlaneTransposedChunk {
     while (once > 1 && once * kDigits * kWide > kMost) once /= 2;
     return once;
   }();
-  static constexpr Index kAhead = 4;  ///< tiles
+  static constexpr Index kAhead = 4;                                                    ///< tiles
+  static constexpr bool kManyAhead = kBlocks * kAhead * Layout::kTileBytes > 16 << 10;  ///< for a small L1
 
  public:
   static constexpr Index kChunk = kBlocks;
@@ -192,7 +193,11 @@ class PlaneTransposedChunk {
   [[gnu::always_inline]] void turn(const Span& span, Index b, Turned& out) {
     const std::uint8_t* from = span.first + b * span.stride;
     simd::unroll<kBundles>([&](int i) __attribute__((always_inline)) {
-      simd::prefetch(from + span.ahead + i * kBundleBytes);
+      if constexpr (kManyAhead) {
+        simd::prefetchToL2(from + span.ahead + i * kBundleBytes);
+      } else {
+        simd::prefetch(from + span.ahead + i * kBundleBytes);
+      }
     });
     if (b >= span.blocks) from = filledUp(span, x_.first() + b);
     constexpr int kHalves = 64 / simd::kByteLanes;  // registers in a bundle
