@@ -66,6 +66,16 @@ TEST(BitBudget, IsTheBestOfAllAssignments) {
   }
 }
 
+/// The way back through the sums: here the last is the fourth of its layer, and comes from the fifth of the one before.
+TEST(BitBudget, APlanMayComeFromALaterSumOfTheLayerBefore) {
+  const Layers layers = {
+      {{7, 7}, {0, 28}, {5, 28}, {6, 11}}, {{3, 22}, {4, 28}, {8, 27}, {6, 4}}, {{5, 13}, {5, 12}, {5, 12}, {1, 29}}};
+  const BitBudgetPlan plan = planBitBudget(layers, 15);
+  EXPECT_THAT(plan.choice, ::testing::ElementsAre(0, 3, 3)) << "14 bytes that lose 40";
+  EXPECT_EQ(plan.bytes, 14);
+  EXPECT_EQ(plan.loss, 40);
+}
+
 TEST(BitBudget, ManyLayersOfFewShapesAreQuick) {
   Layers layers(224);
   for (std::size_t l = 0; l < layers.size(); ++l) {

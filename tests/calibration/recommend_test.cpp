@@ -44,7 +44,10 @@ TEST(Recommend, MemoryBoundWithoutText) {
   EXPECT_EQ(weights({.most_bits = 3.5, .calibration_text = false}), "lloyd3-g64");
   EXPECT_EQ(weights({.most_bits = 2.5, .calibration_text = false}), "lloyd2-g64");
   EXPECT_EQ(weights({.most_bits = 1.5, .calibration_text = false}), "binary-g64");
-  EXPECT_THAT(recommend({.most_bits = 1.4}).reason, ::testing::HasSubstr("only after training through it (FakeQuant)"));
+  const auto training = ::testing::HasSubstr("; of use only after training through it (FakeQuant)");
+  EXPECT_THAT(recommend({.most_bits = 1.4}).reason, training);
+  EXPECT_THAT(recommend({.most_bits = 2.5, .calibration_text = false}).reason, training) << "1.45 nats";
+  EXPECT_THAT(recommend({.most_bits = 3.5, .calibration_text = false}).reason, ::testing::Not(training));
 }
 
 TEST(Recommend, AccuracyBound) {

@@ -64,6 +64,9 @@ TEST(SmoothQuant, DeadChannelsAndWildMagnitudesGiveFiniteScales) {
       }
     }
   }
+  constexpr float kLeast = std::numeric_limits<float>::min();
+  const RowMatrixXf tiny = RowMatrixXf::Constant(1, 1, 1e-40f), huge = RowMatrixXf::Constant(1, 1, 1e38f);
+  EXPECT_EQ(smoothQuantScales(huge, tiny)[0], kLeast) << "and not 1e-39, which has lost digits";
 }
 
 TEST(SmoothQuant, TheSearchBeatsBothEnds) {
@@ -119,6 +122,12 @@ TEST(SmoothQuant, TheSearchTriesBothEnds) {
   EXPECT_EQ(activations.alpha, 1);
   EXPECT_LT(activations.error, 1e-6);
   EXPECT_GT(errorAt(one_by_one, uneven, 0.95f), 1e-4);
+}
+
+TEST(SmoothQuant, OfEqualOnesTheSearchTakesTheFirst) {
+  const SmoothQuantSearch nothing = searchSmoothQuant(gaussian(4, 9), RowMatrixXf::Zero(3, 9));
+  EXPECT_EQ(nothing.error, 0);
+  EXPECT_EQ(nothing.alpha, 0);
 }
 
 TEST(SmoothQuant, TheSearchIsExhaustive) {

@@ -241,6 +241,20 @@ TEST(TrellisSearch, ARingWhateverTheNumbersAre) {
   }
 }
 
+/// One in a million such chains: eight loud numbers end it, and the best walk to the seam comes from states that
+/// metrics cannot tell from closed ones.
+TEST(TrellisSearch, ARingWhereMetricsEndAtTheSeam) {
+  const TrellisTable& table = detail::trellisTable<12>(28);
+  std::uint64_t draw = 15981437;
+  const auto next = [&] { return randomBits(77, draw++) >> 11; };
+  std::vector<float> x(128);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    x[i] = static_cast<float>(static_cast<double>(next() % 20001) / 10000 - 1);
+    if (i >= x.size() - 8) x[i] = next() % 2 != 0 ? 64.f : -64.f;
+  }
+  EXPECT_TRUE(isRing(table, walk(table, x)));
+}
+
 /// A column of outliers, as under one scale for all: costs end at a largest one, and yet the walk is as good as any, at
 /// the seam too.
 TEST(TrellisSearch, AColumnOfOutliers) {

@@ -7,6 +7,8 @@
 #include "testing.hpp"
 
 #include <array>
+#include <cmath>
+#include <numbers>
 #include <set>
 
 namespace gosset::trits5_test {
@@ -61,6 +63,13 @@ TEST(Trits5, TheLeastSquaresScaleIsTheOneOfTheGaussian) {
   const auto q = quantize<PerTensor<Trits5>>(w, Nearest{}, {.fit = LeastSquares{}});
   EXPECT_NEAR(q.packed().affine(0, 0).scale, Trits5::kGaussianScale, 0.02);
   EXPECT_NEAR(distortion(w, q.dequantized()).mse, 0.1902, 0.003);
+}
+
+/// A level is the mean of the numbers beyond its threshold, half of it: Lloyd's condition.
+TEST(Trits5, TheScaleOfTheGaussianIsLloyds) {
+  const double level = Trits5::kGaussianScale, threshold = level / 2;
+  const double density = std::exp(-threshold * threshold / 2) / std::sqrt(2 * std::numbers::pi);
+  EXPECT_NEAR(density / (std::erfc(threshold / std::numbers::sqrt2) / 2), level, 1e-4);
 }
 
 TEST(Trits5, TakesFeedback) {

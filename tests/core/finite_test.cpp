@@ -86,6 +86,20 @@ TEST(Finite, TheFirstNumberThatIsNotFiniteIsNamedWhereverItStands) {
   }
 }
 
+TEST(Finite, OneNumberThatIsNotFiniteIsFoundWhereverItStands) {
+  for (const Index n : {1, 15, 16, 17, 64, 65, 172}) {
+    for (Index at = 0; at < n; ++at) {
+      for (const float bad : {kInfinity, -kInfinity, kNaN, -kNaN}) {
+        RowMatrixXf w = testing::gaussian(1, n, 3);
+        EXPECT_TRUE(detail::allFinite(w.data(), n));
+        w(0, at) = bad;
+        EXPECT_FALSE(detail::allFinite(w.data(), n)) << bad << " at " << at << " of " << n;
+        EXPECT_TRUE(std::isnan(largestMagnitude(w))) << bad << " at " << at << " of " << n;
+      }
+    }
+  }
+}
+
 TEST(Finite, EmptyMatricesAreRefused) {
   testing::expectThrows([] { finiteFloats("f", RowMatrixXf(0, 3)); }, "gosset: f: the matrix is empty (0 x 3)");
   EXPECT_TRUE(std::isnan(largestMagnitude(RowMatrixXf(0, 3))));

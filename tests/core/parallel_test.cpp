@@ -52,5 +52,16 @@ TEST(Parallel, WithinACallIsDoneByItsThread) {
   EXPECT_EQ(calls, 9);
 }
 
+TEST(Parallel, ARegionIsSerialUntilItsEnd) {
+  using detail::SerialRegion;
+  EXPECT_FALSE(SerialRegion::isActive());
+  {
+    const SerialRegion outer;
+    { const SerialRegion inner; }
+    EXPECT_TRUE(SerialRegion::isActive());
+  }
+  EXPECT_FALSE(SerialRegion::isActive());
+}
+
 }  // namespace
 }  // namespace gosset::parallel_test

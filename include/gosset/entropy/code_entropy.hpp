@@ -28,7 +28,7 @@ double codeEntropy(std::span<const Code> codes) {
     bits -= share * std::log2(share);
     first = last;
   }
-  return bits + 0.0;  // never -0
+  return bits;
 }
 
 namespace detail {
