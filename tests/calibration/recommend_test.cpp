@@ -47,7 +47,7 @@ TEST(Recommend, MemoryBoundWithoutText) {
   const auto training = ::testing::HasSubstr("; of use only after training through it (FakeQuant)");
   EXPECT_THAT(recommend({.most_bits = 1.4}).reason, training);
   EXPECT_THAT(recommend({.most_bits = 2.5, .calibration_text = false}).reason, training) << "1.45 nats";
-  EXPECT_THAT(recommend({.most_bits = 3.5, .calibration_text = false}).reason, ::testing::Not(training));
+  EXPECT_THAT(recommend({.most_bits = 4.5, .calibration_text = false}).reason, ::testing::Not(training));
 }
 
 TEST(Recommend, AccuracyBound) {

@@ -334,6 +334,8 @@ def main():
     parser.add_argument("--test-timeout", type=float, default=20, metavar="SECONDS", help="beyond ten times its own")
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "build/mutation.jsonl")
     parser.add_argument("--alone", action="store_true", help="no switches: one fault at a time")
+    parser.add_argument("--switched", action="store_true", help="only behind switches: says what is left undecided, "
+                        "and does not try it alone, which takes longest")
     parser.add_argument("--again", action="store_true", help="run anew what survived before")
     options = parser.parse_args()
 
@@ -396,6 +398,9 @@ def main():
         for _ in pool.map(run, tests):
             pass
         rest = [f for f in left if f["name"] not in known]
+        if options.switched:
+            print("".join(f"{fault['name']:<16}undecided\n" for fault in rest))
+            rest = []
         for _ in pool.map(lambda fault: ended(fault, *runner.alone(fault)), rest):
             pass
     report(faults, known)
