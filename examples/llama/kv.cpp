@@ -70,6 +70,9 @@ const std::vector<KvFormatEntry>& kvFormatTable() {
       preset<gosset::KvPreset2Heads64>("preset2", "rotated, ranks 3 and 2 first, E8P in 2 bits"),
       preset<gosset::KvPreset3Heads64>("preset3", "the same, values in 3 bits"),
       preset<gosset::KvPreset4Heads64>("preset4", "the same, keys in 3 and values in 4 bits"),
+      preset<gosset::KvTrellis25Heads32>("trellis25", "for heads of 32: rotated trellis codes in 2.5 bits"),
+      preset<gosset::KvTrellis35Heads32>("trellis35", "for heads of 32: KIVI keys, rotated trellis values in 3.5 bits"),
+      preset<gosset::KvTrellis45Heads32>("trellis45", "the same in 4.5 bits"),
   };
   return table;
 }
