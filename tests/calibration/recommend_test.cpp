@@ -46,8 +46,8 @@ TEST(Recommend, MemoryBoundWithoutText) {
   EXPECT_EQ(weights({.most_bits = 1.5, .calibration_text = false}), "binary-g64");
   const auto training = ::testing::HasSubstr("; of use only after training through it (FakeQuant)");
   EXPECT_THAT(recommend({.most_bits = 1.4}).reason, training);
-  EXPECT_THAT(recommend({.most_bits = 2.5, .calibration_text = false}).reason, training) << "1.45 nats";
-  EXPECT_THAT(recommend({.most_bits = 4.5, .calibration_text = false}).reason, ::testing::Not(training));
+  EXPECT_THAT(recommend({.most_bits = 2, .calibration_text = false}).reason, training) << "2.24 nats";
+  EXPECT_THAT(recommend({.most_bits = 2.5, .calibration_text = false}).reason, ::testing::Not(training)) << "0.92 nats";
 }
 
 TEST(Recommend, AccuracyBound) {
