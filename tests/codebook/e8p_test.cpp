@@ -193,6 +193,23 @@ TEST(E8P, OfEquallyNearPointsTheSmallestCode) {
   }
 }
 
+/// What turns into its own negative when places are exchanged is as far from the points of either shift.
+TEST(E8P, OfTheNearestPointsOfBothShiftsTheSmallestCode) {
+  int plus = 0;
+  for (std::uint64_t k = 0; k < 24; ++k) {
+    Block x;
+    for (std::size_t i = 0; i < 4; ++i) {
+      x[i] = static_cast<float>(std::round(64 * testing::normal(27, 4 * k + i)) / 64);
+      x[(k + i) % 4 + 4] = -x[i];
+    }
+    const E8P::Code code = E8P::encodeExhaustive(x.data());
+    EXPECT_EQ(E8P::encode(x.data()), code) << k;
+    plus += (code & 0x80) != 0 ? 1 : 0;
+  }
+  EXPECT_GT(plus, 4);
+  EXPECT_LT(plus, 20);
+}
+
 TEST(E8P, OddInputs) {
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_limits<float>::infinity();
   constexpr float kMax = std::numeric_limits<float>::max(), kTiny = std::numeric_limits<float>::denorm_min();
