@@ -31,6 +31,9 @@ TEST(OrderedProduct, AddsInOrderWhateverTheShape) {
         Eigen::MatrixXf columns = c;
         addProductInOrder(Eigen::MatrixXf(a), b, columns);
         EXPECT_EQ(columns, expected) << m << " " << n << " " << depth;
+        rows = c;
+        addProductInOrder(a, Eigen::MatrixXf(b), rows);
+        EXPECT_EQ(rows, expected) << m << " " << n << " " << depth;
         EXPECT_TRUE((rows - c).isApprox(a * b, 1e-4f)) << m << " " << n << " " << depth;
       }
     }
