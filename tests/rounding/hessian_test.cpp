@@ -41,6 +41,21 @@ TEST(Hessian, BatchesAndMergesGiveTheWhole) {
   }
 }
 
+TEST(Hessian, OneThatSawNothingAddsNothingAndBecomesWhatIsMerged) {
+  Hessian seen(5), empty(5), other(5);
+  seen.accumulate(gaussian(9, 5));
+  const Eigen::MatrixXd before = seen.matrix();
+  seen.merge(empty);
+  EXPECT_EQ(seen.matrix(), before);
+  EXPECT_EQ(seen.tokens(), 9);
+  empty.merge(other);
+  EXPECT_TRUE(empty.matrix().isZero(0));
+  EXPECT_EQ(empty.tokens(), 0);
+  empty.merge(seen);
+  EXPECT_EQ(empty.matrix(), before);
+  EXPECT_EQ(empty.tokens(), 9);
+}
+
 TEST(Hessian, TakesEveryScalarTypeAndOrder) {
   const RowMatrixXf x = gaussian(9, 5).array().round() / 4;
   Hessian expected(5);

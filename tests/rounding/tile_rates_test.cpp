@@ -98,6 +98,8 @@ TEST(TileRates, ByHand) {
   EXPECT_EQ(tileRates<14>({1, 0}, columns, 4), (Rates{48, 16})) << "what nobody needs is spent all the same";
   EXPECT_EQ(tileRates<14>({1}, {4}, 2.9), Rates{23}) << "rounded down";
   EXPECT_EQ(tileRates<14>({}, {}, 2), Rates{});
+  EXPECT_EQ(tileRates<14>({1, 1, 1}, {32, 32, 32}, 2 + 1 / 24.), (Rates{17, 16, 16})) << "the first of equal gains";
+  EXPECT_EQ(tileRates<14>({0, 0}, columns, 1.0625), (Rates{9, 8}));
 }
 
 TEST(TileRates, ASpreadKeepsThemNearTheMean) {
