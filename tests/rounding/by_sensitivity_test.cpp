@@ -33,6 +33,8 @@ TEST(BySensitivity, WeightsAreTheRootsOfTheDiagonal) {
   h.diagonal() << 4, 0, 1;
   EXPECT_EQ(BySensitivity(Hessian::fromMatrix(h)).outlierWeights(3), Eigen::Vector3f(1, 0, 0.5f));
   EXPECT_EQ(BySensitivity(Hessian(3)).outlierWeights(3), Eigen::Vector3f::Ones());
+  h.diagonal() << 4, -9, 1;
+  EXPECT_EQ(BySensitivity(Hessian::fromMatrix(h)).outlierWeights(3), Eigen::Vector3f(1, 0, 0.5f)) << "less than 0 is 0";
   const BasisChange reversed{.hessian = [](Eigen::MatrixXd& m) { m = m.reverse().eval(); }, .tokens = {}};
   EXPECT_EQ(inBasis(BySensitivity(Hessian::fromMatrix(h)), reversed).outlierWeights(3), Eigen::Vector3f(0.5f, 0, 1));
   expectThrows([&] { BySensitivity(Hessian(3)).outlierWeights(4); },
