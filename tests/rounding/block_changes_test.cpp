@@ -72,6 +72,21 @@ TEST(BlockChanges, OfOneNumberOfABlockAreSeen) {
   EXPECT_EQ(g, (RowMatrixXf(2, 1) << 0, 6).finished());
 }
 
+/// More rows than go through a panel together, and more columns than a panel has.
+TEST(Sweeps, OfManyPanelsAreThoseOfEachRow) {
+  const Index n = 140;
+  RowMatrixXf x = gaussian(300, n, 5);
+  for (Index j = 1; j < n; ++j) x.col(j) = 0.8f * x.col(j - 1) + 0.6f * x.col(j);
+  Hessian h(n);
+  h.accumulate(x);
+  const RowMatrixXf w = gaussian(67, n);
+  using F = PerChannel<Asymmetric<2>>;
+  const RowMatrixXf all = quantize<F>(w, Ldlq(h, {.sweeps = 3})).dequantized();
+  for (const Index row : {0, 2, 63, 64, 66}) {
+    EXPECT_EQ(quantize<F>(w.row(row), Ldlq(h, {.sweeps = 3})).dequantized(), all.row(row)) << row;
+  }
+}
+
 /// More rows than are swept at a time: each is rounded as if it stood alone, and progress says which rows are swept.
 TEST(Sweeps, OfManyRowsAreThoseOfEach) {
   const Index m = 2200, n = 24;
