@@ -124,6 +124,28 @@ TEST(Rounding, HooksOfTwoFormatsComeFromOne) {
   EXPECT_LT((searched.dequantized() - w).norm(), 2e-2f * w.norm());
 }
 
+/// Two changes of basis, which do not commute: the first two inputs change places, then the last two.
+TEST(Rounding, WhatIsInsideFollowsEachChangeOfBasis) {
+  const auto swapped = [](Index i) {
+    return BasisChange{.hessian =
+                           [i](Eigen::MatrixXd& h) {
+                             h.row(i).swap(h.row(i + 1));
+                             h.col(i).swap(h.col(i + 1));
+                           },
+                       .tokens = [i](RowMatrixXf& x) { x.col(i).swap(x.col(i + 1)); }};
+  };
+  Eigen::Matrix3d h = Eigen::Matrix3d::Zero();
+  h.diagonal() << 16, 4, 1;
+  const OutlierColumns both(Eigen::RowVector3f(9, 1, 2), {}, BySensitivity(Hessian::fromMatrix(h)));
+  EXPECT_EQ(both.outlierWeights(3), Eigen::Vector3f(1, 0.5f, 0.25f));
+  EXPECT_EQ(both.columns(), Columns{0});
+  const auto once = both.inBasis(swapped(0)), twice = once.inBasis(swapped(1));
+  EXPECT_EQ(once.outlierWeights(3), Eigen::Vector3f(0.5f, 1, 0.25f));
+  EXPECT_EQ(once.columns(), Columns{1});
+  EXPECT_EQ(twice.outlierWeights(3), Eigen::Vector3f(0.5f, 0.25f, 1));
+  EXPECT_EQ(twice.columns(), Columns{2});
+}
+
 TEST(Rounding, OutlierColumnsAreThoseOfTheBasis) {
   // Activations that are all in one direction of the rotated basis: one column is loud there and none here.
   const Index n = 64;
