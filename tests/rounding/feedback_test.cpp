@@ -247,6 +247,19 @@ TEST(Feedback, SweepsEndWhereNoOtherCodeIsBetter) {
   }
 }
 
+/// Halfway between two levels either is as good, and the one that is there stays. With errors e of the last column
+/// and f of the one before, the loss e^2 + e f + f^2 is least in e at -f / 2, which 0.375 is half a level away from.
+TEST(Feedback, SweepsKeepWhatIsAsGood) {
+  Eigen::MatrixXd h = Eigen::MatrixXd::Identity(4, 4);
+  h(2, 3) = h(3, 2) = 0.5;
+  RowMatrixXf w(2, 4);  // levels 0, 1, 2, 3
+  w << 0, 3, 1.25f, 1.375f, 0, 3, 1.75f, 1.625f;
+  const auto q = quantize<PerChannel<Asymmetric<2>>>(w, Ldlq(Hessian::fromMatrix(h), {.damping = 0, .sweeps = 3}));
+  RowMatrixXf expected(2, 4);
+  expected << 0, 3, 1, 1, 0, 3, 2, 2;
+  EXPECT_EQ(q.dequantized(), expected);
+}
+
 TEST(Feedback, ReportsEachPanelOfEachPass) {
   std::vector<std::tuple<int, Index>> seen;
   const auto watch = [&](const LdlqProgress& p) {
