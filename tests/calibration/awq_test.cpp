@@ -172,6 +172,17 @@ TEST(Awq, ClipsAsAnExhaustiveSearchDoes) {
   }
 }
 
+/// Even in a codebook without levels for it, where another scale would lose less.
+TEST(Awq, AGroupOfOneNumberHasNoRangeToShrink) {
+  RowMatrixXf w(2, 16);
+  w.row(0).setConstant(1);
+  w.row(1).setConstant(-0.7f);
+  EXPECT_EQ(quantize<PerChannel<E8P>>(w, Awq(gaussian(40, 16, 5))), quantize<PerChannel<E8P>>(w));
+  w(0, 3) = 1.01f;
+  w(1, 3) = -0.71f;
+  EXPECT_FALSE(quantize<PerChannel<E8P>>(w, Awq(gaussian(40, 16, 5))) == quantize<PerChannel<E8P>>(w));
+}
+
 TEST(Awq, BeatsNearestWhereAFewInputsAreLarge) {
   for (const Index inputs : {63, 172, 256}) {
     const RowMatrixXf w = gaussian(64, inputs), x = activations(128, inputs);
