@@ -7,7 +7,10 @@
 
 #include "testing.hpp"
 
+#include <memory>
 #include <sstream>
+#include <string_view>
+#include <vector>
 
 namespace gosset::any_matrix_test {
 namespace {
@@ -70,6 +73,23 @@ TEST(AnyMatrix, IsEqualInFormatShapeAndBits) {
   EXPECT_EQ(a.as<Float16>(), nullptr);
 }
 
+TEST(AnyMatrix, OfTheSameBitsInAnotherFormatOrShapeItIsAnother) {
+  const AnyMatrix zeros(quantize<Float16>(RowMatrixXf::Zero(2, 3)));
+  EXPECT_EQ(zeros, AnyMatrix(quantize<Float16>(RowMatrixXf::Zero(2, 3))));
+  EXPECT_FALSE(zeros == AnyMatrix(quantize<BFloat16>(RowMatrixXf::Zero(2, 3))));
+  EXPECT_FALSE(zeros == AnyMatrix(quantize<Float16>(RowMatrixXf::Zero(3, 2))));
+  EXPECT_FALSE(zeros == AnyMatrix(quantize<Float16>(RowMatrixXf::Zero(1, 6))));
+}
+
+TEST(AnyMatrix, OwnsNothingWhereItShowsOthersMemory) {
+  const auto numbers = std::make_shared<std::vector<Float16>>(6, Float16(2.5f));
+  Packed<Float16> packed = quantize<Float16>(gaussian(2, 3)).packed();
+  Packed<Float16>::fields(packed, [&](std::string_view, auto& values) { values.show(*numbers, numbers); });
+  const AnyMatrix view{QuantizedMatrix<Float16>(packed)};
+  EXPECT_FALSE(view.owns());
+  EXPECT_EQ(view.dequantized(), RowMatrixXf::Constant(2, 3, 2.5f));
+}
+
 TEST(AnyMatrix, EmptyIsOfNoFormat) {
   const AnyMatrix empty;
   EXPECT_EQ(empty.rows(), 0);
@@ -81,6 +101,9 @@ TEST(AnyMatrix, EmptyIsOfNoFormat) {
   EXPECT_TRUE(empty.owns());
   EXPECT_TRUE(empty.hasIndependentRows());
   EXPECT_FALSE(empty.hasFastProduct());
+  AnyMatrix changed;
+  changed.setActivations(Activations::kFloat);
+  EXPECT_EQ(changed.activations(), Activations::kFloat);
   expectThrows([&] { (void)(empty * Eigen::VectorXf(3)); }, "AnyMatrix: the matrix is empty and of no format");
   expectThrows([&] { (void)empty.row(0); }, "AnyMatrix: the matrix is empty and of no format");
 }

@@ -30,6 +30,9 @@ TEST(QuantizeAs, IsQuantize) {
   h.accumulate(gaussian(200, 64, 2));
   EXPECT_EQ(quantizeAs<List>("Grouped<Asymmetric<4>, 32>", w), AnyMatrix(quantize<Int4>(w)));
   EXPECT_EQ(quantizeAs<List>("Float16", w), AnyMatrix(quantize<Float16>(w)));
+  EXPECT_EQ(quantizeAs<List>("Grouped<Asymmetric<4>,32>", w), AnyMatrix(quantize<Int4>(w))) << "spaces do not matter";
+  EXPECT_EQ(quantizeAs<List>("Grouped<Asymmetric<4>, 32>", w, Gptq(h)), AnyMatrix(quantize<Int4>(w, Gptq(h))))
+      << "which can do without its order of the columns";
   EXPECT_EQ(quantizeAs<List>("Incoherent<E8P>", w, Ldlq(h), {.seed = 5}),
             AnyMatrix(quantize<Incoherent<E8P>>(w, Ldlq(h), {.seed = 5})));
   EXPECT_EQ(quantizeAs<List>("PerChannel<Symmetric<8>>", w.cast<double>(), Nearest{}, {.fit = LeastSquares{}}),

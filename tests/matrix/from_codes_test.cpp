@@ -121,6 +121,15 @@ TEST(FromCodes, SaysWhatIsWrong) {
   EXPECT_EQ((fromCodes<PerTensor<E8P, float>>(zeros, RowMatrixXf::Constant(1, 1, 0x1p124f)).rows()), 1);
   expectThrows([&] { (void)fromCodes<PerTensor<E8P, float>>(zeros, RowMatrixXf::Constant(1, 1, 0x1.8p124f)); },
                "fromCodes: scales: they give magnitudes of");
+  // Levels 0 .. 15 less 15 go down to -15, those less 0 up to 15.
+  for (const float zero : {0.f, 15.f}) {
+    const auto from = [&](float scale) {
+      return fromCodes<PerChannel<Asymmetric<4>, float>>(zeros, RowMatrixXf::Constant(1, 1, scale),
+                                                         RowMatrixXf::Constant(1, 1, zero));
+    };
+    EXPECT_EQ(from(0x1p123f).dequantized(), RowMatrixXf::Constant(1, 2, -0x1p123f * zero));
+    expectThrows([&] { (void)from(0x1p124f); }, "fromCodes: scales: they give magnitudes of");
+  }
   Codes wrong = codes;
   wrong(1, 7) = 16;
   expectThrows([&] { (void)fromCodes<F>(wrong, ones, ones); },

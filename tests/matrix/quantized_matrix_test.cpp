@@ -6,6 +6,7 @@
 
 #include "testing.hpp"
 
+#include <algorithm>
 #include <sstream>
 
 namespace gosset::quantized_matrix_test {
@@ -44,6 +45,21 @@ TYPED_TEST(QuantizedMatrixTest, RoundedActivationsChangeAProductByLessThanAHundr
   EXPECT_LE((q * x.col(0) - expected.col(0)).norm(), 0.01f * expected.col(0).norm());
 }
 
+TYPED_TEST(QuantizedMatrixTest, ActivationsCountInRowsOfAProductAndForOtherScalars) {
+  auto q = quantize<TypeParam>(testing::gaussian(300, 96));
+  const Eigen::MatrixXf x = testing::gaussian(96, 3, 2);
+  for (const Activations activations : {Activations::kRounded, Activations::kFloat, Activations::kRoundedPerToken}) {
+    q.setActivations(activations);
+    Eigen::MatrixXf y(300, 3), rows(300, 3);
+    q.packed().multiply(x, y, activations);
+    for (Index first = 0; first < 300; first += kRowBlock) {
+      q.multiplyRows(first, std::min<Index>(kRowBlock, 300 - first), x, rows);
+    }
+    EXPECT_EQ(rows, y);
+    EXPECT_EQ(Eigen::MatrixXd(q * x.cast<double>()), y.cast<double>());
+  }
+}
+
 TYPED_TEST(QuantizedMatrixTest, DequantizesIntoPartsOfLargerMatrices) {
   for (const auto& [rows, cols] : {std::pair<Index, Index>{1, 1}, {17, 33}, {63, 172}}) {
     const auto q = quantize<TypeParam>(testing::gaussian(rows, cols));
@@ -63,11 +79,21 @@ TYPED_TEST(QuantizedMatrixTest, EqualMeansEveryBit) {
   EXPECT_EQ(quantize<TypeParam>(w), q);
   EXPECT_FALSE(quantize<TypeParam>(RowMatrixXf(-w)) == q);
   EXPECT_FALSE(quantize<TypeParam>(w.leftCols(8)) == q);
+  RowMatrixXf other = w;
+  other(6, 8) *= -1;
+  EXPECT_FALSE(quantize<TypeParam>(other) == q) << "the last number counts, too";
   auto assigned = quantize<TypeParam>(testing::gaussian(2, 2));
   EXPECT_FALSE(assigned == q);
   assigned = q;
   EXPECT_EQ(assigned, q);
   EXPECT_EQ(assigned.dequantized(), q.dequantized());
+}
+
+TEST(QuantizedMatrix, OfTheSameBitsInAnotherShapeItIsAnother) {
+  const auto zeros = [](Index rows, Index cols) { return quantize<float>(RowMatrixXf::Zero(rows, cols)); };
+  EXPECT_EQ(zeros(2, 3), zeros(2, 3));
+  EXPECT_FALSE(zeros(2, 3) == zeros(3, 2));
+  EXPECT_FALSE(zeros(2, 3) == zeros(1, 6));
 }
 
 TEST(QuantizedMatrix, DequantizesOnlyIntoItsShape) {
