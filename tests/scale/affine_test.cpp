@@ -3,6 +3,7 @@
 
 #include "scalar_codebooks.hpp"
 
+#include <algorithm>
 #include <vector>
 
 namespace gosset::affine_test {
@@ -55,6 +56,30 @@ TYPED_TEST(AffineTest, RunsAreTheSameAsOneByOne) {
       ASSERT_EQ(values[i], value);
     }
   }
+}
+
+/// Codebooks that encode many blocks at a time do so in pieces.
+TEST(Affine, RunsOfBlocksAreTheSameAsOneByOne) {
+  const auto check = []<VectorCodebook C>(C) {
+    const Affine a{0.37f, 0};
+    for (const Index count : {1, 64, 65, 150}) {
+      const RowMatrixXf x = testing::gaussian(1, count * C::kDim);
+      std::vector<typename C::Code> codes(static_cast<std::size_t>(count));
+      std::vector<float> values(static_cast<std::size_t>(x.size()));
+      encodeRun<C>(x.data(), count, a, codes.data());
+      decodeRun<C>(codes.data(), count, a, values.data());
+      for (Index i = 0; i < count; ++i) {
+        const auto code = codes[static_cast<std::size_t>(i)];
+        EXPECT_EQ(code, encode<C>(x.data() + i * C::kDim, a)) << C::name() << ", " << i << " of " << count;
+        float block[C::kDim];
+        decode<C>(code, a, block);
+        EXPECT_TRUE(std::equal(block, block + C::kDim, values.data() + i * C::kDim)) << C::name() << ", " << i;
+      }
+    }
+  };
+  check(E8P{});
+  check(E81B{});
+  check(Trits5{});
 }
 
 }  // namespace

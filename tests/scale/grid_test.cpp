@@ -223,6 +223,18 @@ TEST(Grid, APaddedCodeClimbsAsLongAsItComesNearer) {
   EXPECT_EQ(codes(-7), (std::vector<int>{1, 0}));
 }
 
+/// With a zero beside it the last code would be the point of ones; as it is no number of the matrix, the next is
+/// nearer.
+TEST(Grid, OnePaddedNumberDoesNotCountEither) {
+  Grid<PerTensor<Stairs>> grid(1, 7, PublishedRule{});
+  grid.setAffine(0, 0, {1, 0});
+  const float w[] = {1, 1, 1, 1, 1.5f, 1.3f, 1.3f, 0};
+  std::uint8_t found[2];
+  grid.encodeRow(0, w, found);
+  EXPECT_EQ(found[0], 1);
+  EXPECT_EQ(found[1], 2);
+}
+
 TEST(Grid, PaddedScalesByHand) {
   RowMatrixXf w(2, 2);
   w << 3, -4, 0, 2;  // root mean squares sqrt(25 / 2) and sqrt(2), of all sqrt(29 / 4); mean magnitudes 3.5, 1 and 9/4
