@@ -75,6 +75,8 @@ void expectAllAsOneByOne() {
     rare.row(8).setConstant(1), rare(8, 5) = 1 + 0x1p-20f;
     rare.row(9) = rare.row(9).cwiseMax(0);
     rare.row(10).array() += 1e6f;
+    rare.row(13) = rare.row(13).cwiseMin(0);
+    rare.row(14) = -rare.row(14).cwiseMax(0);  // up to a zero of the other sign
     rare.row(11) *= 0x1p-14f;
     rare(12, 0) = -rare.row(12).cwiseAbs().maxCoeff() * 3, rare(12, 1) = -rare(12, 0);
     expectAsOneByOne<C, T>(rare);

@@ -84,6 +84,7 @@ TYPED_TEST(LearnedStepOf, TinyAndHugeWeightsStayFinite) {
         const RowMatrixXf moved = now * gaussian(3, cols, 3);
         const auto gradients = steps.backward(moved, gaussian(3, cols, 2));
         EXPECT_TRUE(steps.forward(moved).allFinite()) << start << ' ' << now;
+        EXPECT_GT(steps.quantized(moved).packed().affine(0, 0).scale, 0) << start << ' ' << now;
         EXPECT_TRUE(gradients.weights.allFinite()) << start << ' ' << now;
         EXPECT_TRUE(gradients.zeros.allFinite()) << start << ' ' << now;
       }

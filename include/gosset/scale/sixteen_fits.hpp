@@ -114,9 +114,7 @@ struct LaneFits {
   const auto magnitude = [&](simd::Floats x) __attribute__((always_inline)) {
     return (simd::Floats)((simd::Words)x & 0x7fffffffu);
   };
-  // Of two zeros fitAffine() knows which it takes.
-  unsigned left = ~simd::whereGreater(magnitude(low), none) | ~simd::whereGreater(magnitude(high), none) |
-                  ~simd::whereGreater(largest, range.least) | simd::whereGreater(splat(kLeastQuickStep), step) |
+  unsigned left = ~simd::whereGreater(largest, range.least) | simd::whereGreater(splat(kLeastQuickStep), step) |
                   simd::whereGreater(step, splat(kMostQuickStep)) |
                   simd::whereGreater(splat(kLeastQuickStep), magnitude(zero)) |
                   simd::whereGreater(scale * 0.45f, largest);

@@ -128,7 +128,6 @@ class LearnedStep {
     result.weights = gradient.derived().matrix().template cast<float>();
     detail::forEachGroup<F>(rows_, cols_, [&](Index row, Index group, Index begin, Index end) {
       const Affine a = q.packed().affine(row, group);
-      if (!(a.scale > 0)) return;
       const Index at = F::kOneRowOnly ? row : 0;
       for (Index col = begin; col < end; ++col) {
         float& g = result.weights(row, col);
