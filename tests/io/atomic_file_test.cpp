@@ -117,12 +117,15 @@ TEST(AtomicFile, RemovesNothingButLeftovers) {
   std::filesystem::create_symlink("other", folder / ".gosset-link.tmp");
   ::mkfifo((folder / ".gosset-pipe.tmp").c_str(), 0600);
   writeText(folder / ".gosset-1-0.tmp", "left over");
+  writeText(folder / "mine.tmp", "mine");
+  writeText(folder / ".gosset-settings", "mine");
   AtomicFile living(folder / "file");
   put(living, "living");
   AtomicFile second(folder / "file");
   second.commit();
   living.commit();
-  const Names expected = {".gosset-folder.tmp", ".gosset-link.tmp", ".gosset-pipe.tmp", "file", "other"};
+  const Names expected = {
+      ".gosset-folder.tmp", ".gosset-link.tmp", ".gosset-pipe.tmp", ".gosset-settings", "file", "mine.tmp", "other"};
   EXPECT_EQ(folder.list(), expected);
   EXPECT_EQ(readText(folder / "file"), "living");
 }
@@ -226,8 +229,20 @@ TEST(AtomicFile, MakesWhatALinkLeadsTo) {
   expectThrows<FormatError>([&] { AtomicFile(folder / "loop"); }, "loop: cannot be written: Too many levels of");
 }
 
+TEST(AtomicFile, FollowsAsManyLinksAsTheSystem) {
+  const TemporaryFolder folder;
+  writeText(folder / "0", "old");
+  for (int i = 1; i <= 41; ++i) std::filesystem::create_symlink(std::to_string(i - 1), folder / std::to_string(i));
+  AtomicFile file(folder / "40");
+  put(file, "new");
+  file.commit();
+  EXPECT_EQ(readText(folder / "0"), "new");
+  expectThrows<FormatError>([&] { AtomicFile(folder / "41"); }, "41: cannot be written: Too many levels of");
+}
+
 TEST(AtomicFile, RelativePath) {
   const TemporaryFolder folder;
+  writeText(folder / ".gosset-1-0.tmp", "left over");
   const std::filesystem::path before = std::filesystem::current_path();
   std::filesystem::current_path(folder.path());
   AtomicFile file("file");
@@ -235,6 +250,7 @@ TEST(AtomicFile, RelativePath) {
   file.commit();
   std::filesystem::current_path(before);
   EXPECT_EQ(readText(folder / "file"), "here");
+  EXPECT_EQ(folder.list(), Names{"file"});  // leftovers beside it are found, too
 }
 
 TEST(AtomicFile, RefusesWhatItCannotReplace) {

@@ -162,6 +162,14 @@ TEST_P(GgufFileTest, ValuesOutliveTheFile) {
   EXPECT_EQ(value, GgufValue(Strings{"<s>", ""}));
 }
 
+TEST(GgufValueTest, AnEmptyArrayIsOfItsTypeToo) {
+  EXPECT_EQ(GgufValue(Strings{}).as<Strings>(), Strings{});
+  EXPECT_EQ(GgufValue(Strings{}).as<std::vector<int>>(), std::nullopt);
+  EXPECT_EQ(GgufValue(std::vector<int>{}).as<Strings>(), std::nullopt);
+  EXPECT_EQ(GgufValue(std::vector<int>{}).as<std::vector<bool>>(), std::nullopt);
+  EXPECT_EQ(GgufValue(std::vector<int>{}).as<std::vector<std::uint8_t>>(), std::vector<std::uint8_t>{});
+}
+
 TEST_P(GgufFileTest, MovedFromIsEmpty) {
   GgufFile from = opened(knownFile());
   const GgufFile to = std::move(from);
