@@ -34,6 +34,11 @@ TEST(AddedTokens, TheyTakeWhiteSpaceIn) {
   EXPECT_EQ(shown({{.id = 1, .content = "<m>", .lstrip = true, .rstrip = true}}, "<m>  <m>"), "[1:<m>  ][1:<m>]");
 }
 
+TEST(AddedTokens, NoneIsFoundInTheWhiteSpaceThatAnotherHasTakenIn) {
+  const std::vector<AddedToken> tokens = {{.id = 1, .content = "<m>", .rstrip = true}, {.id = 2, .content = " "}};
+  EXPECT_EQ(shown(tokens, " <m>  a "), "[2: ][1:<m>  ]a[2: ]");
+}
+
 TEST(AddedTokens, ASingleWordStandsAlone) {
   const std::vector<AddedToken> tokens = {{.id = 1, .content = "the", .singleWord = true}};
   EXPECT_EQ(shown(tokens, "the then bathe _the (the) the\xC3\xA9"), "[1:the] then bathe _the ([1:the]) the\xC3\xA9");

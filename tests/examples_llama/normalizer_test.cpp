@@ -48,6 +48,8 @@ TEST(Normalizer, StripTakesWhiteSpaceOffEitherEnd) {
   EXPECT_EQ(strip(true, true, " \xC2\xA0 a b\n"), "a b");
   EXPECT_EQ(strip(true, false, " a "), "a ");
   EXPECT_EQ(strip(false, true, " a "), " a");
+  EXPECT_EQ(strip(true, true, " a"), "a");
+  EXPECT_EQ(strip(false, true, " a"), " a");
   EXPECT_EQ(strip(true, true, "  "), "");
   EXPECT_EQ(strip(false, false, " a\n\nb "), " a\n\nb ");
 }

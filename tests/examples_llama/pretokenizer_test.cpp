@@ -39,6 +39,8 @@ TEST(Split, InvertedTheMatchesAreWhatIsKept) {
   const json word = {{"Regex", "[a-z]+"}};
   EXPECT_THAT(pieces(split(word, "Removed", true), "ab  cd1"), ElementsAre("ab", "cd"));
   EXPECT_THAT(pieces(split(word, "MergedWithPrevious", true), "ab  cd1"), ElementsAre("ab  ", "cd1"));
+  EXPECT_THAT(pieces(split({{"Regex", "[a-z]"}}, "MergedWithNext", true), "-ab"), ElementsAre("-a", "b"));
+  EXPECT_THAT(pieces(split({{"Regex", "[a-z]"}}, "MergedWithPrevious", true), "ab--"), ElementsAre("a", "b--"));
   EXPECT_THAT(pieces(split(word, "Isolated"), ""), IsEmpty());
   EXPECT_THAT(pieces(split({{"Regex", "(?=[0-9])"}}, "Isolated"), "a12"), ElementsAre("a", "1", "2"));
 }

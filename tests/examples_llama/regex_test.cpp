@@ -55,6 +55,7 @@ TEST(Oniguruma, WhatHasNoLikeIsRefusedByName) {
 
 TEST(Regex, MatchesCharactersNotBytes) {
   EXPECT_THAT(matches("\\p{L}+|\\p{N}", "\xC3\xA9t\xC3\xA9 42"), ElementsAre("\xC3\xA9t\xC3\xA9", "4", "2"));
+  EXPECT_THAT(matches("[[:alpha:]]+", "\xC3\xA9t\xC3\xA9 42"), ElementsAre("\xC3\xA9t\xC3\xA9"));
   EXPECT_THAT(matches("(?i:'ll)", "I'LL"), ElementsAre("'LL"));
   EXPECT_THAT(matches("\\s",
                       "a\xC2\x85"
