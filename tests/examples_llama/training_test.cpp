@@ -57,6 +57,16 @@ TEST(AdamTest, SecondStepByHand) {
   EXPECT_NEAR(x(0), -1 - mean / std::sqrt(square), 1e-6);
 }
 
+// The same, of gradients of 1/2 and -4, the second of which counts as -1.
+TEST(AdamTest, AGradientOfGreaterNormIsScaledDownToTheBound) {
+  Eigen::VectorXf x = Eigen::VectorXf::Zero(1);
+  Adam adam(Eigen::VectorXf::Zero(1), {.beta1 = 0.5f, .beta2 = 0.5f, .epsilon = 0.f, .clip = 1.f});
+  adam.step(x, Eigen::VectorXf::Constant(1, 0.5f), 1.f);
+  EXPECT_FLOAT_EQ(adam.step(x, Eigen::VectorXf::Constant(1, -4.f), 1.f), 4.f);
+  const double mean = (0.5 / 4 - 1 / 2.0) / 0.75, square = (0.25 / 4 + 1 / 2.0) / 0.75;
+  EXPECT_NEAR(x(0), -1 - mean / std::sqrt(square), 1e-6);
+}
+
 TEST(AdamTest, LearningRateRisesAndFalls) {
   EXPECT_FLOAT_EQ(warmupCosine(0, 110, 10, 2.f), 0.2f);
   EXPECT_FLOAT_EQ(warmupCosine(9, 110, 10, 2.f), 2.f);
