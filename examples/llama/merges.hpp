@@ -59,8 +59,7 @@ void mergeNeighbours(std::vector<Token>& tokens, Find&& find) {
     queue.pop();
     detail::Link& left = links[pair.left];
     detail::Link& right = links[pair.right];
-    const bool stale = left.merged || right.merged || left.after != pair.right || left.token != pair.leftToken ||
-                       right.token != pair.rightToken;
+    const bool stale = left.merged || right.merged || left.token != pair.leftToken || right.token != pair.rightToken;
     if (stale) continue;
     left.token = pair.merge.joined;
     left.after = right.after;

@@ -67,8 +67,9 @@ TEST(SentencePieces, AmongEqualPairsTheLeftmostIsJoined) {
 }
 
 TEST(SentencePieces, AnUnknownCharacterStandsAsItsBytes) {
-  const Tokenizer t = wordsTokenizer({" ", "\xC3\xA9"});
+  const Tokenizer t = wordsTokenizer({" ", "\xC3\xA9", "\xF0\x9F\x98\x80"});
   EXPECT_EQ(t.encode("\xC3\xA9"), (Tokens{1, kFirst, kFirst + 1}));
+  EXPECT_EQ(t.encode("\xF0\x9F\x98\x80"), (Tokens{1, kFirst, kFirst + 2}));
   EXPECT_EQ(t.encode("\xE2\x82\xAC"), (Tokens{1, kFirst, 3 + 0xE2, 3 + 0x82, 3 + 0xAC}));
   EXPECT_EQ(t.encode("\x80\x80"), (Tokens{1, kFirst, 3 + 0x80, 3 + 0x80}));
   EXPECT_EQ(t.decode(t.encode("\x80")), "\xEF\xBF\xBD");
@@ -79,6 +80,16 @@ TEST(SentencePieces, WithoutByteTokensAnUnknownCharacterIsUnknown) {
   const Tokenizer t = tokenizerOf(SentencePieces({{"<unk>", 0.f}, {"<s>", 0.f}, {"</s>", 0.f}, {"a", 0.f}}));
   EXPECT_EQ(t.encode("axa"), (Tokens{1, 3, 0, 3}));
   EXPECT_EQ(t.decode(Tokens{0}), "<unk>");
+}
+
+TEST(SentencePieces, OfTokensOfOneTextTheFirstIsFound) {
+  const SentencePieces t(
+      {{"<unk>", 0.f}, {"<s>", 0.f}, {"</s>", 0.f}, {"a", 0.f}, {"a", 1.f}, {"<0x42>", 0.f}, {"<0x42>", 0.f}});
+  EXPECT_EQ(t.find("a"), 3);
+  EXPECT_EQ(t.encode("aB"), (Tokens{3, 5}));
+  EXPECT_EQ(t.bytes(4, false), "a");
+  EXPECT_EQ(t.bytes(5, false), "B");
+  EXPECT_EQ(t.bytes(6, false), "<0x42>");  // no byte, but a text that looks like one
 }
 
 TEST(SentencePieces, DecodesWhatItEncodes) {
