@@ -29,6 +29,14 @@ void refuses(const std::string& text, const std::string& expected) {
 
 void refusesWith(const std::string& patch, const std::string& expected) { refuses(configWith(patch), expected); }
 
+TEST(CheckConfig, ARotaryEmbeddingNeedsAPositiveBase) {
+  Config config = smallConfig();
+  config.ropeTheta = 0.f;
+  expectThrows<FormatError>([&] { checkConfig(config, "x"); }, "x: rope theta must be positive, found 0");
+  config.ropeTheta = 1e-3f;
+  EXPECT_NO_THROW(checkConfig(config, "x"));
+}
+
 TEST(HuggingFaceConfigText, WhatIsNotSaidIsAsPublished) {
   const HuggingFaceConfig read = parseHuggingFaceConfig(kConfig, "x");
   Config expected = smallConfig();
@@ -50,6 +58,7 @@ TEST(HuggingFaceConfigText, EveryFieldIsRead) {
   EXPECT_EQ(read.config.ropeTheta, 500000.f);
   EXPECT_EQ(read.config.normEps, 1e-5f);
   EXPECT_TRUE(read.tied);
+  EXPECT_EQ(parsed(R"({"num_key_value_heads": 3})").headDim, 4);  // 24 / 6, however many share keys
   const Config newer = parsed(R"({"rope_parameters": {"rope_theta": 700, "rope_type": "default"}})");
   EXPECT_EQ(newer.ropeTheta, 700.f);
   EXPECT_EQ(newer, plainLlama(newer));

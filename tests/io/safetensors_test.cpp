@@ -402,6 +402,39 @@ TEST(SafetensorsWriter, OrderedWithoutHolesAndAligned) {
   EXPECT_EQ(covered, file.bytes());
 }
 
+/// So that kernels read them without crossing lines, whatever stands beside them.
+TEST(SafetensorsWriter, WhatFillsWholeCacheLinesComesFirst) {
+  const TemporaryFolder folder;
+  SafetensorsWriter writer;
+  writer.add<std::int64_t>("odd", {1}, std::vector<std::int64_t>(1));
+  writer.add<std::uint8_t>("bytes", {64}, std::vector<std::uint8_t>(64));
+  writer.add<float>("floats", {3}, std::vector<float>(3));
+  writer.add<std::uint16_t>("words", {64}, std::vector<std::uint16_t>(64));
+  writer.write(folder / "f");
+  const SafetensorsFile file(folder / "f");
+  const std::size_t begin = file.info("words").begin;
+  EXPECT_EQ(begin % 64, 0u);
+  EXPECT_EQ(file.info("bytes").begin, begin + 128);
+  EXPECT_EQ(file.info("odd").begin, begin + 192);
+  EXPECT_EQ(file.info("floats").begin, begin + 200);
+}
+
+/// More of them than a sort leaves in their order by chance.
+TEST(SafetensorsWriter, TensorsOfOneTypeLieByName) {
+  const TemporaryFolder folder;
+  SafetensorsWriter writer;
+  for (int i = 0; i < 100; ++i) {
+    writer.add<float>(std::to_string(37 * i % 100), {1}, std::vector<float>{static_cast<float>(i)});
+  }
+  writer.write(folder / "f");
+  const SafetensorsFile file(folder / "f");
+  std::size_t at = file.bytes() - 400;
+  for (const std::string& name : file.names()) {
+    EXPECT_EQ(file.info(name).begin, at) << name;
+    at += 4;
+  }
+}
+
 /// Types without numbers of C++ are written too, where the caller has their bytes, in the reference's order.
 TEST(SafetensorsWriter, WritesTypesThatCppLacks) {
   const TemporaryFolder folder;
@@ -535,6 +568,19 @@ TEST(SafetensorsWriter, FullDiskLeavesTheOldFileWhole) {
   }
   writer.write(path);
   EXPECT_EQ(SafetensorsFile(path).matrixAs<float>("w"), testing::gaussian(65, 65));
+}
+
+/// Bytes that no reader would look at fill no disk.
+TEST(SafetensorsWriter, ASourceThatGivesTooMuchIsToldSoOnAFullDiskToo) {
+  const TemporaryFolder folder;
+  SafetensorsWriter writer;
+  const std::vector<std::byte> bytes(1000);
+  writer.addSource("w", Dtype::kU8, {2000}, [&](const SafetensorsWriter::Put& put) {
+    for (int i = 0; i < 50; ++i) put(bytes);
+  });
+  const FullDisk disk(5000);
+  expectThrows([&] { writer.write(folder / "f"); }, "source: tensor 'w' takes 2000 bytes, its source gave 50000");
+  EXPECT_EQ(folder.list(), Names{});
 }
 
 TEST(SafetensorsWriter, CanReplaceTheFileItReadsFrom) {
