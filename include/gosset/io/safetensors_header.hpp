@@ -246,7 +246,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
 
   bool end_object() override {
     if (place_ == Place::kTensor) finishTensor();
-    place_ = place_ == Place::kNames ? Place::kEnd : Place::kNames;
+    place_ = Place::kNames;
     return true;
   }
 
@@ -255,7 +255,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
  private:
-  enum class Place { kOutside, kNames, kTensor, kMetadata, kShape, kOffsets, kEnd };
+  enum class Place { kOutside, kNames, kTensor, kMetadata, kShape, kOffsets };
   enum class Field { kDtype, kShape, kOffsets };
   static constexpr std::array<std::string_view, 3> kFieldNames = {"dtype", "shape", "data_offsets"};
 
