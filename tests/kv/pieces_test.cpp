@@ -26,6 +26,7 @@ TEST(KvPieces, ByTheDefinition) {
       SCOPED_TRACE(::testing::Message() << tokens << " tokens, " << queries << " queries");
       expectAttention(cache, {}, PlainScores{}, queries);
       expectAttention(cache, {.sliding_window = 5000}, Alibi(2), queries);
+      expectAttention(cache, {.sliding_window = 4500}, PlainScores{}, queries);  // over two pieces, not the first
       expectAttention(cache, {.sliding_window = 100}, PlainScores{}, queries);
     }
     const std::vector<float> sinks = {3.f, 9.f};

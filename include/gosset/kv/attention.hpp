@@ -106,7 +106,7 @@ class KvAttention {
   }
 
   /// What a thread does at a time: kQueries queries from `first` on, those of all heads that share a KV head, over the
-  /// stretches that begin within one piece of the cache.
+  /// stretches that begin within one piece of the cache; the first piece has those, too, that begin before it.
   struct Task {
     Index kv_head, first, piece;
   };
@@ -169,10 +169,10 @@ class KvAttention {
     Index stored;  ///< as many as scores have to be made for, cut ones included
   };
 
-  /// The sums of a task; with the sinks, where there are such and the task is the first of its queries.
+  /// The sums of a task; with the sinks, where there are such and its piece is the first.
   template <class Score>
-  void attendHead(const Task& task, bool sinks, const AttendOptions& options, const Score& score, const RowMatrixXf& q,
-                  int exponent, Part& part, OnlineSoftmax& softmax) const {
+  void attendHead(const Task& task, bool is_first, const AttendOptions& options, const Score& score,
+                  const RowMatrixXf& q, int exponent, Part& part, OnlineSoftmax& softmax) const {
     const Index kv_head = task.kv_head, first = task.first, group = shape_.headsInGroup(), dim = shape_.head_dim;
     const Index count = std::min(kQueries, q.rows() - first);
     const Index position = size() - q.rows() + first;  // of the first query
@@ -183,11 +183,12 @@ class KvAttention {
       x.col(i) = q.row(first + i / group).segment(headOf(i) * dim, dim).transpose();
     }
     softmax.reset(cache_.values_in_keys ? dim : shape_.valueDim(), x.cols());
-    if (sinks && !options.sinks.empty()) {
+    if (is_first && !options.sinks.empty()) {
       for (Index i = 0; i < x.cols(); ++i) softmax.setSink(i, options.sinks[headOf(i)]);
     }
     const auto isSeen = [&](Index from, Index to) {
-      if (task.piece != kAll && from / kPiece != task.piece) return false;
+      const Index piece = from / kPiece;
+      if (task.piece != kAll && (is_first ? piece > task.piece : piece != task.piece)) return false;
       return from < to && from < position + count && position - to < options.sliding_window - 1;
     };
     const auto weigh = [&](const Stretch& stretch, Eigen::Map<Eigen::MatrixXf> scores) {
