@@ -5,7 +5,11 @@
 #include <gosset/kv/formats.hpp>
 
 #include <limits>
+#include <span>
 #include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
 
 #include "kv/reference.hpp"
 #include "testing.hpp"
@@ -141,6 +145,36 @@ TEST(KvCacheErrors, AlibiOfOtherHeads) {
   const Alibi few(2);
   const auto within = [&](float s, Index head, Index query, Index key) { return few(s, head, query, key); };
   testing::expectThrows([&] { (void)cache.attend(q, {}, within); }, "got NaN or +infinity for head 2");
+}
+
+/// What a file may get wrong: the first float of an array becomes NaN.
+template <class Cache>
+std::string faultWithoutANumber(Cache cache, std::string_view array) {
+  int found = 0;
+  cache.visitFields([&]<class T>(std::string_view name, std::span<T> values) {
+    if constexpr (std::is_same_v<T, float> || std::is_same_v<T, Float16>) {
+      if (name == array && !values.empty() && found++ == 0) values[0] = T(std::numeric_limits<float>::quiet_NaN());
+    }
+  });
+  EXPECT_GT(found, 0) << array;
+  return cache.fault();
+}
+
+TEST(KvCacheErrors, FaultsNameTheArray) {
+  // One token in front, blocks of 96 and 32 tokens, of which the second waits, and 7 tokens in the window.
+  auto cache =
+      filled<Two>({2, 1, 8}, 1 + 96 + 32 + 7, {.window = 32, .longest_block = 96, .merge = true, .keep_first = 1});
+  ASSERT_EQ(cache.contents().stored, (std::vector<Index>{96, 32}));
+  ASSERT_EQ(cache.contents().staged, 1);
+  EXPECT_EQ(cache.fault(), "");
+  for (const std::string side : {"keys.", "values."}) {
+    for (const std::string array : {"unit", "staged.unit"}) {
+      EXPECT_THAT(faultWithoutANumber(cache, side + array), ::testing::StartsWith(side + array + ":"));
+    }
+    for (const std::string array : {"first", "window"}) {
+      EXPECT_EQ(faultWithoutANumber(cache, side + array), side + array + ": expected finite numbers");
+    }
+  }
 }
 
 TEST(KvCacheErrors, Truncate) {
