@@ -115,7 +115,6 @@ class OnlineSoftmax {
 
   /// A score of a query that has no value; before all others.
   void setSink(Index query, float score) {
-    if (score == kNone) return;
     largest_[query] = score;
     sum_[query] = 1;
   }
