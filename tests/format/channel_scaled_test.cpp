@@ -2,6 +2,7 @@
 #include <gosset/codebook.hpp>
 #include <gosset/format/channel_scaled.hpp>
 #include <gosset/format/incoherent.hpp>
+#include <gosset/format/mixed_columns.hpp>
 #include <gosset/matrix.hpp>
 #include <gosset/rounding.hpp>
 #include <gosset/theory.hpp>
@@ -146,6 +147,36 @@ TEST(ChannelScaled, TheRoundingSeesTheHessianOfTheDividedInputs) {
   const auto by_hand = quantize<Int3>(RowMatrixXf(w.array().rowwise() * stored.transpose().array()), Gptq(divided));
   const RowMatrixXf expected = by_hand.dequantized().array().rowwise() / stored.transpose().array();
   EXPECT_NEAR(proxyLoss(w, q.dequantized(), h) / proxyLoss(w, expected, h), 1, 0.02);
+}
+
+/// Outlier columns that try scales before they give them, and keep what came of it.
+class Trying : public RoundingWrapper<Trying, OutlierColumns<>> {
+ public:
+  Trying(Eigen::VectorXf s, RowMatrixXf& tried, const RowMatrixXf& x)
+      : RoundingWrapper<Trying, OutlierColumns<>>(OutlierColumns(x)), s_(std::move(s)), tried_(&tried) {}
+  Eigen::VectorXf channelScales(const RowMatrixXf& w, const ChannelScaleTrial& trial) const {
+    *tried_ = trial(w, s_) / w(0, 1);  // w comes in other units
+    return s_;
+  }
+
+ private:
+  Eigen::VectorXf s_;
+  RowMatrixXf* tried_;
+};
+
+/// Of activations of 8, 2, 1 and 2, divided by 4, 1, 1 and 1/4, the last alone reaches 6.
+TEST(ChannelScaled, ActivationsInsideAreDividedInTrialsToo) {
+  RowMatrixXf x(2, 4), w(1, 4), tried;
+  x << 8, -1, 1, 1, -4, 2, 1, -2;
+  w << 0.75f, 1, 0.3f, 0.5f;
+  const Eigen::Vector4f s(4, 1, 1, 0.25f);
+  const auto q = quantize<ChannelScaled<LlmInt8, float>>(w, Trying(s, tried, x));
+  EXPECT_EQ(q.packed().channelScales(), Eigen::VectorXf(s));
+  EXPECT_THAT(q.packed().inner().columns(), ::testing::ElementsAre(3u));
+  // The codes are those of (3, 1, 0.3, 0), whose step is 3 / 127.
+  Eigen::RowVector4f expected(0.75f, 42 * 3 / 127.f, 13 * 3 / 127.f, 0.5f);
+  EXPECT_LT((tried - expected).cwiseAbs().maxCoeff(), 1e-3f);
+  EXPECT_EQ(tried, q.dequantized());
 }
 
 TEST(ChannelScaled, NestsWithAndAroundIncoherent) {

@@ -12,6 +12,9 @@ TEST(FormatName, OneSpellingStandsForAll) {
   EXPECT_EQ(canonicalFormatName("Incoherent<PerTensor<Symmetric<8>>>"), "Incoherent<Symmetric<8>>");
   EXPECT_EQ(canonicalFormatName("LowRank<PerTensor<E8P>, 2>"), "LowRank<E8P,2>");
   EXPECT_EQ(canonicalFormatName("PerTensor<E8P, float>"), "PerTensor<E8P,float>") << "its scale has other bytes";
+  EXPECT_EQ(canonicalFormatName("PerTensor<Trellis<2, 16>>"), "Trellis<2,16>") << "the comma is the codebook's";
+  EXPECT_EQ(canonicalFormatName("Pair<PerTensor<E8P, float>, Pair<PerTensor<E8P>, PerTensor<NF4>>>"),
+            "Pair<PerTensor<E8P,float>,Pair<E8P,NF4>>");
   EXPECT_EQ(canonicalFormatName("PerTensor<"), "PerTensor<");
   EXPECT_EQ(canonicalFormatName(""), "");
 }

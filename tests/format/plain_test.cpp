@@ -2,6 +2,7 @@
 #include <gosset/format/plain.hpp>
 
 #include <gosset/matrix/quantize.hpp>
+#include <gosset/rounding/stochastic.hpp>
 
 #include "testing.hpp"
 
@@ -61,6 +62,11 @@ TEST(PlainErrors, MatricesTooSmallForTheirDigitsAreRefused) {
       "not all its digits for numbers so small");
   testing::expectThrows([] { (void)quantize<BFloat16>(Eigen::MatrixXf::Constant(2, 2, 1.5e-40f)); },
                         "of which BFloat16 holds");
+  // Below 2^-14 Float16 holds multiples of 2^-24: of 700.4 and 900.3 such units all but 1 / 1750 and 1 / 3001, where a
+  // half unit in the last of its eleven digits is 1 / 2048.
+  testing::expectThrows([] { (void)quantize<Float16>(Eigen::MatrixXf::Constant(2, 2, 700.4f * 0x1p-24f)); },
+                        "of which Float16 holds");
+  EXPECT_EQ(quantize<Float16>(Eigen::MatrixXf::Constant(1, 1, 900.3f * 0x1p-24f)).dequantized()(0, 0), 900 * 0x1p-24f);
   Eigen::MatrixXf w = Eigen::MatrixXf::Constant(1, 3, 0x1p-24f);  // held exactly
   EXPECT_EQ(quantize<Float16>(w).dequantized(), w);
   w << 1, 0x1p-14f, 1e-10f;
@@ -70,6 +76,10 @@ TEST(PlainErrors, MatricesTooSmallForTheirDigitsAreRefused) {
   w.setZero();
   EXPECT_EQ(quantize<Float16>(w).dequantized(), w);
 }
+
+/// There are no codes to choose: quantize() refuses other roundings when a program is compiled.
+static_assert(Packed<Float16>::rounds<Nearest>() == HowRounded::kWell);
+static_assert(Packed<Float16>::rounds<Stochastic>() == HowRounded::kNearestOnly);
 
 TEST(PlainErrors, Names) {
   EXPECT_EQ(Packed<Float16>::formatName(), "Float16");

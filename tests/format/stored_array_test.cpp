@@ -5,6 +5,7 @@
 
 #include <array>
 #include <memory>
+#include <span>
 
 namespace gosset::stored_array_test {
 namespace {
@@ -34,13 +35,14 @@ TEST(StoredArray, AViewKeepsItsMemoryAliveAndIsNeverWrittenTo) {
   StoredArray<int> a(9);
   a.show(*memory, memory);
   memory.reset();
+  EXPECT_FALSE(watch.expired());
   EXPECT_FALSE(a.owns());
   EXPECT_EQ(a.size(), 3u);
   StoredArray<int> b = a;
   b.writable()[0] = 5;
   EXPECT_TRUE(b.owns());
-  EXPECT_EQ(b[0], 5);
-  EXPECT_EQ(a[0], 1);
+  EXPECT_THAT(b.values(), ::testing::ElementsAre(5, 2, 3));
+  EXPECT_THAT(a.values(), ::testing::ElementsAre(1, 2, 3));
   a = StoredArray<int>();
   EXPECT_TRUE(watch.expired());
 }
@@ -56,6 +58,17 @@ TEST(StoredArray, DeferredMemoryComesWhenItIsWrittenTo) {
   EXPECT_EQ(a.writable().size(), 4u);
   EXPECT_EQ(a.size(), 4u);
   EXPECT_EQ(a[3], 0);
+}
+
+TEST(StoredArray, WhatIsShownTakesThePlaceOfDeferredMemory) {
+  const std::array<int, 2> memory = {1, 2};
+  for (const std::span<const int> shown : {std::span<const int>(memory), std::span<const int>()}) {
+    const detail::DeferredArrays deferred;
+    StoredArray<int> a(4);
+    a.show(shown, nullptr);
+    EXPECT_EQ(a.size(), shown.size());
+    EXPECT_EQ(a.writable().size(), shown.size());
+  }
 }
 
 }  // namespace

@@ -45,11 +45,8 @@ StoredArray<T> storedChannelScales(const Eigen::VectorXf& s) {
   const int middle = (std::ilogb(s.minCoeff()) + std::ilogb(s.maxCoeff())) / 2;
   const auto least = static_cast<float>(std::numeric_limits<T>::min());
   StoredArray<T> stored(static_cast<std::size_t>(s.size()));
-  std::transform(s.begin(), s.end(), stored.writable().begin(), [&](float value) {
-    const double normalised = std::ldexp(static_cast<double>(value), -middle);
-    const auto inside = static_cast<float>(std::min(normalised, static_cast<double>(StorageTraits<T>::kMax)));
-    return storeNearest<T>(std::max(inside, least));
-  });
+  std::transform(s.begin(), s.end(), stored.writable().begin(),
+                 [&](float value) { return storeNearest<T>(std::max(std::ldexp(value, -middle), least)); });
   return stored;
 }
 
