@@ -3,8 +3,10 @@
 
 #include <gosset/kv/formats.hpp>
 
+#include <cstring>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -245,6 +247,16 @@ TEST(KvCache, AWorkspaceServesCachesAndQueriesOfAnyKind) {
   }
 }
 
+TEST(KvCache, AttendsIntoAPartOfALargerMatrix) {
+  const auto cache = filled<Incoherent<Two>>({4, 2, 16}, 100);
+  const RowMatrixXf q = gaussian(3, 64, 3);
+  RowMatrixXf all = RowMatrixXf::Constant(5, 70, 7.f);  // whose rows are not one behind the other
+  cache.attendTo(q, all.block(1, 4, 3, 64));
+  EXPECT_EQ(all.block(1, 4, 3, 64), cache.attend(q));
+  all.block(1, 4, 3, 64).setConstant(7.f);
+  EXPECT_TRUE((all.array() == 7.f).all()) << "and nothing beside it";
+}
+
 TEST(KvCache, ManyThreadsMayAttendAtOnce) {
   const auto cache = filled<Incoherent<Two>>({4, 2, 32}, 300);
   const RowMatrixXf q = gaussian(8, 128, 3);
@@ -302,6 +314,24 @@ TEST(KvCache, EveryBitIsCounted) {
   EXPECT_EQ(cut.bitsPerElement(), 0);
 }
 
+TEST(KvCache, AnOddNumberOfBytesIsCounted) {
+  // A head of one number, three tokens: 3 bytes a side; a scale and a zero point for the channel of keys, for each of
+  // the 3 tokens of values; two units.
+  EXPECT_EQ((filled<Kivi<8, 32>>({1, 1, 1}, 3, {.window = 3}).bytes()), 2 * 3 + 4 + 3 * 4 + 2 * 4);
+  std::vector<Index> blocks;
+  filled<Kivi<8, 32>>({1, 1, 1}, 3, {.window = 3}).forBlocks([&](const void*, bool, Index bytes) {
+    blocks.push_back(bytes);
+  });
+  EXPECT_EQ(blocks, (std::vector<Index>{3 + 4 + 4, 3 + 3 * 4 + 4}));
+}
+
+TEST(KvCache, BitsAreThoseOfTheNumbersHeld) {
+  KvCache<Float16> cache({1, 1, 4}, {.window = 4, .longest_block = 4, .forget_beyond = 8});
+  for (int i = 0; i < 40; ++i) cache.append(RowMatrixXf::Ones(1, 4), RowMatrixXf::Ones(1, 4));
+  ASSERT_GT(cache.forgotten(), 20);
+  EXPECT_EQ(cache.bitsPerElement(), 16.0) << "what is forgotten takes no bits and has no numbers";
+}
+
 TEST(KvCache, GearPaysOnKeysWithCoherentChannelsAndOutliers) {
   const KvShape shape{.heads = 2, .kv_heads = 1, .head_dim = 64};
   RowMatrixXf k = gaussian(512, 4, 3) * gaussian(4, 64, 4) + 0.3f * gaussian(512, 64, 5);
@@ -316,6 +346,17 @@ TEST(KvCache, GearPaysOnKeysWithCoherentChannelsAndOutliers) {
   const float gear = error(KvCache<Gear<2, 64, 4, 20>>(shape));
   EXPECT_NEAR(low_rank / kivi, 0.875f, 0.02f);
   EXPECT_NEAR(gear / low_rank, 0.775f, 0.02f);
+}
+
+/// Most Hadamard matrices are symmetric and undo themselves; those of Williamson's orders, 92 and others, do not.
+TEST(KvCache, RotatedHeadsOfAnyLengthComeBack) {
+  for (Index d = 1; d <= 180; d += d < 64 ? 1 : 4) {
+    KvCache<Incoherent<Two>> cache({.heads = 2, .kv_heads = 2, .head_dim = d});
+    const RowMatrixXf k = gaussian(2, 2 * d, 1), v = gaussian(2, 2 * d, 2);
+    cache.append(k, v);  // into the window
+    EXPECT_LT((cache.keys() - k).norm(), 0x1p-10f * k.norm()) << d;
+    EXPECT_LT((cache.values() - v).norm(), 0x1p-10f * v.norm()) << d;
+  }
 }
 
 TEST(KvCache, RotationSpreadsChannelOutliersOfTheValues) {
@@ -347,6 +388,81 @@ TEST(KvCache, CopiesEqualityAndClear) {
   EXPECT_EQ(b.keys().rows(), 0);
   EXPECT_NE((filled<Incoherent<Two>>(shape, 9, {.quantize = {.seed = 1}})),
             (filled<Incoherent<Two>>(shape, 9, {.quantize = {.seed = 2}})));
+}
+
+TEST(KvCache, BlocksThatAreCutElsewhereAreNotEqual) {
+  const KvShape shape{.heads = 1, .kv_heads = 1, .head_dim = 8};
+  const RowMatrixXf w = gaussian(96, 8);
+  // The same two blocks, of 64 and 32 tokens, of which 60 and 32 count, or 64 and 28.
+  KvCache<Two> first(shape, {.window = 32}), second(shape, {.window = 32});
+  first.append(w.topRows(64), w.topRows(64));
+  first.truncate(60);
+  first.append(w.bottomRows(32), w.bottomRows(32));
+  second.append(w.topRows(64), w.topRows(64));
+  second.append(w.bottomRows(32), w.bottomRows(32));
+  EXPECT_EQ(second.bytes(), first.bytes());
+  second.truncate(92);
+  ASSERT_EQ(first.size(), 92);
+  ASSERT_EQ(second.size(), 92);
+  ASSERT_NE(first.keys(), second.keys());
+  EXPECT_NE(first, second);
+}
+
+/// Every array of one cache into the arrays of another, whose lengths must be the same.
+template <class Cache>
+void copyArrays(const Cache& from, Cache& to) {
+  std::vector<std::string> arrays;
+  from.visitFields([&](std::string_view, auto values) {
+    arrays.emplace_back(reinterpret_cast<const char*>(values.data()), values.size_bytes());
+  });
+  std::size_t next = 0;
+  to.visitFields([&](std::string_view name, auto values) {
+    ASSERT_LT(next, arrays.size());
+    ASSERT_EQ(values.size_bytes(), arrays[next].size()) << name;
+    std::memcpy(values.data(), arrays[next].data(), arrays[next].size());
+    ++next;
+  });
+  EXPECT_EQ(next, arrays.size());
+}
+
+TYPED_TEST(KvCacheOf, ContentsAndArraysAreTheWholeCache) {
+  using Cache = KvCache<typename TypeParam::Key, typename TypeParam::Value>;
+  const KvShape shape{.heads = 4, .kv_heads = 2, .head_dim = 12};
+  const auto expectWhole = [&](const Cache& cache) {
+    Cache again = Cache::shaped(shape, cache.options(), cache.contents());
+    copyArrays(cache, again);
+    EXPECT_EQ(again, cache);
+    EXPECT_EQ(again.keys(), cache.keys());
+    EXPECT_EQ(again.values(), cache.values());
+    EXPECT_EQ(again.bytes(), cache.bytes());
+  };
+  // A block of 96 tokens of which 70 count, one of 64, two tokens in front, 9 in the window.
+  Cache cut(shape, {.window = 32, .longest_block = 96, .keep_first = 2});
+  cut.append(gaussian(98, 24, 1), gaussian(98, 24, 2));
+  cut.truncate(72);
+  cut.append(gaussian(73, 24, 3), gaussian(73, 24, 4));
+  ASSERT_EQ(cut.contents().stored, (std::vector<Index>{96, 64}));
+  ASSERT_EQ(cut.contents().ends, (std::vector<Index>{72, 136}));
+  expectWhole(cut);
+  // Blocks that wait to be merged; blocks before which others are forgotten.
+  expectWhole(filled<typename TypeParam::Key, typename TypeParam::Value>(
+      shape, 200, {.window = 32, .longest_block = 128, .merge = true}));
+  Cache forgets(shape, {.window = 32, .longest_block = 32, .forget_beyond = 40});
+  for (std::uint64_t i = 0; i < 5; ++i) forgets.append(gaussian(50, 24, i), gaussian(50, 24, i + 9));
+  ASSERT_GT(forgets.forgotten(), 0);
+  expectWhole(forgets);
+}
+
+TEST(KvCache, LongPromptsAreCutIntoBlocksOfNearlyEqualLength) {
+  const auto stored = [](Index tokens, const KvOptions& options) {
+    return filled<Float16>({1, 1, 4}, tokens, options).contents().stored;
+  };
+  // 10 windows in blocks of at most 4.
+  EXPECT_EQ(stored(1050, {.window = 100, .longest_block = 450}), (std::vector<Index>{300, 300, 400}));
+  EXPECT_EQ(stored(1100, {.window = 100, .longest_block = 450}), (std::vector<Index>{300, 400, 400}));
+  EXPECT_EQ(stored(399, {.window = 100, .longest_block = 100}), (std::vector<Index>{100, 100, 100}));
+  EXPECT_EQ(stored(350, {.window = 100, .longest_block = 1}), (std::vector<Index>{100, 100, 100}))
+      << "a window is the least";
 }
 
 TEST(KvCache, LongPromptsAreCutIntoBlocksOfWholeWindows) {

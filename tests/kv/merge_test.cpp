@@ -113,6 +113,24 @@ TEST(KvMerge, EveryBitIsCounted) {
   EXPECT_EQ(wide.bytes(), 2 * (64 * 128 + 2 * 4) + 8 * 128 + 8 * 64 * 2);
 }
 
+TEST(KvMerge, BlocksEndBehindTheirTokens) {
+  KvCache<Kivi<2, 32>> cache(kShape, kMerged);
+  cache.append(gaussian(100, 128, 1), gaussian(100, 128, 2));
+  EXPECT_EQ(cache.contents().ends, (std::vector<Index>{64}));
+  cache.append(gaussian(201, 128, 3), gaussian(201, 128, 4));
+  EXPECT_EQ(cache.contents().ends, (std::vector<Index>{256})) << "64 that waited and 192 from the window";
+  cache.truncate(250);
+  cache.append(gaussian(64, 128, 3), gaussian(64, 128, 4));
+  EXPECT_EQ(cache.contents().ends, (std::vector<Index>{250, 314}));
+  // 64 wait: 192 fill them up, then there are 300 of a block's own 256 and no whole window.
+  const RowMatrixXf k = gaussian(492, 128, 5);
+  cache.append(k, k);
+  EXPECT_EQ(cache.contents().ends, (std::vector<Index>{250, 506, 762}));
+  // Of the last, 16-bit floats are exact and 2 bits are not; each token stands where it came.
+  EXPECT_EQ(cache.keys().bottomRows(44), k.bottomRows(44).cast<Float16>().cast<float>());
+  expectAttention(cache);
+}
+
 /// A stream's keys and values against those of a prompt that is packed at once, in what the window makes of them.
 template <class Format>
 void expectThePromptsError(const RowMatrixXf& k, const RowMatrixXf& v, float most, const KvShape& shape) {

@@ -61,6 +61,7 @@ TYPED_TEST(KvRange, OnlyTheProductOfQueryAndScaleCounts) {
   for (const Index count : {1, 70}) {
     const RowMatrixXf q = gaussian(count, kShape.queryWidth(), 3), y = cache.attend(q, {.scale = 0.5f});
     EXPECT_EQ(cache.attend(q * 0x1p110f, {.scale = 0x1p-111f}), y);
+    EXPECT_EQ(cache.attend(q * 0x1p125f, {.scale = 0x1p-126f}), y) << "sums of the query's numbers are beyond float";
     EXPECT_EQ(cache.attend(q * 0x1p-60f, {.scale = 0x1p59f}), y);
     EXPECT_EQ(cache.attend(q * 0x1p-100f, {.scale = 0x1p99f}), y);
   }

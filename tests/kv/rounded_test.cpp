@@ -55,6 +55,15 @@ TYPED_TEST(KvRounded, WithEveryOtherOption) {
   EXPECT_LT((cache.attend(q, options, SoftCap{20}) - exact).norm(), tolerance<TypeParam>() * exact.norm());
 }
 
+/// Queries and weights stay floats unless they are asked to be rounded.
+TYPED_TEST(KvRounded, OnlyWhereItIsAskedFor) {
+  const auto cache = filled<TypeParam>({4, 2, 64}, 200);
+  testing::expectAttention(cache, {}, PlainScores{}, 30);
+  testing::expectAttention(cache, {.activations = Activations::kFloat}, PlainScores{}, 1);
+  const RowMatrixXf q = gaussian(3, 256, 5);
+  EXPECT_NE(cache.attend(q, kRounded), cache.attend(q));
+}
+
 /// One byte adds little to what 2 bits have lost already.
 TEST(KvRounded, AddsLittleToTheErrorOfTwoBits) {
   const KvShape shape{4, 2, 64};
