@@ -35,6 +35,14 @@ struct Wide : Shuffled {
   static constexpr float level(Code q) { return q == 0 ? 1.f : 0.0041f * static_cast<float>(q % 4) + 0.002f; }
   static Code encode(float) { return 0; }
 };
+/// Levels that are their codes: one byte beyond those of 7 bits, and none.
+template <int levels>
+struct Plain : Shuffled {
+  static constexpr int kBits = 8, kLevels = levels;
+  static constexpr float level(Code q) { return static_cast<float>(q); }
+};
+static_assert(TileCode<Plain<128>>::kTerm[0].small && !TileCode<Plain<129>>::kTerm[0].small);
+
 static_assert(TileCodebook<Shuffled> && ByteLevels<Shuffled>::kLargest == 8);
 // 120 units would do as well as 60, but levels would no longer be bytes of 7 bits.
 static_assert(ByteLevels<LloydMax<2>>::kLargest == 120);

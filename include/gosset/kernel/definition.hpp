@@ -37,7 +37,7 @@ float numberAt(const CodeView<C, T, kPieces>& w, Index row, Index col) {
     }
   }
   const Index group = col / w.group_columns;
-  const Index at = w.one_scale ? group : w.layout.scaleAt(block, group, w.groups) + row % kBlockRows;
+  const Index at = w.one_scale ? 0 : w.layout.scaleAt(block, group, w.groups) + row % kBlockRows;
   const float zero = w.zeros != nullptr ? static_cast<float>(w.zeros[at]) : 0.f;
   return static_cast<float>(w.scales[at]) * (level - zero);
 }

@@ -155,8 +155,8 @@ class FixedPointRows {
 
   /// Returns the sums of all numbers, lane by lane, where they are asked for.
   [[gnu::always_inline]] simd::Ints storeDigits(int k, const float* folded, float lift, float inverse) {
-    constexpr float kToInteger = 0x1.8p23f;  // adding it rounds to an integer, in the lowest bits
-    constexpr std::int32_t kTop = 0x00808080 >> (8 * (3 - kDigits));  // q + it has digits, each more by 128
+    constexpr float kToInteger = 0x1.8p23f;    // adding it rounds to an integer, in the lowest bits
+    constexpr std::int32_t kTop = 0x00808080;  // q + it has digits, each more by 128
     simd::Ints totals{};
     for (Index i = 0; i < blocks_ * kParts; ++i) {
       const auto from = simd::load<simd::Floats>(folded + i * simd::kWordLanes);

@@ -27,8 +27,8 @@ struct FilledRows {
     const Index count = w.layout.rowsOf(block), at = w.layout.scaleAt(block, group, w.groups);
     *this = FilledRows();
     for (Index i = 0; i < count; ++i) {
-      scales[i] = w.scales[w.one_scale ? group : at + i];
-      if (w.zeros != nullptr) zeros[i] = w.zeros[w.one_scale ? group : at + i];
+      scales[i] = w.scales[w.one_scale ? 0 : at + i];
+      if (w.zeros != nullptr) zeros[i] = w.zeros[w.one_scale ? 0 : at + i];
       for (int k = 0; k < kTokens; ++k) x[k][i] = rows[k * x_stride + i];
     }
   }

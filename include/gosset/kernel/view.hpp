@@ -91,7 +91,7 @@ class GroupReader {
   /// Of the last block, which has fewer rows, or of a matrix with one scale.
   [[gnu::noinline]] void loadFew(Index group, BlockFloats& out) const {
     T copy[kBlockRows] = {};
-    if (rows_ == 0) std::fill_n(copy, kBlockRows, first_[group]);
+    if (rows_ == 0) std::fill_n(copy, kBlockRows, *first_);
     std::copy_n(first_ + group * rows_, rows_, copy);
     simd::unroll<kParts>([&](int p)
                              __attribute__((always_inline)) { out[p] = simd::widen(copy + p * simd::kWordLanes); });
