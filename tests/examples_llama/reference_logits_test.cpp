@@ -64,6 +64,12 @@ TEST(ReferenceLogits, WhatIsFarBelowHasNoProbability) {
   EXPECT_NEAR(kept.column(0).logits(2), -47.9f, 1e-3f);
   EXPECT_EQ(std::exp(static_cast<double>(kept.column(0).logits(3))), 0);
   EXPECT_EQ(kept.column(1).logits, Eigen::VectorXf::Zero(4));
+  // Each code from the last that stands for a number on, in steps of 48 / 65534.
+  for (int code = 65534; code < 65540; ++code) {
+    const float below = static_cast<float>(code) * 48.f / 65534;
+    const float logit = written(folder / "r", Eigen::Vector3f(0.f, -100.f, -below)).column(0).logits(2);
+    EXPECT_EQ(std::exp(static_cast<double>(logit)) > 0, code == 65534) << code;
+  }
   EXPECT_EQ(detail::divergence(kept.column(0).logits, kept.column(0).logits), 0);
 }
 
