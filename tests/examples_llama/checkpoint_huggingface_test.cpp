@@ -56,6 +56,14 @@ TEST(HuggingFace, TheFilesRowsAreRightForRotatingHalves) {
             1e-2);  // the order matters
 }
 
+/// Two heads of six rows, of which the first four turn.
+TEST(HuggingFace, RowsThatDoNotTurnStayWhereTheyAre) {
+  const RowMatrixXf theirs = RowMatrixXf(Eigen::VectorXf::LinSpaced(12, 0.f, 11.f));
+  const RowMatrixXf ours = detail::neighboursFromHalves(theirs, 6, 4);
+  EXPECT_EQ(Eigen::VectorXf(ours), (Eigen::VectorXf(12) << 0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11).finished());
+  EXPECT_EQ(detail::halvesFromNeighbours(ours, 6, 4), theirs);
+}
+
 TEST(HuggingFace, ARealModelGivesTheSameLogitsFromBothKindsOfFile) {
   const auto data = gosset::testing::dataFolder();
   if (!data) GTEST_SKIP() << "no data folder";
@@ -122,6 +130,13 @@ TEST_F(HuggingFaceFolder, WhoseTensorsHaveAnotherShapeIsRefused) {
 TEST_F(HuggingFaceFolder, WhoseConfigAsksForHugeTensorsIsRefused) {
   patchConfig(R"({"vocab_size": 4000000, "hidden_size": 1000000, "num_hidden_layers": 10000})");
   expectRefused("the config asks for shape [4000000,1000000], the file holds [31,24]");
+}
+
+TEST_F(HuggingFaceFolder, WhoseConfigAsksForMoreLayersThanThereAreTensorsIsRefused) {
+  patchConfig(R"({"num_hidden_layers": 10000})");
+  expectRefused("the config asks for 10000 layers, the file holds 20 tensors");
+  patchConfig(R"({"num_hidden_layers": 21})");
+  expectRefused("the config asks for 21 layers, the file holds 20 tensors");
 }
 
 TEST_F(HuggingFaceFolder, ThatLacksATensorIsRefused) {
