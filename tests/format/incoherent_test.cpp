@@ -57,6 +57,24 @@ TEST(Incoherent, ProductsEqualThoseOfTheDequantizedMatrix) {
   }
 }
 
+/// What costs no whole matrix of floats: as the transposed product has them, for up to 16.
+TEST(Incoherent, AFewRowsAreProductsWithTheTransposeAndMoreThoseOfTheWhole) {
+  const auto q = quantize<Fine>(gaussian(48, 65), Nearest{}, {.seed = 5});
+  const RowMatrixXf whole = q.dequantized();
+  for (const Index count : {1, 16, 17, 47}) {
+    for (const Index first : {Index{0}, 48 - count}) {
+      Eigen::MatrixXf units = Eigen::MatrixXf::Zero(48, count), transposed = Eigen::MatrixXf::Zero(65, count);
+      for (Index i = 0; i < count; ++i) units(first + i, i) = 1;
+      q.packed().addTransposed(units, transposed);
+      RowMatrixXf rows(count, 65);
+      q.packed().decodeRows(first, count, rows);
+      EXPECT_NE(RowMatrixXf(transposed.transpose()), whole.middleRows(first, count)) << "the same bits tell nothing";
+      const RowMatrixXf expected = count <= 16 ? RowMatrixXf(transposed.transpose()) : whole.middleRows(first, count);
+      EXPECT_EQ(rows, expected) << count << " from " << first << " on";
+    }
+  }
+}
+
 TEST(Incoherent, SpreadsOutliersOut) {
   const RowMatrixXf w = withOutliers(64, 172);
   const double plain = distortion(w, quantize<E8P>(w).dequantized()).relative;

@@ -82,6 +82,18 @@ TEST(OrthonormalBasis, IsWholeWhereColumnsAreDependentZeroOrNearlySo) {
   EXPECT_EQ(detail::orthonormalBasis(axes), axes);
 }
 
+/// 2^-20 of a column is the least that counts; of (1, 0, 2^-22, 0) the first axis leaves less.
+TEST(OrthonormalBasis, AnotherAxisTakesThePlaceOfWhatIsNearlyDependent) {
+  const auto second = [](float left) {
+    Eigen::MatrixXf columns = Eigen::MatrixXf::Zero(4, 2);
+    columns(0, 0) = columns(0, 1) = 1;
+    columns(2, 1) = left;
+    return Eigen::VectorXf(detail::orthonormalBasis(columns).col(1));
+  };
+  EXPECT_EQ(second(0x1p-19f), Eigen::VectorXf::Unit(4, 2));
+  EXPECT_EQ(second(0x1p-22f), Eigen::VectorXf::Unit(4, 1)) << "the first of those that lie farthest";
+}
+
 TEST(JacobiEigenvectors, AreEigens) {
   for (const Index n : {1, 2, 3, 12, 13, 68}) {
     const Eigen::MatrixXd half = gaussian(n, n + 3, 4).cast<double>();

@@ -6,7 +6,9 @@
 
 #include "testing.hpp"
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <type_traits>
 
@@ -19,6 +21,29 @@ using Four = Grouped<Asymmetric<4>, 32>;
 
 Eigen::MatrixXf timesPowerOfTwo(const Eigen::MatrixXf& x, int exponent) {
   return x.unaryExpr([exponent](float number) { return std::ldexp(number, exponent); });
+}
+
+TEST(Operand, TheLargestMagnitudeIsFoundWhereverItStands) {
+  for (Index n = 1; n < 80; ++n) {
+    for (Index at = 0; at < n; ++at) {
+      Eigen::VectorXf x = Eigen::VectorXf::LinSpaced(n, -1, 1);
+      x[at] = -0x1p9f;
+      ASSERT_EQ(detail::largestBits(x.data(), n), std::bit_cast<std::uint32_t>(0x1p9f)) << at << " of " << n;
+    }
+  }
+  EXPECT_EQ(detail::largestBits(nullptr, 0), 0u);
+}
+
+TEST(Operand, AMatrixIsFiniteWhereAllItsColumnsAre) {
+  Eigen::MatrixXf x = Eigen::MatrixXf::Ones(3, 3);
+  EXPECT_TRUE(detail::isFinite(x));
+  for (Index j = 0; j < 3; ++j) {
+    for (const float bad : {INFINITY, -INFINITY, NAN}) {
+      Eigen::MatrixXf with = x;
+      with(1, j) = bad;
+      EXPECT_FALSE(detail::isFinite(with)) << bad << " in column " << j;
+    }
+  }
 }
 
 TEST(Operand, OrdinaryColumns) {
@@ -47,6 +72,9 @@ TEST(Operand, InUnitsOfItsOwn) {
   EXPECT_EQ(operand.numbers(), expected);
   operand.scaleBack(expected);
   EXPECT_EQ(expected, x);
+  Eigen::MatrixXf odd(2, 2);
+  odd << INFINITY, 3, 0x1p100f, -INFINITY;
+  EXPECT_EQ(detail::OperandInUnits(odd, -60, 60).numbers(), odd) << "which has no magnitude";
 }
 
 template <class Format>
@@ -119,6 +147,12 @@ TEST(AnyMagnitudeOfBoth, OnTheWayToAProductNothingOverflows) {
   const Eigen::VectorXf y = q * Eigen::VectorXf::Ones(3);
   EXPECT_NEAR(y[0], 2e38f, 1e32f);
   EXPECT_NEAR(y[1], 0, 1e32f);
+  // Whatever the order in which they are added, as many of one sign come together: 2048 times 2^127 and 2047 times the
+  // opposite.
+  Eigen::RowVectorXf many = Eigen::RowVectorXf::Constant(4095, -0x1p127f);
+  many.head(2048).setConstant(0x1p127f);
+  const Eigen::VectorXf one = quantize<float>(RowMatrixXf(many)) * Eigen::VectorXf::Ones(4095);
+  EXPECT_EQ(one[0], 0x1p127f);
   const auto four = quantize<PerChannel<Symmetric<8>>>(RowMatrixXf::Constant(20, 40, 0x1p100f));
   const Eigen::VectorXf small = four * Eigen::VectorXf::Constant(40, 0x1p-120f);
   EXPECT_EQ(small, Eigen::VectorXf::Constant(20, 40 * 0x1p-20f));

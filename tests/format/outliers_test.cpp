@@ -67,6 +67,25 @@ TEST(Outliers, TheMeanIsThatOfTheNumbersThatStay) {
   EXPECT_EQ(q.dequantized(), w);
 }
 
+/// Of ten numbers one at either end is kept: by what they count, 3 * 4 and -2 * 5, rather than by 10 and -7 alone.
+TEST(Outliers, WhatAnInputCountsDecidesWhichAreKept) {
+  struct Weighted : Nearest {
+    Eigen::VectorXf outlierWeights(Index n) const {
+      Eigen::VectorXf weights = Eigen::VectorXf::Ones(n);
+      weights[4] = 4;
+      weights[5] = 5;
+      return weights;
+    }
+  };
+  RowMatrixXf w(1, 10);
+  w << 1, 10, -7, 0, 3, -2, 1, 1, 1, 1;
+  std::vector<Index> columns;
+  const auto q = quantize<Outliers<Float16, 200>>(w, Weighted{});
+  q.packed().forEach([&](Index, Index col, float) { columns.push_back(col); });
+  EXPECT_THAT(columns, ::testing::ElementsAre(4, 5));
+  EXPECT_EQ(q.dequantized(), w);
+}
+
 /// round(n * permille / 2000) at either end, a half counting as a whole.
 TEST(Outliers, CountsAreRounded) {
   const auto kept = [](auto format, Index cols) {
@@ -139,6 +158,21 @@ TEST(Outliers, ProductsEqualThoseOfTheDequantizedMatrix) {
   }
 }
 
+TEST(Outliers, RowsAloneAreThoseOfTheWhole) {
+  const auto q = quantize<Outliers<Backbone, 40>>(withOutliers(20, 65));
+  const RowMatrixXf whole = q.dequantized();
+  const Eigen::MatrixXf x = gaussian(65, 3, 2), y = whole * x;
+  for (const Index first : {0, 3, 17}) {
+    RowMatrixXf rows(3, 65);
+    q.packed().decodeRows(first, 3, rows);
+    EXPECT_EQ(rows, whole.middleRows(first, 3)) << first;
+    Eigen::MatrixXf products = Eigen::MatrixXf::Zero(20, 3), expected = products;
+    expected.middleRows(first, 3) = y.middleRows(first, 3);
+    q.packed().multiplyRows(first, 3, x, products, Activations::kFloat);
+    EXPECT_LT((products - expected).norm(), 1e-5f * y.norm()) << first;
+  }
+}
+
 TEST(Outliers, EveryByteIsCounted) {
   // 20 per mille of 128: 1.28 at either end, one; of 1024: 10, and three counts besides.
   EXPECT_EQ((quantize<Outliers<Backbone, 20>>(gaussian(8, 128)).bytes()),
@@ -170,6 +204,22 @@ TEST(Outliers, FieldsThatLieAreFoundOut) {
   };
   EXPECT_FALSE(damaged("inner.counts", 700)) << "more than the row has";
   EXPECT_FALSE(damaged("inner.indices", 255)) << "beyond the last column, in the last block";
+}
+
+/// 20 per mille of 300: three at either end, and the second block of a row holds the columns from 256 on.
+TEST(Outliers, CountsAndColumnsMayReachTheirEndsButNotBeyond) {
+  const auto fault = [](std::uint16_t count, std::uint8_t last) {
+    auto packed = Packed<Outliers<Backbone, 20>>::shaped(1, 300);
+    packed.visitFields([&]<class T>(std::string_view name, std::span<T> values) {
+      if (name == "counts") values[0] = static_cast<T>(count);
+      if (name == "indices") values[5] = static_cast<T>(last);
+    });
+    return packed.fault();
+  };
+  EXPECT_EQ(fault(6, 0), "");
+  EXPECT_EQ(fault(7, 0), "counts: expected at most 6 a row");
+  EXPECT_EQ(fault(0, 43), "");
+  EXPECT_EQ(fault(0, 44), "indices: expected columns below 300");
 }
 
 /// Products with the transpose take columns of a row for different.
