@@ -108,6 +108,9 @@ TEST(KvMerge, EveryBitIsCounted) {
   // 64 tokens in 8 bits, with a scale and a zero point in floats for each channel of the keys and each 32 numbers of
   // the values, and a 32-bit unit for each head; 36 in the window.
   EXPECT_EQ(cache.bytes(), 2 * (64 * 128 + 2 * 4 + 36 * 128 * 2) + 8 * 128 + 8 * 64 * 4);
+  std::vector<Index> blocks;  // of keys, then of values
+  cache.forBlocks([&](const void*, bool, Index bytes) { blocks.push_back(bytes); });
+  EXPECT_EQ(blocks, (std::vector<Index>{64 * 128 + 2 * 4 + 8 * 128, 64 * 128 + 2 * 4 + 8 * 64 * 4}));
   KvCache<Kivi<2, 64>> wide(kShape, kMerged);
   wide.append(gaussian(64, 128, 1), gaussian(64, 128, 2));
   EXPECT_EQ(wide.bytes(), 2 * (64 * 128 + 2 * 4) + 8 * 128 + 8 * 64 * 2);
