@@ -64,6 +64,16 @@ TEST_P(EngineShapes, OneTokenAtATimeIsAsAllAtOnce) {
   EXPECT_EQ(single.size(), 33);
 }
 
+TEST_P(EngineShapes, AfterAPromptTheLogitsBehindItsLastTokenAreGiven) {
+  const Model model = randomModel(GetParam().config, GetParam().ownOutput);
+  const auto tokens = randomTokens(model.config, 9);
+  const Engine engine(floatModel(model));
+  KvCache all(model.config, 9), last(model.config, 9);
+  const Eigen::MatrixXf logits = engine.forward(tokens, all);
+  EXPECT_LT((engine.forwardLast(tokens, last) - logits.col(8)).cwiseAbs().maxCoeff(), kTolerance);
+  EXPECT_GT((logits.col(0) - logits.col(8)).cwiseAbs().maxCoeff(), 0.1f);
+}
+
 TEST_P(EngineShapes, PiecesOfAnySizeAreAsAllAtOnce) {
   const Model model = randomModel(GetParam().config, GetParam().ownOutput);
   const auto tokens = randomTokens(model.config, 30);
