@@ -88,6 +88,7 @@ TEST(KvCacheFileErrors, NamesAndFormats) {
   expectThrows([&] { addKvCache(writer, "a", KvCache<Float16>({2, 1, 8})); }, "tensor 'a.options' was added before");
   addKvCache(writer, "b", KvCache<Float16>({2, 1, 8}));
   writer.setMetadata("gosset.b.version", "2");
+  addKvCache(writer, "d", KvCache<Kivi<3, 32>>({2, 1, 8}));
   writer.write(folder / "kv");
   const SafetensorsFile file(folder / "kv");
   expectThrows<FormatError>([&] { (void)readKvCache<KvCache<Float16>>(file, "c"); }, "the metadata has no");
@@ -96,6 +97,8 @@ TEST(KvCacheFileErrors, NamesAndFormats) {
                             "'KvCache<Float16, Float16>'");
   expectThrows<FormatError>([&] { (void)readKvCache<KvCache<Float16>>(file, "b"); },
                             "KV cache 'b': expected version 3 or 4, the file holds 2");
+  expectThrows<FormatError>([&] { (void)readKvCache<KvCache<Kivi<4, 32>>>(file, "d"); },
+                            "KV cache 'd': expected the format 'KvCache<Grouped<Asymmetric<4>, 32>");
 }
 
 /// A copy of a file in which one tensor has another content: `change` takes its numbers.
@@ -292,20 +295,32 @@ TEST(KvCacheFileErrors, SizesThatPassOneCheckMeetTheNext) {
       "options", [](Words& o) { o[7] = 5; }, "options: 5 staged blocks of 4");
 }
 
-/// Numbers of four bits each, of which there are more than bytes.
-TEST(KvCacheFileErrors, AWindowOfMoreNumbersThanBytes) {
+/// What is said of a file whose tensor is said to have numbers of another type, its bytes being the same.
+void expectWrongType(const std::string& tensor, Dtype type, const std::string& text) {
   const TemporaryFolder folder;
   save(filled<Mixed>(), folder / "kv");
   const SafetensorsFile file(folder / "kv");
   SafetensorsWriter writer;
   for (const auto& [key, value] : file.metadata()) writer.setMetadata(key, value);
   for (const auto& [name, info] : file.tensors()) {
-    const bool window = name == "layer.0.keys.window";
-    writer.addSource(name, window ? Dtype::kF4 : info.dtype, window ? std::vector<Index>{2080} : info.shape,
+    const bool other = name == "layer.0." + tensor;
+    const auto numbers = static_cast<Index>(8 * info.bytes() / dtypeBits(type));
+    writer.addSource(name, other ? type : info.dtype, other ? std::vector{numbers} : info.shape,
                      [&file, name = name](const SafetensorsWriter::Put& put) { put(file.data(name)); });
   }
   writer.write(folder / "lie");
-  expectThrows<FormatError>([&] { (void)load<Mixed>(folder / "lie"); }, "a window of 2080 numbers in 1040 bytes");
+  expectThrows<FormatError>([&] { (void)load<Mixed>(folder / "lie"); }, text);
+}
+
+/// Numbers of four bits each, of which there are more than bytes.
+TEST(KvCacheFileErrors, AWindowOfMoreNumbersThanBytes) {
+  expectWrongType("keys.window", Dtype::kF4, "a window of 2080 numbers in 1040 bytes");
+}
+
+TEST(KvCacheFileErrors, NumbersOfAnotherTypeOfTheSameSize) {
+  expectWrongType("keys.window", Dtype::kBF16, "expected F16 of shape [520], the file holds BF16 of shape [520]");
+  expectWrongType("options", Dtype::kI64, "expected U64 of rank 1, the file holds I64 of shape [9]");
+  expectWrongType("ends", Dtype::kF64, "expected I64 of rank 1, the file holds F64 of shape [4]");
 }
 
 /// One window of a block that is as long as all that waits.
