@@ -59,6 +59,8 @@ TEST(HuggingFaceConfigText, EveryFieldIsRead) {
   EXPECT_EQ(read.config.normEps, 1e-5f);
   EXPECT_TRUE(read.tied);
   EXPECT_EQ(parsed(R"({"num_key_value_heads": 3})").headDim, 4);  // 24 / 6, however many share keys
+  const std::string qwen2 = R"({"model_type": "qwen2", "num_key_value_heads": 6, "use_sliding_window": false})";
+  EXPECT_EQ(parsed(qwen2).normEps, 1e-6f);  // of a family that says nothing of it, too
   const Config newer = parsed(R"({"rope_parameters": {"rope_theta": 700, "rope_type": "default"}})");
   EXPECT_EQ(newer.ropeTheta, 700.f);
   EXPECT_EQ(newer, plainLlama(newer));
