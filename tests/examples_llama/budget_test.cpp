@@ -58,21 +58,24 @@ TEST_F(Budget, MeasuresEveryLayerInEveryFormatAlone) {
 }
 
 TEST_F(Budget, ADivergenceIsThatOfTheModelWithThisLayerPacked) {
-  const auto layers = candidates({"asym2-g32"});
-  std::size_t index = 0;
-  PackedModel model = floatModel(model_);
-  forEachLinear(model, [&](const LinearInfo&, gosset::AnyMatrix& matrix) {
-    if (index++ == 5) matrix = floatMatrix(packedLayer(5, "asym2-g32").dequantized());
-  });
-  const Engine engine(model);
+  const std::vector<const char*> names = {"asym2-g32", "int4-stochastic"};  // the latter by the layer's own seed
+  const auto layers = candidates(names);
   const Engine exact(floatModel(model_));
   Logits reference(2);
   runSequences(exact, texts_, [&](std::size_t i, Eigen::MatrixXf logits) { reference[i] = std::move(logits); });
-  QualityMeter meter;
-  runSequences(engine, texts_,
-               [&](std::size_t i, const Eigen::MatrixXf& logits) { meter.add(texts_[i], reference[i], logits); });
-  const double expected = meter.quality().klDivergence;
-  EXPECT_NEAR(layers[5].candidates[0].klDivergence, expected, 0.05 * expected);  // products round activations
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    std::size_t index = 0;
+    PackedModel model = floatModel(model_);
+    forEachLinear(model, [&](const LinearInfo&, gosset::AnyMatrix& matrix) {
+      if (index++ == 5) matrix = floatMatrix(packedLayer(5, names[i]).dequantized());
+    });
+    const Engine engine(model);
+    QualityMeter meter;
+    runSequences(engine, texts_,
+                 [&](std::size_t s, const Eigen::MatrixXf& logits) { meter.add(texts_[s], reference[s], logits); });
+    const double expected = meter.quality().klDivergence;
+    EXPECT_NEAR(layers[5].candidates[i].klDivergence, expected, 0.05 * expected);  // products round activations
+  }
 }
 
 TEST_F(Budget, ThePlanKeepsToTheBudgetAndMoreBitsLoseLess) {
@@ -148,10 +151,13 @@ TEST_F(Budget, AFormatThatNeedsACalibrationIsRefusedWithoutOne) {
 
 TEST_F(Budget, WhatIsNotFiniteIsNamed) {
   auto layers = candidates({"int8", "asym2-g32"});
-  layers[3].candidates[1].klDivergence = std::numeric_limits<double>::quiet_NaN();
-  expectThrows(
-      [&] { planLayers(layers, 9.0); },
-      "model.layers.0.self_attn.o_proj.weight in format \"asym2-g32\": a finite divergence expected, found nan");
+  for (const auto& [divergence, text] : std::vector<std::pair<double, std::string>>{
+           {std::numeric_limits<double>::infinity(), "inf"}, {std::numeric_limits<double>::quiet_NaN(), "nan"}}) {
+    layers[3].candidates[1].klDivergence = divergence;
+    expectThrows(
+        [&] { planLayers(layers, 9.0); },
+        "model.layers.0.self_attn.o_proj.weight in format \"asym2-g32\": a finite divergence expected, found " + text);
+  }
   model_.layers[1].w3(2, 1) = std::numeric_limits<float>::quiet_NaN();
   expectThrows([&] { candidates({"int8"}); },
                "model.layers.1.mlp.up_proj.weight: finite weights expected, found nan at (2, 1) of 37 x 24");
