@@ -63,12 +63,16 @@ TEST(ReadAny, ViewsOfATypedMatrixToo) {
   const auto q = quantize<Float16>(gaussian(7, 9));
   SafetensorsWriter writer;
   addQuantized(writer, "w", q);
+  addQuantized(writer, "none", QuantizedMatrix<Float16>());
   writer.write(folder / "f");
   const SafetensorsFile file(folder / "f");
   const auto view = readQuantized<QuantizedMatrix<Float16>>(file, "w", PackedAccess::kView);
   EXPECT_FALSE(view.owns());
   EXPECT_EQ(view, q);
   EXPECT_TRUE(readQuantized<QuantizedMatrix<Float16>>(file, "w").owns());
+  const auto none = readQuantized<QuantizedMatrix<Float16>>(file, "none", PackedAccess::kView);
+  EXPECT_TRUE(none.owns()) << "nothing to keep the file for";
+  EXPECT_EQ(none.rows() + none.cols(), 0);
 }
 
 TEST(ReadAny, SaysWhichFormatsThereAre) {
