@@ -141,6 +141,7 @@ TEST(GgufStream, ARecipeSaysHowTypesAreRounded) {
   EXPECT_EQ(with(other), packGguf("Q4_0", w, GgufRounding::kGptq, inputs.hessian, {0.5, {}, true}));
   rule.options = {};
   rule.options.sweeps = 0;
+  EXPECT_NE(with(formatOfRule(rule)), with(usual));
   EXPECT_EQ(with(formatOfRule(rule)), packGguf("Q4_0", w, GgufRounding::kGptq, inputs.hessian, {{}, 0, {}}));
   expectThrows(
       [] {
