@@ -64,6 +64,13 @@ TEST_P(BudgetSearchTest, KeepsToTheBudgetAndMoreBitsLoseLess) {
   expectThrows([&] { search.recipe(1, "fp16"); }, "budget");
   for (const auto& entry : fs::directory_iterator(work)) EXPECT_EQ(entry.path().extension(), ".json") << entry.path();
 
+  fs::remove(work / "losses-0.json");  // the first block alone is measured again
+  BudgetSearch mixed(three(), 1);
+  mixed.measure(source, text, work, key, 32 * 32 * 8, 16, [](const std::string&) {});
+  for (double bits = 3.5; bits < 5; bits += 0.125) {
+    EXPECT_EQ(recipeText(mixed.recipe(bits, "fp16")), recipeText(search.recipe(bits, "fp16"))) << bits;
+  }
+
   BudgetSearch again(three(), 1);
   fs::remove_all(folder / GetParam() / "model.safetensors");  // nothing is measured again
   again.measure(source, text, work, key, 32 * 32 * 8, 16, [&](const std::string&) { --measured; });
@@ -121,6 +128,9 @@ TEST(BudgetSearch, WhatIsOfAnotherRunIsRefused) {
                                     "manifest.json: is of another run, whose /formats/1 is \"gptq2-g32\"");
   const std::string name = "model.layers.1.self_attn.q_proj.weight";
   writeWhole(losses, "{}");
+  expectThrows<gosset::FormatError>([&] { measure(key); },
+                                    "losses-1.json: \"" + name + "\": a list of 3 losses expected");
+  writeWhole(losses, "{\"" + name + "\": [[1, 2], [1, 3]]}");
   expectThrows<gosset::FormatError>([&] { measure(key); },
                                     "losses-1.json: \"" + name + "\": a list of 3 losses expected");
   writeWhole(losses, "{\"" + name + "\": [[1, 2], [1], [1, 3]]}");
