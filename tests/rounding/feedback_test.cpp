@@ -185,6 +185,8 @@ TEST(Feedback, PairsEqualTheTextbook) {
   }
   const Hessian h = correlated(20);
   expectTextbook<PerChannel<Pairs>>(131, 20, h, Ldlq(h, {.sweeps = 1}), {Order::kLastFirst, 1, true});
+  const Hessian odd = correlated(35);  // of the last group's three codes the last is partly padding
+  expectTextbook<Grouped<Pairs, 10>>(5, 35, odd, Gptq(odd), {Order::kFirstFirst, 0, false});
 }
 
 TEST(Feedback, E8PEqualsTheTextbook) {
