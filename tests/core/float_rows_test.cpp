@@ -17,10 +17,11 @@ class FloatRowsTest : public ::testing::Test {
  protected:
   /// Numbers with random bits, where T has 16 of them NaN, infinities, subnormal numbers and both zeros among them.
   static T number(Index i) {
-    const std::uint64_t bits = randomBits(5, static_cast<std::uint64_t>(i));
+    const auto at = static_cast<std::uint64_t>(i);
+    const std::uint64_t bits = randomBits(5, at);
     if constexpr (sizeof(T) == 2) {
-      return std::bit_cast<T>(
-          static_cast<std::uint16_t>(i < 8 ? 0x7c00u * (i % 2) | 0x8000u * (i / 2 % 2) | i / 4 : bits));
+      const std::uint64_t rare = (at % 2 != 0 ? 0x7c00u : 0u) | (at / 2 % 2 != 0 ? 0x8000u : 0u) | at / 4;
+      return std::bit_cast<T>(static_cast<std::uint16_t>(at < 8 ? rare : bits));
     } else {
       return static_cast<T>(static_cast<std::int64_t>(bits)) * T(0x1p-63);
     }
