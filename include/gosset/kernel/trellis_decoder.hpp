@@ -14,9 +14,8 @@
 //   AVX-512 VBMI, GFNI   each 8 numbers get the 8 bytes that their states lie in, and an instruction takes 8 windows of
 //                        8 bits from each of these; high bits turn the index by a product with a matrix of bits, levels
 //                        come from 64 to 256 bytes
-//   byte shuffles        each number gets the two bytes that a window of 8 bits lies in, and a multiplication by a
-//   power
-//                        of two moves it into the upper one; look-ups of 4 bits
+//   byte shuffles        each number gets the two bytes that a window of 8 bits lies in, and a product with a power of
+//                        two moves it to where the bytes of even and of odd numbers are taken; look-ups of 4 bits
 //   others               a table of all states
 namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
