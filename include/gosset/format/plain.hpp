@@ -59,7 +59,8 @@ class Packed<T> : public PackedBase<Packed<T>> {
     T* values = packed.values_.writable().data();
     parallelFor(ceilDiv(rows, kNarrowed), 4 * kNarrowed * cols, [&](Index stretch) {
       const Index first = stretch * kNarrowed;
-      const Eigen::Ref<const RowMatrixXf> part = rowsOf(first, std::min(kNarrowed, rows - first));
+      const auto& taken = rowsOf(first, std::min(kNarrowed, rows - first));
+      const Eigen::Ref<const RowMatrixXf> part = taken;  // no copy but of numbers that do not lie next to each other
       for (Index row = 0; row < part.rows(); ++row) {
         detail::narrow(part.row(row).data(), cols, values + (first + row) * cols);
       }
