@@ -3,7 +3,7 @@
 
 #include <gosset/kv/formats.hpp>
 
-#include <cstring>
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -419,7 +419,7 @@ void copyArrays(const Cache& from, Cache& to) {
   to.visitFields([&](std::string_view name, auto values) {
     ASSERT_LT(next, arrays.size());
     ASSERT_EQ(values.size_bytes(), arrays[next].size()) << name;
-    std::memcpy(values.data(), arrays[next].data(), arrays[next].size());
+    std::ranges::copy(arrays[next], reinterpret_cast<char*>(values.data()));
     ++next;
   });
   EXPECT_EQ(next, arrays.size());

@@ -5,6 +5,7 @@
 #include <gosset/core/types.hpp>
 #include <gosset/io/gguf_types.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -237,8 +238,7 @@ class GgufValue {
 
   /// Equal in type and bytes.
   friend bool operator==(const GgufValue& a, const GgufValue& b) {
-    return a.type_ == b.type_ && a.bytes_.size() == b.bytes_.size() &&
-           std::memcmp(a.bytes_.data(), b.bytes_.data(), a.bytes_.size()) == 0;
+    return a.type_ == b.type_ && std::ranges::equal(a.bytes_, b.bytes_);
   }
 
  private:
