@@ -26,11 +26,12 @@ struct Link {
   bool merged = false;  ///< it is now part of the link before it
 };
 
-/// Two neighbours that may be joined. It is stale once either of them has changed.
+/// Two neighbours that may be joined. It is stale once either of them has changed; the left one does so only by taking
+/// in its right neighbour.
 struct Pair {
   Merge merge;
   std::size_t left = 0, right = 0;
-  Token leftToken = 0, rightToken = 0;
+  Token rightToken = 0;
   /// For a queue whose top is the greatest.
   bool operator<(const Pair& other) const {
     return merge.order != other.merge.order ? merge.order > other.merge.order : left > other.left;
@@ -50,7 +51,7 @@ void mergeNeighbours(std::vector<Token>& tokens, Find&& find) {
   const auto offer = [&](std::size_t left, std::size_t right) {
     if (left == kNoLink || right == kNoLink) return;
     const Token a = links[left].token, b = links[right].token;
-    if (const auto merge = find(a, b)) queue.push({*merge, left, right, a, b});
+    if (const auto merge = find(a, b)) queue.push({*merge, left, right, b});
   };
   for (std::size_t i = 0; i < n; ++i) links[i] = {tokens[i], i == 0 ? kNoLink : i - 1, i + 1 == n ? kNoLink : i + 1};
   for (std::size_t i = 0; i + 1 < n; ++i) offer(i, i + 1);
@@ -59,7 +60,7 @@ void mergeNeighbours(std::vector<Token>& tokens, Find&& find) {
     queue.pop();
     detail::Link& left = links[pair.left];
     detail::Link& right = links[pair.right];
-    const bool stale = left.merged || right.merged || left.token != pair.leftToken || right.token != pair.rightToken;
+    const bool stale = left.merged || right.merged || right.token != pair.rightToken;
     if (stale) continue;
     left.token = pair.merge.joined;
     left.after = right.after;

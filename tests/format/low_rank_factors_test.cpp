@@ -145,7 +145,7 @@ TEST(LowRankFactors, TheStrongestDirectionComesFirst) {
 
 TEST(LowRankFactors, TheSameBitsEverywhere) {
   std::vector<float> all;
-  for (const auto [rows, cols] : {Shape{1, 7}, {64, 128}, {417, 65}, {128, 1024}}) {
+  for (const auto [rows, cols] : {Shape{1, 7}, {65, 7}, {64, 128}, {417, 65}, {128, 1024}}) {
     RowMatrixXf w(rows, cols);
     for (Index i = 0; i < w.size(); ++i) w.data()[i] = randomUniform(9, static_cast<std::uint64_t>(i)) - 0.4f;
     if (rows == 64) w.bottomRows(60).setZero();  // so that columns are dependent
@@ -155,7 +155,7 @@ TEST(LowRankFactors, TheSameBitsEverywhere) {
       all.insert(all.end(), factors.right.data(), factors.right.data() + factors.right.size());
     }
   }
-  EXPECT_EQ(testing::hashBytes(all.data(), all.size() * sizeof(float)), 12023053136421549793u);
+  EXPECT_EQ(testing::hashBytes(all.data(), all.size() * sizeof(float)), 6945361201648488640u);
 }
 
 }  // namespace

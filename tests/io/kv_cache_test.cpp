@@ -247,6 +247,21 @@ TEST(KvCacheFileErrors, BitsThatBelongToNoCode) {
   }
 }
 
+TEST(KvCacheFileErrors, BlocksThatWaitToBeMerged) {
+  using Cache = KvCache<Kivi<3, 32>>;
+  const TemporaryFolder folder;
+  Cache cache({4, 2, 20}, {.window = 40, .longest_block = 120, .merge = true});
+  for (const Index tokens : {130, 50}) cache.append(gaussian(tokens, 40, 1), gaussian(tokens, 40, 2));
+  ASSERT_EQ(cache.contents().staged, 1);
+  save(cache, folder / "kv");
+  for (const std::string side : {"keys", "values"}) {
+    rewrite<float>(folder / "kv", folder / "lie", "layer.0." + side + ".staged.scales",
+                   [](auto& scales) { scales.back() = -1; });
+    expectThrows<FormatError>([&] { (void)load<Cache>(folder / "lie"); },
+                              side + ".staged.scales: expected none below 0");
+  }
+}
+
 /// The largest sizes that one check lets through have to meet the next; and the least that it does not.
 TEST(KvCacheFileErrors, SizesThatPassOneCheckMeetTheNext) {
   using Words = std::vector<std::uint64_t>;
