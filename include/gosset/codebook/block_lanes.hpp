@@ -26,7 +26,7 @@ struct BlockLanes {
   static I placeOf(I bit) { return (reinterpret_cast<I>(__builtin_convertvector(bit, F)) >> 23) - 127; }
 
   /// rows[i] lane b = x[8 b + i].
-  static void transpose(const float* x, F (&rows)[8]) {
+  [[gnu::always_inline]] static void transpose(const float* x, F (&rows)[8]) {
     if constexpr (W == 16) {
       simd::unroll<8>([&](auto r) {
         using Half = simd::Vec<float, 8>;
@@ -44,13 +44,13 @@ struct BlockLanes {
     if constexpr (W >= 8) swapBits<4>(rows);
   }
 
-  static void order(F& larger, F& smaller) {
+  [[gnu::always_inline]] static void order(F& larger, F& smaller) {
     const F a = larger, b = smaller;
     larger = max(a, b);
     smaller = min(a, b);
   }
 
-  static void sort4(F* d) {
+  [[gnu::always_inline]] static void sort4(F* d) {
     order(d[0], d[1]);
     order(d[2], d[3]);
     order(d[0], d[2]);
@@ -59,7 +59,7 @@ struct BlockLanes {
   }
 
   /// Merges two falling runs of four (Batcher's odd-even merge).
-  static void merge8(F* d) {
+  [[gnu::always_inline]] static void merge8(F* d) {
     simd::unroll<4>([&](int i) __attribute__((always_inline)) { order(d[i], d[i + 4]); });
     simd::unroll<2>([&](int i) __attribute__((always_inline)) { order(d[i + 2], d[i + 4]); });
     simd::unroll<3>([&](int i) __attribute__((always_inline)) { order(d[2 * i + 1], d[2 * i + 2]); });
@@ -68,7 +68,7 @@ struct BlockLanes {
  private:
   /// Exchanges bit D of the row's number with bit D of the lane's.
   template <int D>
-  static void swapBits(F (&rows)[8]) {
+  [[gnu::always_inline]] static void swapBits(F (&rows)[8]) {
     simd::unroll<8>([&](auto r) {
       if constexpr ((r & D) == 0) {
         const F u = rows[r], v = rows[r + D];

@@ -3,6 +3,7 @@
 
 #include <gosset/codebook/block_lanes.hpp>
 #include <gosset/codebook/concepts.hpp>
+#include <gosset/codebook/e8p_exact.hpp>
 #include <gosset/codebook/e8p_table.hpp>
 #include <gosset/core/simd.hpp>
 #include <gosset/core/types.hpp>
@@ -17,137 +18,6 @@
 // E8P: encoding, the nearest of the 2^16 points that e8p_table.hpp describes, and the codebook itself.
 namespace gosset::GOSSET_ABI {
 namespace detail {
-
-/// The input as the codebook takes it: NaN as 0, infinities as the largest floats.
-inline std::array<double, 8> e8pInput(const float* x) {
-  constexpr float kMax = std::numeric_limits<float>::max();
-  std::array<double, 8> z;
-  for (std::size_t i = 0; i < 8; ++i) z[i] = x[i] != x[i] ? 0. : static_cast<double>(std::clamp(x[i], -kMax, kMax));
-  return z;
-}
-
-/// 8 <x, p> - 4 |p|^2, the larger the nearer. Each product is exact in double, so that a fused multiply-add gives the
-/// same bits, and so is each sum where the x_i are multiples of 2^-40 below 2^8.
-inline double e8pScore(const std::array<double, 8>& x, unsigned code) {
-  double score = 0;
-  int norm = 0;
-  for (unsigned i = 0; i < 8; ++i) {
-    const int quarter = e8pQuarter(code, i);
-    norm += quarter * quarter;
-    score += x[i] * static_cast<double>(2 * quarter);
-  }
-  return score - static_cast<double>(norm) * 0.25;
-}
-
-// How the nearest point is found. For one shift let y = x - shift and a_i = |y_i|. Signs that follow y are best, and
-// then
-//
-//   (|y|^2 - |y - v|^2) / 2  =  sum_i |v_i| a_i - |v|^2 / 2  =  (sum_i a_i) / 2 - 1 + gain,
-//   gain  =  sum over the 3/2's of (a_i - 1)  +  (2 a_i - 3 for the 5/2),
-//
-// so for a given number of 3/2's they belong where the a_i are largest: sorting the a_i replaces the search over
-// patterns. Only the 29 patterns of norm 12 need a look at places. Where the parity of the signs is wrong, one sign
-// must turn, which costs 2 |v_i| a_i here: least at the smallest a_i. Between the two shifts |x|^2 is common, and |y|^2
-// = |x|^2 - 2 shift sum_i x_i + const.
-
-/// The sums over all subsets of 8 numbers, as low[mask & 15] + high[mask >> 4].
-struct E8PSubsets {
-  double low[16], high[16];
-
-  explicit E8PSubsets(const double* x) {
-    low[0] = high[0] = 0;
-    for (unsigned m = 1; m < 16; ++m) {
-      const unsigned i = static_cast<unsigned>(std::countr_zero(m)), rest = m & (m - 1);
-      low[m] = low[rest] + x[i];
-      high[m] = high[rest] + x[i + 4];
-    }
-  }
-  double operator()(unsigned mask) const { return low[mask & 15] + high[mask >> 4]; }
-};
-
-/// The slow, exact search: the nearest point by the score, and of several with an equal score the smallest code. It
-/// visits all patterns but those that a bound rules out. Its own rounding is covered by a tolerance; all codes within
-/// it are scored.
-class E8PExactSearch {
- public:
-  /// at_least: the value (as above) of some code, or a little less; it only saves time.
-  E8PExactSearch(const float* input, double at_least) : x_(e8pInput(input)), most_(at_least) {
-    double size = 4;
-    for (const double x : x_) size += x < 0 ? -x : x;
-    tolerance_ = 0x1p-44 * size;
-    searchShift(false);
-    searchShift(true);
-  }
-  unsigned code() const { return best_code_; }
-
- private:
-  void searchShift(bool plus) {
-    const double shift = plus ? 0.25 : -0.25;
-    double gains[8];
-    base_ = -1;
-    negative_ = 0;
-    for (unsigned i = 0; i < 8; ++i) {
-      const double y = x_[i] - shift;
-      a_[i] = y < 0 ? -y : y;
-      if (y < 0) negative_ |= 1u << i;
-      gains[i] = a_[i] - 1;
-      base_ += 0.5 * a_[i] + shift * x_[i];
-    }
-    const E8PSubsets gain(gains);
-    const double low_most = *std::max_element(gain.low, gain.low + 16);
-    for (unsigned high = 0; high < 16; ++high) {
-      if (base_ + gain.high[high] + low_most < most_ - tolerance_) continue;
-      for (unsigned low = 0; low < 16; ++low) {
-        const unsigned threes = (high << 4) | low, pattern = kE8P.pattern_of_threes[threes];
-        if (kE8P.threes[pattern] == threes) tryPattern(pattern, plus, base_ + gain(threes));
-      }
-    }
-    for (unsigned i = 0; i < 8; ++i) {
-      for (unsigned j = 0; j < 8; ++j) {
-        tryPattern(192 + 8 * i + j, plus, base_ + 2 * a_[i] - 3 + (i != j ? gains[j] : 0.));
-      }
-    }
-  }
-
-  /// ideal: the value if the signs were free.
-  void tryPattern(unsigned pattern, bool plus, double ideal) {
-    if (ideal < most_ - tolerance_) return;
-    double costs[8];
-    unsigned cheapest = 0;
-    for (unsigned i = 0; i < 8; ++i) {
-      costs[i] = 0.5 * kE8P.quarters[pattern][i] * a_[i];
-      if (costs[i] < costs[cheapest]) cheapest = i;
-    }
-    const bool odd = kE8P.odd_sign[pattern] != 0, turn = odd != (std::popcount(negative_) % 2 != 0);
-    most_ = std::max(most_, turn ? ideal - costs[cheapest] : ideal);
-
-    const double spare = ideal - (most_ - tolerance_);
-    unsigned turnable = 0;
-    for (unsigned i = 0; i < 8; ++i) turnable |= costs[i] <= spare ? 1u << i : 0u;
-    const E8PSubsets cost(costs);
-    for (unsigned turned = turnable;; turned = (turned - 1) & turnable) {
-      if ((std::popcount(turned) % 2 != 0) == turn && cost(turned) <= spare)
-        score(e8pCode(pattern, plus, negative_ ^ turned));
-      if (turned == 0) break;
-    }
-  }
-
-  void score(unsigned code) {
-    const double score = e8pScore(x_, code);
-    if (score > best_score_ || (score == best_score_ && code < best_code_)) {
-      best_score_ = score;
-      best_code_ = code;
-    }
-  }
-
-  std::array<double, 8> x_;
-  double a_[8] = {};       ///< |x_i - shift|
-  double base_ = 0;        ///< the value of the first pattern, if its signs were free
-  unsigned negative_ = 0;  ///< mask of x_i < shift
-  double most_, tolerance_ = 0;
-  double best_score_ = -std::numeric_limits<double>::infinity();
-  unsigned best_code_ = 0;
-};
 
 /// The fast search, W blocks at a time. It works in float, keeps the runner-up's value too, and gives no answer where
 /// the lead is not larger than all rounding errors together; so its answers never depend on rounding.
@@ -170,7 +40,7 @@ struct E8PSearch {
     F ones_high = value;       ///< and the same for i = 4 .. 7
     I five = I{}, turn = I{};  ///< whether there is a 5/2, whether a sign must turn
 
-    void offer(F v, F ones_low_v, F ones_high_v, F gap_v, I five_v, I turn_v) {
+    [[gnu::always_inline]] void offer(F v, F ones_low_v, F ones_high_v, F gap_v, I five_v, I turn_v) {
       const I better = v > value;
       rival = max(rival, min(value, v));
       value = max(value, v);
@@ -185,6 +55,7 @@ struct E8PSearch {
   struct Side {
     Best best;
     F top, least, turn_gap;
+    I ones = I{};  ///< mask of the 1/2's, where whole norm 12 was searched and is the best
   };
 
   /// What is known of y = x - shift before any pattern is tried.
@@ -260,23 +131,61 @@ struct E8PSearch {
                three ? l3 - l2 : min(l1 - l0, r2 - r1), no, no);
   }
 
+  /// The 29 patterns of norm 12, by the places of their 1/2's: for each these cost their sum, and their smallest once
+  /// more where a sign must turn. (To turn that of a 3/2 costs three times its a_i, which only bounds.)
+  [[gnu::always_inline]] static void offerWholeNorm12(const Magnitudes& m, Side& side) {
+    const F infinity = splat(std::numeric_limits<float>::infinity());
+    const I turn = ~m.odd;
+    F least = infinity, second = infinity, bare = infinity;
+    I ones{};
+    for (const auto& places : kNorm12) {
+      const F x = m.a[places[0]], y = m.a[places[1]], z = m.a[places[2]], sum = x + y + z;
+      const F cost = sum + Lanes::keep(turn, min(x, min(y, z)));
+      ones = Lanes::pick(cost < least, simd::splat<I>(1 << places[0] | 1 << places[1] | 1 << places[2]), ones);
+      second = min(second, max(least, cost));
+      least = min(least, cost);
+      bare = min(bare, sum);
+    }
+    F smallest = infinity, next = infinity;
+    for (int i = 0; i < 8; ++i) {
+      const F a = (ones & (1 << i)) != 0 ? m.a[i] : infinity;
+      next = min(next, max(smallest, a));
+      smallest = min(smallest, a);
+    }
+    const F all = m.sum - splat(5.f), outside = bare + splat(3.f) * m.sorted[7];
+    Best& best = side.best;
+    best.rival = max(best.rival, all - second);
+    best.rival = max(best.rival, turn ? all - outside : -infinity);
+    const I better = all - least > best.value;
+    side.ones = ones & better;
+    side.least = better ? smallest : side.least;
+    best.offer(all - least, infinity, infinity, turn ? next - smallest : infinity, I{}, turn);
+  }
+
+  template <bool kWhole>
   [[gnu::always_inline]] static Side search(const F (&x)[8], float shift) {
     const Magnitudes m = magnitudes(x, shift);
-    Best best;
-    offerSorted(m, best);
-    offerNorm12(m, best);
+    Side side{{}, m.sorted[0], m.sorted[7], m.sorted[6] - m.sorted[7]};
+    offerSorted(m, side.best);
+    if constexpr (kWhole) {
+      offerWholeNorm12(m, side);
+    } else {
+      offerNorm12(m, side.best);
+    }
     const F base = splat(0.5f) * m.sum + splat(shift) * m.sum_x;  // both products are exact
-    best.value += base;
-    best.rival += base;
-    return {best, m.sorted[0], m.sorted[7], m.sorted[6] - m.sorted[7]};
+    side.best.value += base;
+    side.best.rival += base;
+    return side;
   }
 
   /// answers[b] becomes the packed answer for block b, negative where the lead is too small; at_least[b] then bounds
-  /// the best value from below.
+  /// the best value from below. Without kWhole some patterns of norm 12 are only bounded, so that one block in a
+  /// hundred of Gaussian numbers at their scale has no answer, and one in ten at twice the scale; with it hardly any.
+  template <bool kWhole>
   static void encode(const float* input, std::int32_t* answers, float* at_least) {
     F x[8];
     Lanes::transpose(input, x);
-    const Side minus = search(x, -0.25f), plus = search(x, 0.25f);
+    const Side minus = search<kWhole>(x, -0.25f), plus = search<kWhole>(x, 0.25f);
     const I is_plus = plus.best.value > minus.best.value;
     const auto pick = [&](F p, F m) { return is_plus ? p : m; };
     const F value = max(plus.best.value, minus.best.value);
@@ -289,6 +198,8 @@ struct E8PSearch {
     const I turn = Lanes::pick(is_plus, plus.best.turn, minus.best.turn);
     const F shift = pick(splat(0.25f), splat(-0.25f));
 
+    const I ones = Lanes::pick(is_plus, plus.ones, minus.ones);
+
     I large{}, fives{}, signs{};
     F sum{};
     simd::unroll<8>([&](int i) __attribute__((always_inline)) {
@@ -297,8 +208,11 @@ struct E8PSearch {
       sum += a;
       large |= (a > (i < 4 ? ones_low : ones_high)) & bit;
       fives |= (a >= top) & bit;
-      signs |= ((y < F{}) ^ ((a <= least) & turn)) & bit;
+      I turns = (a <= least) & turn;
+      if constexpr (kWhole) turns &= (ones == 0) | ((ones & bit) != 0);
+      signs |= ((y < F{}) ^ turns) & bit;
     });
+    if constexpr (kWhole) large = Lanes::pick(ones == 0, large, ~ones & 0xff);
     signs ^= signs << 1;
     signs ^= signs << 2;
     signs ^= signs << 4;
@@ -321,6 +235,21 @@ struct E8PSearch {
   }
 
  private:
+  /// The places of the 1/2's of each pattern of norm 12.
+  static constexpr std::array<std::array<int, 3>, 29> kNorm12 = [] {
+    std::array<std::array<int, 3>, 29> all{};
+    std::size_t count = 0;
+    for (unsigned ones = 0; ones < 256; ++ones) {
+      if (std::popcount(ones) != 3 || !e8pHasNorm12(ones)) continue;
+      std::size_t found = 0;
+      for (int i = 0; i < 8; ++i) {
+        if ((ones >> i & 1) != 0) all[count][found++] = i;
+      }
+      ++count;
+    }
+    return all;
+  }();
+
   static constexpr std::array<std::uint8_t, 256 + 64> kPatterns = [] {
     std::array<std::uint8_t, 256 + 64> patterns{};
     for (std::size_t large = 0; large < 256; ++large) patterns[large] = kE8P.pattern_of_threes[large];
@@ -393,25 +322,42 @@ struct E8P {
   }
 
  private:
+  /// The fast search for W blocks at a time, the whole one for W at a time of those that it leaves open, and the exact
+  /// one for what these do.
   template <int W>
   static void encodeInLanes(const float* x, Index count, Code* codes) {
     using Search = detail::E8PSearch<W>;
+    alignas(64) std::int32_t answers[W];
+    alignas(64) float at_least[W], blocks[8 * W];
+    Index open[2 * W];
+    int waiting = 0;
+    const auto settle = [&] {
+      const int here = std::min(waiting, W);
+      waiting -= here;
+      std::fill_n(blocks, 8 * W, 0.f);
+      for (int k = 0; k < here; ++k) std::copy_n(x + 8 * open[waiting + k], 8, blocks + 8 * k);
+      Search::template encode<true>(blocks, answers, at_least);
+      for (int k = 0; k < here; ++k) {
+        codes[open[waiting + k]] = static_cast<Code>(answers[k] >= 0 ? Search::unpack(static_cast<unsigned>(answers[k]))
+                                                                     : encodeExact(blocks + 8 * k, at_least[k]));
+      }
+    };
     for (Index first = 0; first < count; first += W) {
       const int here = static_cast<int>(std::min<Index>(W, count - first));
-      const float* blocks = x + 8 * first;
-      float padded[8 * W];
+      const float* from = x + 8 * first;
       if (here < W) {
-        std::fill(std::copy(blocks, blocks + 8 * here, padded), padded + 8 * W, 0.f);
-        blocks = padded;
+        std::fill(std::copy(from, from + 8 * here, blocks), blocks + 8 * W, 0.f);
+        from = blocks;
       }
-      alignas(64) std::int32_t answers[W];
-      alignas(64) float at_least[W];
-      Search::encode(blocks, answers, at_least);
-      for (int b = 0; b < here; ++b) {
-        codes[first + b] = static_cast<Code>(answers[b] >= 0 ? Search::unpack(static_cast<unsigned>(answers[b]))
-                                                             : encodeExact(blocks + 8 * b, at_least[b]));
+      Search::template encode<false>(from, answers, at_least);
+      for (int b = 0; b < here; ++b) {  // without branches, for nothing foretells them
+        codes[first + b] = static_cast<Code>(Search::unpack(static_cast<unsigned>(std::max(answers[b], 0))));
+        open[waiting] = first + b;
+        waiting += answers[b] < 0 ? 1 : 0;
       }
+      if (waiting >= W) settle();
     }
+    while (waiting > 0) settle();
   }
 
   static unsigned encodeExact(const float* x, float at_least) {

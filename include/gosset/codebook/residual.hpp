@@ -132,13 +132,14 @@ struct Residual {
     Candidates c;
     chooseFirst(x, blocks, c);
     detail::encodeAll<B>(c.rest, c.count, c.fine);
-    double least[kTogether];
-    for (int k = 0; k < c.count; ++k) {
+    double least = 0;
+    for (int k = 0; k < c.count; ++k) {  // without branches, for nothing foretells them
       const int b = c.block[k];
       const double error = squaredError(c, k);
-      if ((k > 0 && c.block[k - 1] == b) && !(error < least[b])) continue;
-      least[b] = error;
-      codes[b] = (static_cast<Code>(c.coarse[k]) << B::kBits) | c.fine[k];
+      const bool nearer = k == 0 || c.block[k - 1] != b || error < least;
+      const Code code = (static_cast<Code>(c.coarse[k]) << B::kBits) | c.fine[k];
+      least = nearer ? error : least;
+      codes[b] = nearer ? code : codes[b];
     }
   }
 
@@ -204,7 +205,8 @@ struct Residual {
       squares[i] = error * error;
     }
     double even = 0, odd = 0;
-    for (int i = 0; i < kDim; ++i) (i % 2 == 0 ? even : odd) += squares[i];
+    for (int i = 0; i < kDim; i += 2) even += squares[i];
+    for (int i = 1; i < kDim; i += 2) odd += squares[i];
     return even + odd;
   }
 };
