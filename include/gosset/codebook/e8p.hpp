@@ -131,35 +131,24 @@ struct E8PSearch {
                three ? l3 - l2 : min(l1 - l0, r2 - r1), no, no);
   }
 
-  /// The 29 patterns of norm 12, by the places of their 1/2's: for each these cost their sum, and their smallest once
-  /// more where a sign must turn. (To turn that of a 3/2 costs three times its a_i, which only bounds.)
+  /// The 29 patterns of norm 12, by the sums of the a_i at the places of their 1/2's. Where a sign must turn, it is
+  /// taken to cost the smallest a_i of all. That bounds patterns with a 3/2 there, which are never the best: with 1/2
+  /// there they are patterns of norm 10 that need no turn, and better by 1.
   [[gnu::always_inline]] static void offerWholeNorm12(const Magnitudes& m, Side& side) {
     const F infinity = splat(std::numeric_limits<float>::infinity());
-    const I turn = ~m.odd;
-    F least = infinity, second = infinity, bare = infinity;
+    F least = infinity, second = infinity;
     I ones{};
     for (const auto& places : kNorm12) {
-      const F x = m.a[places[0]], y = m.a[places[1]], z = m.a[places[2]], sum = x + y + z;
-      const F cost = sum + Lanes::keep(turn, min(x, min(y, z)));
-      ones = Lanes::pick(cost < least, simd::splat<I>(1 << places[0] | 1 << places[1] | 1 << places[2]), ones);
-      second = min(second, max(least, cost));
-      least = min(least, cost);
-      bare = min(bare, sum);
+      const F sum = m.a[places[0]] + m.a[places[1]] + m.a[places[2]];
+      ones = Lanes::pick(sum < least, simd::splat<I>(1 << places[0] | 1 << places[1] | 1 << places[2]), ones);
+      second = min(second, max(least, sum));
+      least = min(least, sum);
     }
-    F smallest = infinity, next = infinity;
-    for (int i = 0; i < 8; ++i) {
-      const F a = (ones & (1 << i)) != 0 ? m.a[i] : infinity;
-      next = min(next, max(smallest, a));
-      smallest = min(smallest, a);
-    }
-    const F all = m.sum - splat(5.f), outside = bare + splat(3.f) * m.sorted[7];
+    const F all = m.sum - splat(5.f) - m.odd_loss;
     Best& best = side.best;
+    side.ones = ones & (all - least > best.value);
     best.rival = max(best.rival, all - second);
-    best.rival = max(best.rival, turn ? all - outside : -infinity);
-    const I better = all - least > best.value;
-    side.ones = ones & better;
-    side.least = better ? smallest : side.least;
-    best.offer(all - least, infinity, infinity, turn ? next - smallest : infinity, I{}, turn);
+    best.offer(all - least, infinity, infinity, infinity, I{}, ~m.odd);
   }
 
   template <bool kWhole>
@@ -208,9 +197,7 @@ struct E8PSearch {
       sum += a;
       large |= (a > (i < 4 ? ones_low : ones_high)) & bit;
       fives |= (a >= top) & bit;
-      I turns = (a <= least) & turn;
-      if constexpr (kWhole) turns &= (ones == 0) | ((ones & bit) != 0);
-      signs |= ((y < F{}) ^ turns) & bit;
+      signs |= ((y < F{}) ^ ((a <= least) & turn)) & bit;
     });
     if constexpr (kWhole) large = Lanes::pick(ones == 0, large, ~ones & 0xff);
     signs ^= signs << 1;
