@@ -5,6 +5,9 @@
 #include <gosset/kv/formats.hpp>
 
 #include <cstring>
+#include <limits>
+#include <utility>
+#include <vector>
 
 #include "kv/reference.hpp"
 #include "testing.hpp"
@@ -87,6 +90,100 @@ TYPED_TEST(KvBatch, AQueryForEach) {
   AttendWorkspace workspace;
   EXPECT_EQ(attendEach(sequences, q, {.sliding_window = 90, .workspace = &workspace}, SoftCap{3}), y);
   EXPECT_EQ(attendEach(std::vector<KvCache<TypeParam>>(), q.topRows(0)).size(), 0);
+}
+
+/// That attendEach() gives, bit for bit, what each cache gives alone.
+template <class Cache, class Score = PlainScores>
+void expectEach(const std::vector<Cache>& caches, const AttendOptions& options = {}, const Score& score = {}) {
+  const RowMatrixXf q = gaussian(static_cast<Index>(caches.size()), caches.front().shape().queryWidth(), 77);
+  const RowMatrixXf y = attendEach(caches, q, options, score);
+  for (Index i = 0; i < q.rows(); ++i) {
+    const auto& cache = caches[static_cast<std::size_t>(i)];
+    ASSERT_EQ(y.row(i).transpose(), cache.attend(q.row(i), options, score)) << i << " of " << q.rows();
+  }
+}
+
+/// Copies of a cache that go on apart: one as it is, one behind another's prompt, some cut within blocks and behind
+/// them.
+template <class Cache>
+std::vector<Cache> family(const Cache& prompt, std::size_t count) {
+  std::vector<Cache> sequences(count, prompt);
+  for (std::size_t i = 1; i < count; ++i) {
+    Cache& one = sequences[i];
+    if (i % 4 == 3) one.truncate(one.size() - static_cast<Index>(13 * i));
+    const auto more = static_cast<Index>(7 * i + 1);
+    one.append(gaussian(more, one.shape().kvWidth(), i), gaussian(more, one.shape().valueWidth(), i + 100));
+  }
+  return sequences;
+}
+
+TYPED_TEST(KvBatch, SharedBlocksAreReadOnceAndGiveTheSameBits) {
+  const KvOptions options{.window = 32, .longest_block = 64};
+  for (const KvShape& shape : {kShape, KvShape{3, 3, 16}, KvShape{40, 2, 8}}) {
+    const auto prompt = filled<TypeParam>(shape, 300, options);
+    for (const std::size_t count : {1u, 2u, 11u, 19u}) {
+      auto sequences = family(prompt, count);
+      expectEach(sequences);
+      expectEach(sequences, {.activations = Activations::kRounded});
+      sequences.insert(sequences.begin() + 1, filled<TypeParam>(shape, 90, options));
+      sequences.insert(sequences.begin(), filled<TypeParam>(shape, 20, options));
+      expectEach(sequences, {}, SoftCap{3});
+      expectEach(sequences, {.sliding_window = 150});
+      expectEach(sequences, {.sliding_window = 330});
+    }
+  }
+}
+
+TYPED_TEST(KvBatch, LongSequencesWithFirstTokensAndSinks) {
+  const auto prompt = filled<TypeParam>(kShape, 9000, {.window = 32, .longest_block = 1024, .keep_first = 5});
+  auto sequences = family(prompt, 6);
+  sequences[2].truncate(4000);
+  std::swap(sequences[2], sequences[5]);
+  const std::vector<float> sinks = {0.5f, -1, 2, 0};
+  expectEach(sequences, {.sinks = sinks});
+}
+
+TEST(KvBatch, WhoIsAttendedTogether) {
+  using Stream = detail::KvStream<Float16, detail::KvSide::kKeys>;
+  using Batch = detail::KvBatchAttention<Stream, detail::KvStream<Float16, detail::KvSide::kValues>>;
+  const KvOptions options{.window = 32, .longest_block = 64};
+  const auto together = [](const auto& caches, Index first, const AttendOptions& how = {}) {
+    return Batch(caches, first, how).sequences();
+  };
+  const auto sequences = family(filled<Float16>(kShape, 300, options), 11);
+  EXPECT_EQ(together(sequences, 0), 8) << "which have 16 query heads on a KV head";
+  EXPECT_EQ(together(sequences, 8), 3);
+  EXPECT_EQ(together(sequences, 10), 1);
+  EXPECT_EQ(together(family(filled<Float16>({40, 2, 8}, 300, options), 3), 0), 1) << "20 query heads on a KV head";
+  EXPECT_EQ(together(family(filled<Float16>({3, 3, 8}, 300, options), 20), 0), 16);
+  EXPECT_EQ(together(sequences, 0, {.sliding_window = 299}), 1) << "of 300 tokens";
+  EXPECT_EQ(together(sequences, 0, {.sliding_window = 310}), 2) << "of 300, 308 and 315 tokens";
+  auto others = sequences;
+  others[2] = filled<Float16>(kShape, 300, options);
+  EXPECT_EQ(together(others, 0), 2) << "the third has blocks of its own";
+  others[1].truncate(10);
+  EXPECT_EQ(together(others, 0), 1) << "the second has no whole block";
+}
+
+TEST(KvBatch, OneOfManyThatIsTooLargeIsTold) {
+  const auto prompt = filled<Float16>(kShape, 100, {.window = 32});
+  const std::vector sequences(3, prompt);
+  RowMatrixXf q = gaussian(3, 64);
+  q.row(1).setConstant(3e38f);
+  expectThrows([&] { (void)attendEach(sequences, q); }, "KvCache::attend: expected scores within the range of float");
+  q(1, 3) = std::numeric_limits<float>::quiet_NaN();
+  expectThrows([&] { (void)attendEach(sequences, q); }, "KvCache::attend");
+  expectThrows([&] { (void)attendEach(sequences, gaussian(3, 63)); },
+               "attendEach: expected queries of heads * head_dim = 64 columns, got 3 x 63");
+}
+
+TEST(KvBatch, ValuesInKeys) {
+  using Cache = KvCache<Incoherent<Kivi<4, 32>>>;
+  Cache prompt({8, 1, 24, 16}, {.window = 32, .longest_block = 64, .values_in_keys = true});
+  prompt.append(gaussian(200, 24, 1));
+  std::vector<Cache> sequences(5, prompt);
+  for (std::size_t i = 0; i < 5; ++i) sequences[i].append(gaussian(static_cast<Index>(9 * i + 1), 24, i + 5));
+  expectEach(sequences);
 }
 
 TEST(KvBatchErrors, RowsAndShapes) {

@@ -38,29 +38,17 @@ class KvAttention {
     RowMatrixXf& q = workspace.queries_;
     toFiniteFloats("KvCache::attend", queries, q);
     const int exponent = scaleQueries(options, q);
-    if (cache_.values_in_keys) {  // sums of whole keys, which have to leave their basis before they can be cut
-      workspace.sums_.resize(q.rows(), q.cols());
-      attendHeads(options, score, q, exponent, workspace, workspace.sums_);
-      keys_.rotateBack(workspace.sums_);
-      for (Index head = 0; head < shape_.heads; ++head) {
-        output.middleCols(head * shape_.valueDim(), shape_.valueDim()) =
-            workspace.sums_.middleCols(head * shape_.head_dim, shape_.valueDim());
-      }
-    } else {
-      attendHeads(options, score, q, exponent, workspace, output);
-      values_.rotateBack(output);
-    }
-    for (Index i = 0; i < output.rows(); ++i) {
-      for (Index head = 0; head < shape_.heads; ++head) {
-        if (allFinite(&output(i, head * shape_.valueDim()), shape_.valueDim())) continue;
-        refuse(
-            {"values whose sums are within the range of float, got some beyond it", head, size() - output.rows() + i});
-      }
-    }
+    if (cache_.values_in_keys) workspace.sums_.resize(q.rows(), q.cols());
+    attendHeads(options, score, q, exponent, workspace, cache_.values_in_keys ? Rows(workspace.sums_) : Rows(output));
+    complete(workspace.sums_, output);
   }
 
  private:
+  template <class, class>
+  friend class KvBatchAttention;
   using Part = AttendWorkspace::Part;
+  using Rows = Eigen::Ref<RowMatrixXf>;
+  using Scores = Eigen::Map<Eigen::MatrixXf>;
   static constexpr Index kQueries = 64;  ///< at a time
   static constexpr Index kPiece = 4096;  ///< positions that threads share out, for kFewQueries queries at most
   static constexpr Index kFewQueries = 8;
@@ -86,6 +74,27 @@ class KvAttention {
   [[noreturn]] static void refuse(const AttendWorkspace::BadQuery& bad) {
     invalidArgument("KvCache::attend: expected ", bad.expected, " for head ", bad.head, " and the query of token ",
                     bad.query);
+  }
+
+  /// Results of the newest queries out of their basis: from output itself, or where values are keys from sums of whole
+  /// keys, which have to leave it before they can be cut.
+  void complete(Rows sums, Rows output) const {
+    if (cache_.values_in_keys) {
+      keys_.rotateBack(sums);
+      for (Index head = 0; head < shape_.heads; ++head) {
+        output.middleCols(head * shape_.valueDim(), shape_.valueDim()) =
+            sums.middleCols(head * shape_.head_dim, shape_.valueDim());
+      }
+    } else {
+      values_.rotateBack(output);
+    }
+    for (Index i = 0; i < output.rows(); ++i) {
+      for (Index head = 0; head < shape_.heads; ++head) {
+        if (allFinite(&output(i, head * shape_.valueDim()), shape_.valueDim())) continue;
+        refuse(
+            {"values whose sums are within the range of float, got some beyond it", head, size() - output.rows() + i});
+      }
+    }
   }
 
   /// Queries in the basis of the keys, scaled such that their products with these are scores / 2^exponent: 0, unless
@@ -191,38 +200,50 @@ class KvAttention {
       if (task.piece != kAll && (is_first ? piece > task.piece : piece != task.piece)) return false;
       return from < to && from < position + count && position - to < options.sliding_window - 1;
     };
-    const auto weigh = [&](const Stretch& stretch, Eigen::Map<Eigen::MatrixXf> scores) {
+    const auto weigh = [&](const Stretch& stretch, Scores scores) {
       for (Index i = 0; i < x.cols(); ++i) {
-        const Index query = position + i / group;
-        if (!weighStretch(stretch, query, headOf(i), i, options, score, exponent, scores.col(i).data(), softmax)) {
-          part.report("scores within the range of float, got one beyond it", headOf(i), query);
-        }
+        weighColumn(stretch, position + i / group, headOf(i), i, options, score, exponent, scores.col(i).data(), part,
+                    softmax);
       }
     };
     const auto addPlain = [&](const auto& keys, const auto& values, Index begin) {
-      if (!isSeen(begin, begin + keys.size())) return;
-      auto scores = part.scoresOf(keys.size());
-      keys.multiply(kv_head, x, scores);
-      weigh({begin, keys.size(), keys.size()}, scores);
-      if (cache_.values_in_keys) return keys.addTransposed(kv_head, scores, softmax.output());
-      values.addTransposed(kv_head, scores, softmax.output());
+      if (isSeen(begin, begin + keys.size())) addTokens(keys, values, kv_head, begin, x, part, weigh, softmax.output());
     };
     addPlain(keys_.first(), values_.first(), forgotten());
     for (Index block = 0; block < timeline_.blocks(); ++block) {
-      const Index begin = timeline_.begin(block), end = timeline_.end(block);
-      if (!isSeen(begin, end)) continue;
-      const Index stored = keys_.storedTokens(block);
-      auto scores = part.scoresOf(stored);
-      scores.setZero();
-      keys_.addProduct(block, kv_head, x, scores, options.activations);
-      weigh({begin, end - begin, stored}, scores);
-      if (cache_.values_in_keys) {
-        keys_.addSumsOfKeys(block, kv_head, scores, softmax.output());
-      } else {
-        values_.addProduct(block, kv_head, scores, softmax.output(), options.activations);
-      }
+      if (!isSeen(timeline_.begin(block), timeline_.end(block))) continue;
+      addBlock(block, kv_head, x, options.activations, part, weigh, softmax.output());
     }
     addPlain(keys_.window(), values_.window(), timeline_.windowBegin());
+  }
+
+  /// sums += values times weights, of tokens in floats from position `begin` on; weigh(stretch, scores) makes weights
+  /// of the scores of x.
+  template <class PlainKeys, class PlainValues, class Weigh>
+  void addTokens(const PlainKeys& keys, const PlainValues& values, Index kv_head, Index begin,
+                 const Eigen::Ref<const Eigen::MatrixXf>& x, Part& part, const Weigh& weigh,
+                 Eigen::Ref<Eigen::MatrixXf> sums) const {
+    auto scores = part.scoresOf(keys.size(), x.cols());
+    keys.multiply(kv_head, x, scores);
+    weigh(Stretch{begin, keys.size(), keys.size()}, scores);
+    if (cache_.values_in_keys) return keys.addTransposed(kv_head, scores, sums);
+    values.addTransposed(kv_head, scores, sums);
+  }
+
+  /// The same of a block.
+  template <class Weigh>
+  void addBlock(Index block, Index kv_head, const Eigen::Ref<const Eigen::MatrixXf>& x, Activations activations,
+                Part& part, const Weigh& weigh, Eigen::Ref<Eigen::MatrixXf> sums) const {
+    const Index begin = timeline_.begin(block), stored = keys_.storedTokens(block);
+    auto scores = part.scoresOf(stored, x.cols());
+    scores.setZero();
+    keys_.addProduct(block, kv_head, x, scores, activations);
+    weigh(Stretch{begin, timeline_.end(block) - begin, stored}, scores);
+    if (cache_.values_in_keys) {
+      keys_.addSumsOfKeys(block, kv_head, scores, sums);
+    } else {
+      values_.addProduct(block, kv_head, scores, sums, activations);
+    }
   }
 
   /// The means of a task's queries.
@@ -231,13 +252,24 @@ class KvAttention {
     for (Index i = 0; i < softmax.queries(); ++i) {
       const Index head = task.kv_head * group + i % group, row = task.first + i / group;
       output.row(row).segment(head * sums, sums) = softmax.result(i).transpose();
-      if (softmax.exists(i)) continue;
-      part.report("scores that are numbers or -infinity, got NaN or +infinity", head, size() - output.rows() + row);
+      reportMissing(softmax, i, head, size() - output.rows() + row, part);
     }
   }
 
-  /// Scores of one query and head, / 2^exponent, become weights; those it does not see become 0. False where one is
-  /// beyond float.
+  static void reportMissing(const OnlineSoftmax& softmax, Index column, Index head, Index query, Part& part) {
+    if (softmax.exists(column)) return;
+    part.report("scores that are numbers or -infinity, got NaN or +infinity", head, query);
+  }
+
+  /// Scores of one query and head, / 2^exponent, become weights; those it does not see become 0. One that is beyond
+  /// float is reported.
+  template <class Score>
+  static void weighColumn(const Stretch& stretch, Index query, Index head, Index column, const AttendOptions& options,
+                          const Score& score, int exponent, float* scores, Part& part, OnlineSoftmax& softmax) {
+    if (weighStretch(stretch, query, head, column, options, score, exponent, scores, softmax)) return;
+    part.report("scores within the range of float, got one beyond it", head, query);
+  }
+
   template <class Score>
   static bool weighStretch(const Stretch& stretch, Index query, Index head, Index column, const AttendOptions& options,
                            const Score& score, int exponent, float* scores, OnlineSoftmax& softmax) {

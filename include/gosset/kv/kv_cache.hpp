@@ -350,6 +350,8 @@ class KvCache : public VisitsFields<KvCache<KeyFormat, ValueFormat>> {
     if (!options_.values_in_keys) change(values_);
   }
 
+  template <class, class>
+  friend class detail::KvBatchAttention;
   detail::KvAttention<Keys, Values> attention() const { return {shape_, options_, timeline_, keys_, values_}; }
 
   template <class Stream>

@@ -128,6 +128,11 @@ class KvStream : public VisitsFields<KvStream<Format, kSide>> {
         index, [](const auto& heads) { return kSide == KvSide::kKeys ? heads.front().cols() : heads.front().rows(); });
   }
 
+  /// The same address for all streams that share a block.
+  const void* identity(Index index) const {
+    return inBlock(index, [](const auto& heads) -> const void* { return &heads; });
+  }
+
   /// y += block^T x: scores (tokens x t) of queries x (head_dim x t) for keys, their sums (head_dim x t) of values with
   /// weights x (tokens x t).
   void addProduct(Index index, Index head, const Eigen::Ref<const Eigen::MatrixXf>& x, Eigen::Ref<Eigen::MatrixXf> y,

@@ -12,7 +12,9 @@ namespace gosset::GOSSET_ABI {
 namespace detail {
 template <class Keys, class Values>
 class KvAttention;
-}
+template <class Keys, class Values>
+class KvBatchAttention;
+}  // namespace detail
 
 /// The memory that attention works in, kept from call to call: a query like the one before it takes none. One serves
 /// all layers of a model, whatever their formats, but one call at a time:
@@ -25,6 +27,8 @@ class AttendWorkspace {
  private:
   template <class Keys, class Values>
   friend class detail::KvAttention;
+  template <class Keys, class Values>
+  friend class detail::KvBatchAttention;
 
   /// A query, as seen by one of its heads, that attention cannot answer.
   struct BadQuery {
@@ -43,11 +47,11 @@ class AttendWorkspace {
       if (!bad) bad = {expected, head, query};
     }
 
-    /// Room for the scores of so many tokens, a column for each of x.
-    Eigen::Map<Eigen::MatrixXf> scoresOf(Index tokens) {
-      const auto size = static_cast<std::size_t>(tokens * x.cols());
+    /// Room for the scores of so many tokens.
+    Eigen::Map<Eigen::MatrixXf> scoresOf(Index tokens, Index columns) {
+      const auto size = static_cast<std::size_t>(tokens * columns);
       if (scores.size() < size) scores.resize(size);
-      return {scores.data(), tokens, x.cols()};
+      return {scores.data(), tokens, columns};
     }
   };
 
