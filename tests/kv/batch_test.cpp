@@ -173,6 +173,13 @@ TEST(KvBatch, OneOfManyThatIsTooLargeIsTold) {
   expectThrows([&] { (void)attendEach(sequences, q); }, "KvCache::attend: expected scores within the range of float");
   q(1, 3) = std::numeric_limits<float>::quiet_NaN();
   expectThrows([&] { (void)attendEach(sequences, q); }, "KvCache::attend");
+  const auto score = [](float s, Index head, Index, Index key) {
+    return head == 2 && key == 7 ? std::numeric_limits<float>::infinity() : s;
+  };
+  expectThrows(
+      [&] { (void)attendEach(sequences, gaussian(3, 64), {}, score); },
+      "KvCache::attend: expected scores that are numbers or -infinity, got NaN or +infinity for head 2 and the "
+      "query of token 99");
   expectThrows([&] { (void)attendEach(sequences, gaussian(3, 63)); },
                "attendEach: expected queries of heads * head_dim = 64 columns, got 3 x 63");
 }

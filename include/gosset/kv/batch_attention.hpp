@@ -75,14 +75,13 @@ class KvBatchAttention {
  private:
   const Attention& sequence(Index s) const { return sequences_[static_cast<std::size_t>(s)]; }
 
-  /// Blocks at the beginning that another sequence has in common with the first.
+  /// Blocks at the beginning that another sequence has in common with the first: who shares keys shares their values.
   Index sharedBlocks(const Attention& other) const {
     const Attention& front = sequences_.front();
     const KvTimeline &mine = front.timeline_, &its = other.timeline_;
     Index count = 0;
     while (count < std::min(mine.blocks(), its.blocks()) && mine.begin(count) == its.begin(count) &&
-           mine.end(count) == its.end(count) && front.keys_.identity(count) == other.keys_.identity(count) &&
-           (front.cache_.values_in_keys || front.values_.identity(count) == other.values_.identity(count))) {
+           mine.end(count) == its.end(count) && front.keys_.identity(count) == other.keys_.identity(count)) {
       ++count;
     }
     return count;
