@@ -19,8 +19,9 @@
 namespace gosset::GOSSET_ABI {
 namespace detail {
 
-/// The fast search, W blocks at a time. It works in float, keeps the runner-up's value too, and gives no answer where
-/// the lead is not larger than all rounding errors together; so its answers never depend on rounding.
+/// The fast search, W blocks at a time; a_i, gains and shifts are those of e8p_exact.hpp. It works in float, keeps the
+/// runner-up's value too, and gives no answer where the lead is not larger than all rounding errors together; so its
+/// answers never depend on rounding.
 template <int W>
 struct E8PSearch {
   using Lanes = BlockLanes<W>;
@@ -248,7 +249,8 @@ struct E8PSearch {
 
 }  // namespace detail
 
-/// The 2-bit codebook of QuIP#; points, layout of a code and source stand at the top of this file.
+/// The 2-bit codebook of QuIP#; points, layout of a code and source stand at the top of
+/// e8p_table.hpp.
 ///
 /// encode and encodeBlocks give the code that encodeExhaustive defines, on every compiler and instruction set. A NaN
 /// counts as 0, an infinity as the largest float.

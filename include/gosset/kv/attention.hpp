@@ -270,6 +270,7 @@ class KvAttention {
     part.report("scores within the range of float, got one beyond it", head, query);
   }
 
+  /// The same; false where one is beyond float.
   template <class Score>
   static bool weighStretch(const Stretch& stretch, Index query, Index head, Index column, const AttendOptions& options,
                            const Score& score, int exponent, float* scores, OnlineSoftmax& softmax) {
