@@ -3,8 +3,7 @@
 
 // What happens where memory runs out: the n-th allocation of an action fails, for every n. The functions of the C
 // library that all others come down to, operator new's and Eigen's among them, are replaced for the whole program,
-// which glibc allows and which the address sanitizer does not: programs that include this are built of one file, and
-// skip there.
+// which glibc allows and which the address sanitizer does not: one file of a program includes this, and skips there.
 #include <gosset/core/parallel.hpp>
 
 #include "testing.hpp"

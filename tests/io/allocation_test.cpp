@@ -11,62 +11,21 @@
 #include <gosset/kv/formats.hpp>
 #include <gosset/kv/presets.hpp>
 
+#include "counting_allocation.hpp"
 #include "io/temporary_folder.hpp"
 #include "testing.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cctype>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
-#include <new>
 #include <span>
 #include <string>
 #include <vector>
 
 // What a reader asks memory for is bounded by the file: each number of a sound file becomes one that is far too large,
 // and every operator new is counted. (Eigen's own memory is watched by the limit of tests/fuzz.)
-
-namespace {
-
-std::atomic<std::size_t> largest = 0, total = 0;
-
-void* counted(std::size_t size, std::size_t alignment) {
-  total += size;
-  if (size > largest) largest = size;
-  void* memory = std::aligned_alloc(alignment, (size + alignment) / alignment * alignment);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-
-}  // namespace
-
-// Not inlined, or GCC takes them for a mixture of new and free.
-[[gnu::noinline]] void* operator new(std::size_t size) { return counted(size, alignof(std::max_align_t)); }
-[[gnu::noinline]] void* operator new[](std::size_t size) { return counted(size, alignof(std::max_align_t)); }
-[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t a) {
-  return counted(size, static_cast<std::size_t>(a));
-}
-[[gnu::noinline]] void* operator new[](std::size_t size, std::align_val_t a) {
-  return counted(size, static_cast<std::size_t>(a));
-}
-[[gnu::noinline]] void* operator new[](std::size_t size, std::align_val_t a, const std::nothrow_t&) noexcept {
-  try {
-    return counted(size, static_cast<std::size_t>(a));
-  } catch (const std::bad_alloc&) {
-    return nullptr;
-  }
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete[](void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete[](void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 
 namespace gosset::allocation_test {
 namespace {
@@ -79,14 +38,15 @@ constexpr std::uint64_t kLarge[] = {0, 255, 1 << 28, 0x7fffffff, std::uint64_t{1
 
 /// Reads `bytes` of a file, sound or not, and compares what was asked for with their number.
 void expectBounded(std::size_t bytes, const std::function<void()>& read) {
-  largest = total = 0;
+  testing::Allocations& asked = testing::allocations();
+  asked.reset();
   try {
     read();
   } catch (const FormatError&) {
   }
   constexpr std::size_t kTimes = 64, kConstant = 100'000;
-  EXPECT_LE(largest, kTimes * bytes + kConstant / 5);
-  EXPECT_LE(total, 2 * kTimes * bytes + kConstant);
+  EXPECT_LE(asked.largest, kTimes * bytes + kConstant / 5);
+  EXPECT_LE(asked.total, 2 * kTimes * bytes + kConstant);
 }
 
 /// Whole files whose header has one number changed, its length corrected; and whose data have one word changed.

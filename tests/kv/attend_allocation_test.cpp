@@ -1,41 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // With a workspace attendTo() takes no memory: every operator new of this program is counted, and Eigen's own
 // allocations are forbidden.
+#ifndef EIGEN_RUNTIME_NO_MALLOC  // as tests/precompiled.hpp does
 #define EIGEN_RUNTIME_NO_MALLOC
+#endif
 #include <gosset/codebook.hpp>
 #include <gosset/kv/formats.hpp>
 #include <gosset/kv/kv_cache.hpp>
 
+#include "counting_allocation.hpp"
 #include "testing.hpp"
-
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
-namespace {
-std::atomic<long> allocations{0};
-}
-
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* p = std::malloc(size)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
-  ++allocations;
-  const auto unit = static_cast<std::size_t>(alignment);
-  if (void* p = std::aligned_alloc(unit, (size + unit - 1) / unit * unit)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 
 namespace gosset::attend_allocation_test {
 namespace {
 
 using testing::gaussian;
+
+long allocations() { return testing::allocations().count; }
 
 template <class Format>
 class AttendAllocation : public ::testing::Test {};
@@ -56,21 +37,21 @@ TYPED_TEST(AttendAllocation, None) {
     cache.attendTo(q, output, {.workspace = &workspace});
     cache.attendTo(q, output, {.scale = 2.f, .sliding_window = 100, .workspace = &workspace}, SoftCap{20});
   };
-  const long before = allocations;
+  const long before = allocations();
   attend();
-  EXPECT_GT(allocations, before) << "the first sets up its workspace; and they are counted";
-  const long ready = allocations;
+  EXPECT_GT(allocations(), before) << "the first sets up its workspace; and they are counted";
+  const long ready = allocations();
   Eigen::internal::set_is_malloc_allowed(false);
   attend();
   Eigen::internal::set_is_malloc_allowed(true);
-  EXPECT_EQ(allocations, ready);
+  EXPECT_EQ(allocations(), ready);
   EXPECT_TRUE(output.allFinite());
   // Another layer of the same shape, which is merging.
   KvCache<TypeParam> layer(shape, {.window = 64, .longest_block = 192, .merge = true});
   layer.append(gaussian(470, shape.kvWidth(), 6), gaussian(470, shape.kvWidth(), 7));
-  const long before_layer = allocations;
+  const long before_layer = allocations();
   layer.attendTo(q, output, {.workspace = &workspace});
-  EXPECT_EQ(allocations, before_layer);
+  EXPECT_EQ(allocations(), before_layer);
 }
 
 TEST(AttendAllocation, NoneOverPiecesOfALongCache) {
@@ -82,11 +63,11 @@ TEST(AttendAllocation, NoneOverPiecesOfALongCache) {
   AttendWorkspace workspace;
   const AttendOptions options{.workspace = &workspace, .sinks = sinks, .activations = Activations::kRounded};
   cache.attendTo(q, output, options);
-  const long ready = allocations;
+  const long ready = allocations();
   Eigen::internal::set_is_malloc_allowed(false);
   cache.attendTo(q, output, options);
   Eigen::internal::set_is_malloc_allowed(true);
-  EXPECT_EQ(allocations, ready);
+  EXPECT_EQ(allocations(), ready);
 }
 
 }  // namespace
