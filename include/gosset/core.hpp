@@ -15,6 +15,7 @@
 #include <gosset/core/float_rows.hpp>
 #include <gosset/core/float_storage.hpp>
 #include <gosset/core/late.hpp>
+#include <gosset/core/lookup.hpp>
 #include <gosset/core/ordered_product.hpp>
 #include <gosset/core/parallel.hpp>
 #include <gosset/core/random.hpp>

@@ -56,6 +56,27 @@ TEST(Dot, DoesNotSaturate) {
   }
 }
 
+TEST(Dot, CenteredIsTheSumOfWhatExceeds128) {
+  std::uint8_t w[simd::kByteLanes];
+  std::int8_t x[simd::kByteLanes];
+  std::int32_t result[simd::kWordLanes];
+  for (int w_byte = 0; w_byte < 256; ++w_byte) {
+    for (const int first : {-127, -3, 0, 1, 100, 127}) {
+      for (int i = 0; i < simd::kByteLanes; ++i) {
+        w[i] = static_cast<std::uint8_t>(w_byte + (i & 4) * i);
+        x[i] = static_cast<std::int8_t>(i % 5 < 3 ? first : -first);
+      }
+      const auto four = simd::load<simd::Ints>(reinterpret_cast<const std::int32_t*>(x));
+      simd::store(result, simd::dotCentered(simd::splat<simd::Ints>(11), simd::load<simd::Bytes>(w), four));
+      for (int lane = 0; lane < simd::kWordLanes; ++lane) {
+        std::int32_t expected = 11;
+        for (int k = 4 * lane; k < 4 * lane + 4; ++k) expected += (w[k] - 128) * x[k];
+        ASSERT_EQ(result[lane], expected) << w_byte << ", " << first << ", lane " << lane;
+      }
+    }
+  }
+}
+
 TEST(Dot, SelectTakesBitsByMask) {
   const auto mask = simd::splat<simd::Words>(0x0ff033ccu), a = simd::splat<simd::Words>(0x12345678u),
              b = simd::splat<simd::Words>(0xfedcba98u);
@@ -74,40 +95,12 @@ TEST(Dot, OverLanes) {
             std::max(0, (simd::kWordLanes - 1) * (simd::kWordLanes - 8)));
 }
 
-TEST(Dot, LookUpsReadTheirTables) {
-  alignas(64) std::uint8_t table[256];
-  float numbers[16];
-  for (int i = 0; i < 256; ++i) table[i] = randomByte(3, i);
-  for (int i = 0; i < 16; ++i) numbers[i] = static_cast<float>(randomByte(4, i));
-  for (int base = 0; base < 256; ++base) {
-    std::uint8_t index[simd::kByteLanes], nibble[simd::kByteLanes];
-    for (int i = 0; i < simd::kByteLanes; ++i) {
-      index[i] = static_cast<std::uint8_t>(base + 37 * i);
-      nibble[i] = index[i] % 16;
-    }
-    const simd::Bytes found = simd::lookup16(table, simd::load<simd::Bytes>(nibble));
-    for (int i = 0; i < simd::kByteLanes; ++i) ASSERT_EQ(found[i], table[nibble[i]]);
-    simd::Words words;
-    for (int i = 0; i < simd::kWordLanes; ++i) words[i] = nibble[i];
-    const simd::Floats values = simd::lookup16(numbers, words);
-    for (int i = 0; i < simd::kWordLanes; ++i) ASSERT_EQ(values[i], numbers[nibble[i]]);
-    const simd::Bytes seven = simd::load<simd::Bytes>(index) & std::uint8_t{127};
-    const simd::Bytes first = simd::lookup128(table, seven);
-    const simd::Bytes least = simd::smaller(first, seven);
-    for (int i = 0; i < simd::kByteLanes; ++i) {
-      ASSERT_EQ(first[i], table[index[i] % 128]);
-      ASSERT_EQ(least[i], std::min<int>(first[i], index[i] % 128));
-    }
-#if defined(__AVX512VBMI__) && defined(__AVX512BW__)
-    const simd::Bytes all = simd::lookup256(table, simd::load<simd::Bytes>(index));
-    const simd::Bytes some = simd::lookup64(table, simd::load<simd::Bytes>(index));
-    const simd::Bytes parity = simd::highParity<0x55>(simd::load<simd::Bytes>(index));
-    for (int i = 0; i < simd::kByteLanes; ++i) {
-      ASSERT_EQ(all[i], table[index[i]]);
-      ASSERT_EQ(some[i], table[index[i] % 64]);
-      ASSERT_EQ(parity[i], std::popcount(index[i] & 0x55u) % 2 != 0 ? 0x80 : 0);
-    }
-#endif
+TEST(Dot, SmallerTakesBytesWithoutSign) {
+  std::uint8_t a[simd::kByteLanes], b[simd::kByteLanes];
+  for (std::uint64_t seed = 0; seed < 100; ++seed) {
+    for (int i = 0; i < simd::kByteLanes; ++i) a[i] = randomByte(seed, i), b[i] = randomByte(seed + 1000, i);
+    const simd::Bytes least = simd::smaller(simd::load<simd::Bytes>(a), simd::load<simd::Bytes>(b));
+    for (int i = 0; i < simd::kByteLanes; ++i) ASSERT_EQ(least[i], std::min(a[i], b[i]));
   }
 }
 

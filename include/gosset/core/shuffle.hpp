@@ -87,19 +87,33 @@ using Halves = Vec<std::uint16_t, kByteLanes / 2>;
 #endif
 }
 
-/// Byte lane i: table[index lane i mod kCount], kCount 16, 32, 64 or 128 bytes.
+/// Byte by byte 2^kBits times v, below whose bits others' may come in. Machines add more at a time than they shift.
+template <int kBits>
+[[gnu::always_inline]] inline Bytes movedUp(Bytes v) {
+  if constexpr (kBits == 1) return v + v;
+  return (Bytes)((Words)v << kBits);
+}
+
+/// lookupByShuffles() where the highest bits of `top` tell the halves of the table.
 template <int kCount>
-[[gnu::always_inline]] inline Bytes lookupByShuffles(const std::uint8_t* table, Bytes index) {
+[[gnu::always_inline]] inline Bytes lookupByHalves(const std::uint8_t* table, Bytes index, [[maybe_unused]] Bytes top) {
 #if defined(__aarch64__)
   if constexpr (kCount == 64) return (Bytes)vqtbl4q_u8(vld1q_u8_x4(table), (uint8x16_t)(index & std::uint8_t{63}));
 #endif
   if constexpr (kCount == 16) {
     return lookup16(table, index & std::uint8_t{15});
   } else {
-    constexpr int kHalf = kCount / 2, kToTop = kCount == 32 ? 3 : kCount == 64 ? 2 : 1;
-    return selectByTop((Bytes)((Words)index << kToTop), lookupByShuffles<kHalf>(table + kHalf, index),
-                       lookupByShuffles<kHalf>(table, index));
+    constexpr int kHalf = kCount / 2;
+    return selectByTop(top, lookupByHalves<kHalf>(table + kHalf, index, movedUp<1>(top)),
+                       lookupByHalves<kHalf>(table, index, movedUp<1>(top)));
   }
+}
+
+/// Byte lane i: table[index lane i mod kCount], kCount 16, 32, 64 or 128 bytes.
+template <int kCount>
+[[gnu::always_inline]] inline Bytes lookupByShuffles(const std::uint8_t* table, Bytes index) {
+  constexpr int kToTop = kCount == 32 ? 3 : kCount == 64 ? 2 : 1;
+  return lookupByHalves<kCount>(table, index, movedUp<kToTop>(index));
 }
 
 /// Byte lane i: the exclusive sum of all coefficients c whose set bits are set in index lane i, too, 0 .. 2^kBits - 1:

@@ -5,6 +5,7 @@
 #include <gosset/core/simd.hpp>
 //
 #include <gosset/core/dot.hpp>
+#include <gosset/core/lookup.hpp>
 #include <gosset/core/ordered_tile.hpp>
 #include <gosset/core/shorts.hpp>
 #include <gosset/core/shuffle.hpp>

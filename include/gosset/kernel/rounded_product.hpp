@@ -18,18 +18,27 @@
 // fused with products, so results are the same on every machine.
 namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 
-/// The dot products of the bytes of a piece with the rounded activations of its slice, for the rows of a register.
+/// The dot products of a piece's bytes, as far as they exceed `zero`, with the rounded activations of its slice, whose
+/// sum is given: for the rows of a register.
 template <bool kSmall, int kPiece = 0, int kPieces = 1>
-[[gnu::always_inline]] inline simd::Ints tileDot(const Tile& bytes, const std::int8_t* numbers, std::int32_t start) {
+[[gnu::always_inline]] inline simd::Ints tileDot(const Tile& bytes, int zero, const std::int8_t* numbers,
+                                                 std::int32_t sum) {
   constexpr int kFirst = 8 * kPiece / kPieces;
-  auto a = simd::splat<simd::Ints>(start);
+  constexpr bool kCentered = !kSmall && simd::kDotsCentered;
+  auto a = simd::splat<simd::Ints>(((kCentered ? 128 : 0) - zero) * sum);
   simd::Ints b{};
+  const auto add = [&](simd::Ints & to, int i) __attribute__((always_inline)) {
+    std::int32_t four;
+    std::memcpy(&four, numbers + 4 * i, 4);
+    if constexpr (kCentered) {
+      to = simd::dotCentered(to, bytes[i], simd::splat<simd::Ints>(four));
+    } else {
+      to = simd::dot<kSmall>(to, bytes[i], four);
+    }
+  };
   simd::unroll<4 / kPieces>([&](int i) __attribute__((always_inline)) {
-    std::int32_t x, z;
-    std::memcpy(&x, numbers + 4 * kFirst + 8 * i, 4);
-    std::memcpy(&z, numbers + 4 * kFirst + 8 * i + 4, 4);
-    a = simd::dot<kSmall>(a, bytes[kFirst + 2 * i], x);
-    b = simd::dot<kSmall>(b, bytes[kFirst + 2 * i + 1], z);
+    add(a, kFirst + 2 * i);
+    add(b, kFirst + 2 * i + 1);
   });
   return a + b;
 }
@@ -147,7 +156,7 @@ void addExtras(const CodeView<C, T, kPieces>& w, const RoundedActivations& x, In
       simd::Floats sum = simd::unfused(of_tile.zeros[kPiece][p] * -static_cast<float>(numbers));
       simd::unroll<Code::kTerms>([&](auto t) __attribute__((always_inline)) {
         constexpr TileTerm kTerm = Code::kTerm[t];
-        const auto dots = tileDot<kTerm.small, kPiece, kPieces>(decoded[t][p], extra.numbers, -kTerm.zero * numbers);
+        const auto dots = tileDot<kTerm.small, kPiece, kPieces>(decoded[t][p], kTerm.zero, extra.numbers, numbers);
         sum += simd::unfused(simd::toFloats(dots) * kTerm.unit);
       });
       totals[extra.token][p] += simd::unfused(sum * (of_tile.scales[kPiece][p] * extra.scale));
@@ -174,14 +183,15 @@ void multiplyRounded(const CodeView<C, T, kPieces>& w, const RoundedActivations&
       const auto bytes = tiles[tile];
       simd::unroll<kSlices<C> >([&](auto of_tile) __attribute__((always_inline)) {
         const Index slice = tile * kSlices<C> + of_tile;
-        DecodedSlice<C> decoded;
-        decodeSlice<C, of_tile>(bytes, decoded);
+        DecodedSlice<C> decoded;  // a part at a time, which registers hold, unless several groups take of each
+        if constexpr (kPieces > 1) decodeSlice<C, of_tile>(bytes, decoded);
         simd::unroll<kPieces>([&](auto piece) __attribute__((always_inline)) {
           simd::unroll<kParts * Code::kTerms>([&](auto at) __attribute__((always_inline)) {
             constexpr int kTerm = at % Code::kTerms, kPart = at / Code::kTerms;
+            Tile& part = decoded[kTerm][kPart];
+            if constexpr (kPieces == 1) Code::template bytes<kTerm, of_tile>(bytes + kPart * simd::kByteLanes, part);
             const auto dots = tileDot<Code::kTerm[kTerm].small, piece, kPieces>(
-                decoded[kTerm][kPart], token.numbers + slice * kSliceColumns,
-                -Code::kTerm[kTerm].zero * pieces(0, slice, piece));
+                part, Code::kTerm[kTerm].zero, token.numbers + slice * kSliceColumns, pieces(0, slice, piece));
             const simd::Floats unit = simd::splat<simd::Floats>(token.scales[slice]) * Code::kTerm[kTerm].unit;
             sum[kPart] = simd::multiplyAdd(simd::toFloats(dots), unit, sum[kPart]);
           });
@@ -234,7 +244,7 @@ struct DecodedTiles {
         simd::unroll<kTogether>([&](int k) __attribute__((always_inline)) {
           const Index slice = first + i;
           const auto dots = tileDot<Code::kTerm[kTerm].small, kPiece, kPieces>(
-              bytes, x.numbers(token + k, slice), -Code::kTerm[kTerm].zero * sums(token + k, slice, kPiece));
+              bytes, Code::kTerm[kTerm].zero, x.numbers(token + k, slice), sums(token + k, slice, kPiece));
           total[k][kPart] += simd::unfused(simd::toFloats(dots) * (scale * x.scale(token + k, slice)));
         });
       });

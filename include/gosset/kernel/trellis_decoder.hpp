@@ -35,7 +35,7 @@ namespace gosset::GOSSET_ABI::GOSSET_SET::detail {
 template <int kIndexBits>
 [[gnu::always_inline]] inline simd::Bytes levelsByShuffles(const std::uint8_t* levels, simd::Bytes index) {
   using namespace simd;
-  const auto top = (Vec<std::int8_t, kByteLanes>)((Words)index << (8 - kIndexBits));
+  const auto top = (Vec<std::int8_t, kByteLanes>)movedUp<8 - kIndexBits>(index);
   const auto upper = (Bytes)(top < 0);
   const Bytes level = lookupByShuffles<(1 << (kIndexBits - 1))>(levels, index ^ upper);
   return (level ^ upper) - upper;
