@@ -19,8 +19,8 @@ using testing::gaussian;
 template <class Format>
 class TransposedRounded : public ::testing::Test {};
 using Formats =
-    ::testing::Types<Kivi<2, 64>, Kivi<3, 32>, Kivi<4, 64>, Kivi<8, 64>, Grouped<Symmetric<4>, 32>, PerChannel<E8P>,
-                     Grouped<E8PRvq3, 64>, PerChannel<E8PRvq4>, Grouped<LloydMax<3>, 64>, Kivi<4, 24>,
+    ::testing::Types<Kivi<2, 64>, Kivi<2, 32>, Kivi<3, 32>, Kivi<4, 64>, Kivi<8, 64>, Grouped<Symmetric<4>, 32>,
+                     PerChannel<E8P>, Grouped<E8PRvq3, 64>, PerChannel<E8PRvq4>, Grouped<LloydMax<3>, 64>, Kivi<4, 24>,
                      PerTensor<Ternary>, Gear<3, 32, 2, 40>, LowRankFirst<PerChannel<E8P>, 2, std::int8_t>>;
 TYPED_TEST_SUITE(TransposedRounded, Formats);
 

@@ -174,7 +174,13 @@ void addTransposedInteger(const CodeView<C, T, kPieces>& w, Index n, float unit,
       }
     };
     if constexpr (kPieces == 1 && kTransposesPlanes<C>) {
-      addChunks(std::type_identity<PlaneTransposedChunk<kDigits, C, T, together> >{});
+      using Chunk = PlaneTransposedChunk<kDigits, C, T, together>;
+      constexpr Index kHalf = Chunk::kSpan / 2;
+      if constexpr (kHalf % TileLayout<C>::kTileColumns == 0) {  // else no group is that narrow
+        using OfTwo = PlaneTransposedChunk<kDigits, C, T, together, 2>;
+        if (w.groups > 1 && w.group_columns == kHalf) return addChunks(std::type_identity<OfTwo>{});
+      }
+      addChunks(std::type_identity<Chunk>{});
     } else {
       addChunks(std::type_identity<IntegerTransposedChunk<kDigits, C, T, kPieces, together> >{});
     }

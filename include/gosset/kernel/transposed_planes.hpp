@@ -4,6 +4,7 @@
 #else
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <utility>
 
@@ -52,8 +53,9 @@ template <int kCount, int kUnit = 1, int kLength = 1>
   }
 }
 
-/// A chunk of blocks of rows and kTokens columns of x.
-template <int kDigits, TileCodebook C, class T, int kTokens>
+/// A chunk of blocks of rows and kTokens columns of x. Spans of columns lie in one group of them, or in kGroups, each
+/// of which has its part of the lanes.
+template <int kDigits, TileCodebook C, class T, int kTokens, int kGroups = 1>
 class PlaneTransposedChunk {
   using Layout = TileLayout<C>;
   using Rows = FixedPointRows<kDigits, C, T, 1, kTokens>;
@@ -66,8 +68,8 @@ class PlaneTransposedChunk {
   static constexpr int kSets = kFields == 1 ? 2 : 1;
   static constexpr int kWide = kSets * kFields;  ///< registers of columns
   static constexpr int kBundles = kSets * kSixteens;
-  static constexpr Index kBundleColumns = 4 * kFields, kSpan = kBundles * kBundleColumns;
-  static constexpr Index kTiles = ceilDiv(kSpan, Layout::kTileColumns);
+  static constexpr Index kBundleColumns = 4 * kFields;
+  static constexpr Index kTiles = ceilDiv(kBundles * kBundleColumns, Layout::kTileColumns);
   /// Tokens that meet codes at a time: as many as registers hold sums of.
   static constexpr int kOnce = [] {
     constexpr int kMost = simd::kVectorRegisters >= 32 ? 24 : 12;
@@ -80,15 +82,18 @@ class PlaneTransposedChunk {
 
  public:
   static constexpr Index kChunk = kBlocks;
+  static constexpr Index kSpan = kBundles * kBundleColumns;
 
   PlaneTransposedChunk(const CodeView<C, T, 1>& w, Index first, const float* x, Index x_stride)
-      : w_(w), x_(w, first, x, x_stride) {}
+      : w_(w), x_([&]<int... I>(std::integer_sequence<int, I...>) {
+          return std::array<Rows, kGroups>{((void)I, Rows(w, first, x, x_stride))...};
+        }(std::make_integer_sequence<int, kGroups>{})) {}
 
   /// y += unit * W^T x for the rows of the chunk; W has n columns.
   void add(Index n, float unit, float* y, Index y_stride) {
-    for (Index group = 0; group < w_.groups; ++group) {
-      x_.fold(group);
-      const Index end = std::min((group + 1) * w_.group_columns, n);
+    for (Index group = 0; group < w_.groups; group += kGroups) {
+      for (Index i = 0; i < kGroups; ++i) x_[static_cast<std::size_t>(i)].fold(std::min(group + i, w_.groups - 1));
+      const Index end = std::min((group + kGroups) * w_.group_columns, n);
       for (Index column = group * w_.group_columns; column < end; column += kSpan) {
         const Span span = spanAt(column);
         simd::unroll<kTokens / kOnce>([&](auto part) {
@@ -113,7 +118,7 @@ class PlaneTransposedChunk {
   template <int kFirst>
   void addSpan(const Span& span, Index count, float unit, float* y, Index y_stride) {
     simd::Ints dots[kOnce][kDigits][kWide] = {};
-    for (Index b = 0; b < x_.blocks(); ++b) {
+    for (Index b = 0; b < rows().blocks(); ++b) {
       if constexpr (kFirst == 0) turn(span, b, turned_[b]);
       simd::unroll<kFours>([&](int four) __attribute__((always_inline)) {
         simd::Bytes fields[kWide];
@@ -122,8 +127,7 @@ class PlaneTransposedChunk {
         });
         simd::unroll<kOnce * kDigits>([&](auto at) __attribute__((always_inline)) {
           constexpr int kToken = at / kDigits, kDigit = at % kDigits;
-          const auto x =
-              simd::inRegister(simd::splat<simd::Ints>(x_.fourOf(kFirst + kToken, b * kFours + four, kDigit)));
+          const simd::Ints x = fourOf(kFirst + kToken, b * kFours + four, kDigit);
           simd::unroll<kWide>([&](auto i) __attribute__((always_inline)) {
             dots[kToken][kDigit][i] = simd::dot<isSmall(i % kFields)>(dots[kToken][kDigit][i], fields[i], x);
           });
@@ -141,23 +145,37 @@ class PlaneTransposedChunk {
       });
       simd::unroll<kSets>([&](int s)
                               __attribute__((always_inline)) { interleaveSixteens<kFields>(sums + s * kFields); });
-      addSums(sums, count, x_.step(kFirst + k) * unit, x_.zero(kFirst + k), y + k * y_stride);
+      addSums(sums, count, kFirst + k, unit, y + k * y_stride);
     });
   }
 
-  [[gnu::always_inline]] static void addSums(const simd::Floats* sums, Index count, float step, float zero, float* y) {
-    const auto add = [&](simd::Floats sum, float* target) __attribute__((always_inline)) {
-      simd::store(target,
-                  simd::multiplyAdd(sum - zero, simd::splat<simd::Floats>(step), simd::load<simd::Floats>(target)));
+  const Rows& rows() const { return x_[0]; }
+
+  /// Four rows' bytes for each lane: all the same, or those that its group has.
+  [[gnu::always_inline]] simd::Ints fourOf(int token, Index four, int digit) const {
+    auto x = simd::splat<simd::Ints>(x_[0].fourOf(token, four, digit));
+    simd::unroll<kGroups - 1>([&](auto i) __attribute__((always_inline)) {
+      constexpr int kFrom = (i + 1) * simd::kWordLanes / kGroups;
+      const auto mask = simd::generate<std::int32_t, simd::kWordLanes>([](int lane) { return lane < kFrom ? 0 : -1; });
+      x = simd::select(mask, simd::splat<simd::Ints>(x_[i + 1].fourOf(token, four, digit)), x);
+    });
+    return simd::inRegister(x);
+  }
+
+  [[gnu::always_inline]] void addSums(const simd::Floats* sums, Index count, int token, float unit, float* y) const {
+    const auto add = [&](int i, float* target) __attribute__((always_inline)) {
+      const Rows& of = x_[static_cast<std::size_t>(i * kGroups / kWide)];
+      const auto step = simd::splat<simd::Floats>(of.step(token) * unit);
+      simd::store(target, simd::multiplyAdd(sums[i] - of.zero(token), step, simd::load<simd::Floats>(target)));
     };
     if (count == kSpan) {
-      simd::unroll<kWide>([&](int i) __attribute__((always_inline)) { add(sums[i], y + i * simd::kWordLanes); });
+      simd::unroll<kWide>([&](int i) __attribute__((always_inline)) { add(i, y + i * simd::kWordLanes); });
       return;
     }
     float whole[kSpan];
     std::copy_n(y, count, whole);
     std::fill(whole + count, whole + kSpan, 0.f);
-    for (int i = 0; i < kWide; ++i) add(sums[i], whole + i * simd::kWordLanes);
+    for (int i = 0; i < kWide; ++i) add(i, whole + i * simd::kWordLanes);
     std::copy_n(whole, count, y);
   }
 
@@ -179,12 +197,12 @@ class PlaneTransposedChunk {
     const Index tile = column / Layout::kTileColumns;
     const Index bundle = column % Layout::kTileColumns / kBundleColumns;
     const bool inside = tile + kTiles <= layout.wholeTiles();
-    const bool all_whole = (x_.first() + x_.blocks()) * kBlockRows <= layout.rows();
+    const bool all_whole = (rows().first() + rows().blocks()) * kBlockRows <= layout.rows();
     const Index stride = kBlockRows * layout.rowBytes();
     return {tile,
             bundle,
-            inside ? x_.blocks() - (all_whole ? 0 : 1) : 0,
-            w_.codes + layout.at(x_.first(), tile) + bundle * kBundleBytes,
+            inside ? rows().blocks() - (all_whole ? 0 : 1) : 0,
+            w_.codes + layout.at(rows().first(), tile) + bundle * kBundleBytes,
             stride,
             tile + kAhead < layout.tiles() ? kAhead * Layout::kTileBytes : kBlocks * stride};
   }
@@ -199,7 +217,7 @@ class PlaneTransposedChunk {
         simd::prefetch(from + span.ahead + i * kBundleBytes);
       }
     });
-    if (b >= span.blocks) from = filledUp(span, x_.first() + b);
+    if (b >= span.blocks) from = filledUp(span, rows().first() + b);
     constexpr int kHalves = 64 / simd::kByteLanes;  // registers in a bundle
     simd::unroll<kSets * kHalves>([&](auto at) __attribute__((always_inline)) {
       constexpr int s = at / kHalves, kHalf = at % kHalves;
@@ -222,7 +240,7 @@ class PlaneTransposedChunk {
   }
 
   const CodeView<C, T, 1>& w_;
-  Rows x_;
+  std::array<Rows, kGroups> x_;
   Turned turned_[kBlocks];
   alignas(64) std::uint8_t copy_[kTiles * Layout::kTileBytes] = {};
 };
