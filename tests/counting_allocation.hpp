@@ -2,7 +2,6 @@
 #pragma once
 
 // What a program takes from operator new, which is replaced for the whole of it: one file of a program includes this.
-#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdlib>

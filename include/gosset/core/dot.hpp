@@ -11,9 +11,9 @@
 #include <utility>
 
 // The few inner operations of products from packed codes that vector extensions do not express: the dot product of
-// bytes, half to float. Each is written once for every instruction set that has an instruction
-// for it, and once in plain C++ for the others; all else in kernel/ is generic over the width. (Of some of AVX-512's
-// those with a mask are taken, of ones: GCC 12 warns of the others, whose result begins as an undefined register.)
+// bytes, half to float. Each is written once for every instruction set that has an instruction for it, and once in
+// plain C++ for the others; all else in kernel/ is generic over the width. (Of some of AVX-512's those with a mask are
+// taken, of ones: GCC 12 warns of the others, whose result begins as an undefined register.)
 namespace gosset::GOSSET_ABI::GOSSET_SET::simd {
 
 /// Bytes of the widest register that has integer operations.
@@ -263,7 +263,7 @@ inline constexpr bool kDotsCentered = false;
 #endif
 }
 
-/// The same where x holds the same four bytes in every lane.
+/// dot() where x holds the same four bytes in every lane.
 template <bool kSmall>
 [[gnu::always_inline]] inline Ints dot(Ints acc, Bytes w, std::int32_t four) {
   return dot<kSmall>(acc, w, splat<Ints>(four));
